@@ -1,0 +1,263 @@
+"""From the estimator's parameters and its inputs to the parts that `fit` runs."""
+
+import inspect
+import math
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from skorch.callbacks import LRScheduler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, moments
+from ._rounds import ClassPrior, Plan, View
+from ._submodel import Submodel
+from ._validation import Inputs
+from .negatives import SELECTIONS
+from .networks import MODULES
+from .views import auto_views, identity
+
+NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
+_SAMPLE = 1000
+
+
+def check_device(device: str) -> str:
+    """Resolve "auto"; refuse a device that this machine does not have."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.device(device).type
+    available = {"cuda": torch.cuda.is_available, "mps": torch.mps.is_available}
+    if kind in available and not available[kind]():
+        raise ValueError(
+            f"device={device!r} was asked for, but torch finds no {kind} device here. "
+            "Use device='auto' for the best one there is."
+        )
+    return device
+
+
+def make_rows(inputs: Inputs, device: str, net_params: dict[str, Any]) -> Rows:
+    """Put the inputs behind one interface: index arrays in, batches out."""
+    if inputs.is_dataset:
+        prefix = "iterator_train__"
+        params = {
+            name.removeprefix(prefix): value
+            for name, value in net_params.items()
+            if name.startswith(prefix)
+        }
+        return DatasetRows(inputs.data, inputs.sample_shape, device, params)
+    if sparse.issparse(inputs.data):
+        return SparseRows(inputs.data, inputs.sample_shape, device)
+    return ArrayRows(inputs.data, inputs.sample_shape, device)
+
+
+def build_submodels(
+    estimator, inputs: Inputs, rows: Rows, device: str, seed: int
+) -> list[Submodel]:
+    """Build the two submodels from one template, seeded apart."""
+    module, params = _module_and_params(estimator, inputs.sample_shape)
+    shift, scale = _standardization(estimator.standardize, inputs, rows)
+    submodels = []
+    for offset in (1, 2):
+        torch.manual_seed(seed + offset)
+        submodel = Submodel(
+            module,
+            shift=shift,
+            scale=scale,
+            ema_decay=estimator.ema_decay,
+            optimizer=estimator.optimizer,
+            lr=estimator.lr,
+            max_epochs=estimator.max_epochs,
+            callbacks=_cloned_callbacks(estimator.callbacks),
+            device=device,
+            train_split=None,
+            predict_nonlinearity=_softmax,
+            verbose=0,
+            **params,
+        )
+        submodels.append(submodel.initialize())
+    _check_output(submodels[0], rows, len(inputs), len(estimator.classes_))
+    return submodels
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(dim=-1)
+
+
+def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+    module = estimator.module
+    if isinstance(module, str):
+        if module == "auto":
+            module = "cnn" if len(shape) == 3 else "mlp"
+        if module == "cnn" and len(shape) != 3:
+            raise ValueError(
+                "module='cnn' needs images, but X is a table. If its rows are images, "
+                "give their image_shape=(channels, height, width)."
+            )
+        module = MODULES[module]
+    inferred = {
+        ("n_features", "in_features"): math.prod(shape),
+        ("n_channels", "in_channels"): shape[0],
+        ("n_classes", "num_classes", "out_features"): len(estimator.classes_),
+        ("image_shape",): shape,
+    }
+    takes = set() if isinstance(module, nn.Module) else _argument_names(module)
+    params = {
+        f"module__{name}": value
+        for names, value in inferred.items()
+        for name in names
+        if name in takes
+    }
+    net_params = estimator.net_params or {}
+    _check_net_params(net_params, module, estimator.optimizer, estimator.callbacks)
+    return module, params | net_params
+
+
+def _argument_names(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) -> None:
+    """Refuse names that nothing takes, with the nearest one that is taken."""
+    if isinstance(module, nn.Module):
+        for name in net_params:
+            if name.startswith("module__"):
+                raise ValueError(
+                    f"net_params holds {name!r}, but module is an instance, which is "
+                    "used as it is. Give its class instead, or set it up yourself."
+                )
+    owners = {"optimizer__": optimizer, "iterator_train__": DataLoader}
+    if not isinstance(module, nn.Module):
+        owners["module__"] = module
+    known = {"optimizer__param_groups"}
+    for prefix, owner in owners.items():
+        parameters = inspect.signature(owner).parameters.values()
+        known |= {prefix + p.name for p in parameters}
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            known |= {name for name in net_params if name.startswith(prefix)}
+    if callbacks:
+        known |= {name for name in net_params if name.startswith("callbacks__")}
+    for name in net_params:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0)
+            raise ValueError(
+                f"net_params holds the unknown name {name!r}; did you mean "
+                f"{nearest[0]!r}?"
+            )
+
+
+def _cloned_callbacks(callbacks) -> list:
+    """Copy the callbacks, since one instance would be shared by both submodels."""
+    cloned = []
+    for item in callbacks or []:
+        callback = _callback(item)
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor.startswith("valid"):
+            raise ValueError(
+                f"The callback {callback!r} monitors {monitor!r}, but nothing is held "
+                "out for validation here. Let it monitor 'train_loss', or another "
+                "column of history_."
+            )
+        callback = clone(callback, safe=False)
+        cloned.append((item[0], callback) if isinstance(item, tuple) else callback)
+    return cloned
+
+
+def _callback(item):
+    """The callback of an item that is one or a pair (name, callback)."""
+    return item[1] if isinstance(item, tuple) else item
+
+
+def _standardization(
+    standardize: bool, inputs: Inputs, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Shift and scale of each column or channel; sparse rows are not centered."""
+    if not standardize:
+        return torch.zeros(1), torch.ones(1)
+    mean, deviation = moments(rows, len(inputs), inputs.sample_shape)
+    # What varies by less than rounding does not vary.
+    constant = deviation <= 1e-7 * mean.abs()
+    scale = torch.where(constant, 1.0, 1 / deviation)
+    shift = torch.zeros_like(mean) if isinstance(rows, SparseRows) else mean
+    return shift.float(), scale.float()
+
+
+def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -> None:
+    x = next(rows.stream([np.arange(min(2, n_rows))]))
+    with torch.no_grad():
+        submodel.module_.eval()
+        logits = submodel.module_(x)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+        raise ValueError(
+            f"The module has to map a batch to logits of shape (n_rows, {n_classes}), "
+            f"got {shape}."
+        )
+    if logits.shape[1] != n_classes:
+        raise ValueError(
+            f"The module puts out {logits.shape[1]} columns, but y has {n_classes} "
+            "classes. Let its last layer have as many outputs as there are classes."
+        )
+
+
+def build_plan(estimator, inputs: Inputs, rows: Rows, n_unlabeled: int) -> Plan:
+    """Collect what the training loop needs to know."""
+    weak, strong = _views(estimator, inputs, rows)
+    selection = estimator.selection
+    if isinstance(selection, str):
+        selection = SELECTIONS[selection]()
+    n_steps = estimator.steps_per_epoch
+    if n_steps is None:
+        n_steps = max(math.ceil(n_unlabeled / estimator.batch_size), 100)
+    callbacks = [_callback(item) for item in estimator.callbacks or []]
+    return Plan(
+        select=selection,
+        weak_view=weak,
+        strong_view=strong,
+        exchange=estimator.exchange,
+        negative_weight=estimator.negative_weight,
+        balance_weight=estimator.balance_weight,
+        rampup=estimator.rampup,
+        lr=estimator.lr,
+        anneal=not any(isinstance(callback, LRScheduler) for callback in callbacks),
+        n_epochs=estimator.max_epochs,
+        n_steps=n_steps,
+        verbose=bool(estimator.verbose),
+    )
+
+
+def _views(estimator, inputs: Inputs, rows: Rows) -> list[View]:
+    given = [estimator.weak_view, estimator.strong_view]
+    if "auto" in [view for view in given if isinstance(view, str)]:
+        index = np.linspace(0, len(inputs) - 1, min(len(inputs), _SAMPLE)).astype(int)
+        automatic = auto_views(next(rows.stream([index])))
+        given = [
+            auto if isinstance(view, str) else view
+            for view, auto in zip(given, automatic, strict=True)
+        ]
+    return [identity if view is None else view for view in given]
+
+
+def build_prior(estimator, codes: np.ndarray, device: str) -> ClassPrior:
+    """Turn `class_prior` into the distribution that mean predictions are drawn to."""
+    n_classes = len(estimator.classes_)
+    prior = np.full(n_classes, 1 / n_classes)
+    exponent = 0.0
+    given = estimator.class_prior
+    if isinstance(given, str):
+        if given == "labeled":
+            prior = np.bincount(codes[codes >= 0], minlength=n_classes)
+        exponent = 0.5 if given == "auto" else 0.0
+    elif given is not None:
+        prior = np.asarray(given, dtype=float)
+        if prior.shape != (n_classes,) or (prior < 0).any() or not prior.sum() > 0:
+            raise ValueError(
+                f"class_prior={given!r} has to hold one share, not negative, for each "
+                f"of the {n_classes} classes."
+            )
+    shares = torch.as_tensor(prior / prior.sum(), dtype=torch.float32, device=device)
+    return ClassPrior(shares, exponent)

@@ -1,0 +1,187 @@
+"""The one training loop: rounds in which partners teach students."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._batches import Batch, Batches
+from ._progress import print_row
+from ._schedules import cosine, rampup
+from ._submodel import Lesson, Submodel
+from .losses import negative_learning_loss
+
+View = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Plan:
+    """How to train: everything but the data and the networks."""
+
+    select: Callable[[Tensor], Tensor]
+    weak_view: View
+    strong_view: View
+    exchange: str
+    negative_weight: float
+    balance_weight: float
+    rampup: float
+    lr: float
+    anneal: bool
+    n_epochs: int
+    n_steps: int
+    verbose: bool
+
+
+class ClassPrior:
+    """The class distribution that mean predictions are drawn to.
+
+    Parameters
+    ----------
+    prior : Tensor of shape (n_classes,)
+        Distribution to start from.
+    exponent : float
+        0 keeps the prior as it is. Otherwise it follows the running mean of the
+        partners' predictions, raised to this power.
+    """
+
+    momentum = 0.99
+
+    def __init__(self, prior: Tensor, exponent: float) -> None:
+        self.prior = prior
+        self.exponent = exponent
+        self._mean = prior.clone()
+
+    def observe(self, probabilities: Tensor) -> None:
+        """Follow the predictions of a partner, of shape (n_rows, n_classes)."""
+        if self.exponent:
+            self._mean.lerp_(probabilities.mean(dim=0), 1 - self.momentum)
+            prior = self._mean**self.exponent
+            self.prior = prior / prior.sum()
+
+
+def run(
+    submodels: list[Submodel],
+    batches: Batches,
+    prior: ClassPrior,
+    plan: Plan,
+    history: list[dict],
+) -> FloatingPointError | None:
+    """Train to the end, to an interrupt, or to a loss that is not finite.
+
+    Appends a row an epoch to `history`. Returns the error of the last case, with the
+    weights of the last finite epoch taken back.
+    """
+    error = None
+    for submodel in submodels:
+        submodel.begin_training(plan.lr)
+    kept = [submodel.snapshot() for submodel in submodels]
+    try:
+        for row in train(submodels, batches, prior, plan):
+            row = {"epoch": len(history) + 1, **row}
+            finite = all(submodel.is_finite() for submodel in submodels)
+            if not (finite and math.isfinite(row["train_loss"])):
+                error = FloatingPointError(
+                    f"The loss became NaN or infinite in epoch {row['epoch']}. Lower "
+                    f"the learning rate, for example to lr={plan.lr / 10:g}. The "
+                    "weights of the last finite epoch are kept."
+                )
+                break
+            kept = [submodel.snapshot() for submodel in submodels]
+            history.append(row)
+            if plan.verbose:
+                print_row(row)
+            for submodel in submodels:
+                submodel.end_epoch(row)
+    except KeyboardInterrupt:
+        # As in skorch, what there is can be used; its EarlyStopping ends so too.
+        pass
+    if error is not None:
+        for submodel, snapshot in zip(submodels, kept, strict=True):
+            submodel.restore(snapshot)
+    for submodel in submodels:
+        submodel.notify("on_train_end", X=None, y=None)
+    return error
+
+
+def train(
+    submodels: list[Submodel], batches: Batches, prior: ClassPrior, plan: Plan
+) -> Iterator[dict]:
+    """Train the two submodels; yield one row of measurements at the end of each epoch.
+
+    Nothing is read from the device between two ends of epochs.
+    """
+    n_total = plan.n_epochs * plan.n_steps
+    step = 0
+    for _ in range(plan.n_epochs):
+        begin = time.perf_counter()
+        for submodel in submodels:
+            submodel.history.new_epoch()
+            submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
+        measures = []
+        for batch in batches.epoch(plan.n_steps):
+            weight = rampup(step, max(int(plan.rampup * n_total), 1))
+            lessons = _lessons(submodels, batch, prior, plan, weight, step)
+            for student, lesson, pseudo_labels in lessons:
+                if plan.anneal:
+                    student.anneal(cosine(step, n_total))
+                outcome = student.train_step(lesson)
+                measures.append(_measure(lesson, outcome, pseudo_labels))
+            step += 1
+        row = _summary(torch.stack(measures).mean(dim=0).tolist())
+        row["negative_weight"] = weight * plan.negative_weight
+        row["seconds"] = time.perf_counter() - begin
+        yield row
+
+
+def _lessons(
+    submodels: list[Submodel],
+    batch: Batch,
+    prior: ClassPrior,
+    plan: Plan,
+    weight: float,
+    step: int,
+) -> list[tuple[Submodel, Lesson, Tensor]]:
+    """Have the partners predict; return each student of the step with its lesson."""
+    pairs = [(submodels[0], submodels[1]), (submodels[1], submodels[0])]
+    if plan.exchange == "alternating":
+        pairs = [pairs[step % 2]]
+    lessons = []
+    for student, partner in pairs:
+        probabilities = partner.probabilities(plan.weak_view(batch.unlabeled))
+        prior.observe(probabilities)
+        views = [plan.weak_view(batch.labeled), plan.strong_view(batch.unlabeled)]
+        lesson = Lesson(
+            torch.cat(views),
+            batch.labels,
+            batch.weights,
+            plan.select(probabilities),
+            prior.prior,
+            getattr(plan.select, "loss", negative_learning_loss),
+            weight * plan.negative_weight,
+            weight * plan.balance_weight,
+        )
+        lessons.append((student, lesson, probabilities.argmax(dim=1)))
+    return lessons
+
+
+def _measure(
+    lesson: Lesson, outcome: dict[str, Tensor], pseudo_labels: Tensor
+) -> Tensor:
+    """Losses, agreement, coverage and class distribution of one step, on the device."""
+    unlabeled = outcome["y_pred"][len(lesson.labels) :].float()
+    agreement = (unlabeled.argmax(dim=1) == pseudo_labels).float().mean()
+    coverage = lesson.negatives.any(dim=1).float().mean()
+    distribution = unlabeled.softmax(dim=1).mean(dim=0)
+    shares = torch.stack([agreement, coverage])
+    return torch.cat([outcome["losses"], shares, distribution])
+
+
+def _summary(means: list[float]) -> dict:
+    names = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
+    names += ["agreement", "coverage"]
+    row: dict = dict(zip(names, means, strict=False))
+    row["class_distribution"] = means[len(names) :]
+    return row

@@ -1,0 +1,27 @@
+"""Schedules: pure functions from a step to a float."""
+
+import math
+
+
+def rampup(step: int, length: int) -> float:
+    """Rise from exp(-5) at step 0 to 1 at step `length` as exp(-5 (1 - t)^2).
+
+    S. Laine and T. Aila, "Temporal Ensembling for Semi-Supervised Learning", ICLR 2017.
+    """
+    if step >= length:
+        return 1.0
+    return math.exp(-5 * (1 - step / length) ** 2)
+
+
+def cosine(step: int, length: int) -> float:
+    """Fall from 1 at step 0 to 0 at step `length` along half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * min(step / length, 1.0)))
+
+
+def average_decay(step: int, decay: float) -> float:
+    """Decay of a weight average that forgets the first weights quickly.
+
+    The share of the old average is (1 + step) / (10 + step), at most `decay`, as in
+    TensorFlow's ``ExponentialMovingAverage``.
+    """
+    return min(decay, (1 + step) / (10 + step))

@@ -1,0 +1,194 @@
+"""The submodel: a skorch net that takes one student step and predicts."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ._batches import Rows
+from ._schedules import average_decay
+from .losses import balance_loss, supervised_loss
+from .networks import Standardized
+
+
+class Lesson(NamedTuple):
+    """What a student learns from in one step.
+
+    The first rows of `inputs`, as many as there are `labels`, are weak views of
+    labeled rows; the others are strong views of unlabeled rows, whose pseudo-negative
+    labels are `negatives` and whose mean prediction is drawn to `prior`.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    weights: Tensor
+    negatives: Tensor
+    prior: Tensor
+    negative_loss: Callable[[Tensor, Tensor], Tensor]
+    negative_weight: float
+    balance_weight: float
+
+
+class Submodel(NeuralNet):
+    """One of the two networks, with its optimizer, callbacks and weight average.
+
+    In evaluation mode it predicts with the exponential moving average of its weights
+    and buffers; in training mode with the weights themselves.
+
+    Parameters
+    ----------
+    module : type or nn.Module
+        Network from a standardized batch to logits; an instance is copied.
+    shift, scale : Tensor
+        Standardization of the inputs.
+    ema_decay : float or None
+        Decay of the average a step; None predicts with the weights themselves.
+    **kwargs
+        Arguments of :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(
+        self,
+        module,
+        *,
+        shift,
+        scale,
+        ema_decay,
+        criterion=nn.CrossEntropyLoss,
+        **kwargs,
+    ):
+        self.shift = shift
+        self.scale = scale
+        self.ema_decay = ema_decay
+        super().__init__(module, criterion=criterion, **kwargs)
+
+    @property
+    def _default_callbacks(self):
+        return [("epoch_timer", EpochTimer())]
+
+    def initialize_module(self):
+        """Build the network and its average."""
+        params = self.get_params_for("module")
+        network = self.initialized_instance(self.module, params)
+        if network is self.module:
+            network = deepcopy(network)
+            if callable(getattr(network, "reset_head", None)):
+                network.reset_head()
+        self.module_ = Standardized(network, self.shift, self.scale)
+        self.average_module_ = self.module_
+        if self.ema_decay is not None:
+            self.average_module_ = deepcopy(self.module_).requires_grad_(False)
+        self.n_steps_ = 0
+        return self
+
+    def get_all_learnable_params(self):
+        """Yield names and parameters of the network, without those of its average."""
+        yield from self.module_.named_parameters()
+
+    def infer(self, x, **fit_params):
+        """Return logits, in evaluation mode those of the averaged weights."""
+        module = self.module_ if self.module_.training else self.average_module_
+        return module(x, **fit_params)
+
+    @torch.no_grad()
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Predictions as a partner: of the network as it trains, without gradient."""
+        self._set_training(True)
+        return self.infer(x).float().softmax(dim=1)
+
+    @torch.no_grad()
+    def log_probabilities(self, x: Tensor) -> Tensor:
+        """Predictions of the trained network, float64."""
+        self._set_training(False)
+        return self.infer(x).double().log_softmax(dim=1)
+
+    def train_step_single(self, batch: Lesson, **fit_params):
+        """Compute the loss of the lesson and its gradient; skorch does the rest."""
+        self._set_training(True)
+        logits = self.infer(batch.inputs, **fit_params)
+        labeled, unlabeled = logits.tensor_split([len(batch.labels)])
+        supervised = supervised_loss(labeled, batch.labels, batch.weights)
+        negative = batch.negative_loss(unlabeled, batch.negatives)
+        balance = balance_loss(unlabeled, batch.prior)
+        loss = (
+            supervised
+            + batch.negative_weight * negative
+            + batch.balance_weight * balance
+        )
+        loss.backward()
+        losses = torch.stack([loss, supervised, negative, balance]).detach()
+        return {"loss": loss.detach(), "y_pred": logits.detach(), "losses": losses}
+
+    def train_step(self, batch: Lesson, **fit_params) -> dict[str, Tensor]:
+        """Take one optimizer step and update the average."""
+        self.history.new_batch()
+        self.notify("on_batch_begin", batch=batch, training=True)
+        step = super().train_step(batch, **fit_params)
+        self.n_steps_ += 1
+        if self.ema_decay is not None:
+            self._update_average(average_decay(self.n_steps_, self.ema_decay))
+        self.notify("on_batch_end", batch=batch, training=True, **step)
+        return step
+
+    def _update_average(self, decay: float) -> None:
+        update = get_ema_multi_avg_fn(decay)
+        pairs = zip(
+            self.average_module_.state_dict().values(),
+            self.module_.state_dict().values(),
+            strict=True,
+        )
+        by_kind: dict[bool, list] = {True: [], False: []}
+        for old, new in pairs:
+            by_kind[old.is_floating_point()].append((old, new))
+        for same_kind in filter(None, by_kind.values()):
+            update(*map(list, zip(*same_kind, strict=True)), None)
+
+    def begin_training(self, lr: float) -> None:
+        """Set the learning rate, which annealing may have left at 0, and notify."""
+        self.set_params(lr=lr)
+        for group in self.optimizer_.param_groups:
+            group["base_lr"] = group["lr"]
+        self.notify("on_train_begin", X=None, y=None)
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Record the measurements of an epoch and notify."""
+        for name, value in row.items():
+            self.history.record(name, value)
+        self.notify("on_epoch_end", dataset_train=None, dataset_valid=None)
+
+    def is_finite(self) -> bool:
+        """Tell whether all weights are finite."""
+        return all(bool(p.isfinite().all()) for p in self.module_.parameters())
+
+    def anneal(self, factor: float) -> None:
+        """Set the learning rate of every parameter group to factor times its own."""
+        for group in self.optimizer_.param_groups:
+            group["lr"] = factor * group["base_lr"]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of the weights and of their average."""
+        return deepcopy(
+            {n: getattr(self, n).state_dict() for n in ("module_", "average_module_")}
+        )
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Take back the weights of a snapshot."""
+        for name, state in snapshot.items():
+            getattr(self, name).load_state_dict(state)
+
+
+def log_probabilities(
+    submodels: list[Submodel], rows: Rows, indices: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Yield log of the submodels' mean probabilities, float64, for each index array."""
+    for x in rows.stream(indices):
+        each = [submodel.log_probabilities(x) for submodel in submodels]
+        mean = torch.stack(each).logsumexp(dim=0) - math.log(len(each))
+        yield mean.cpu().numpy()

@@ -1,0 +1,312 @@
+"""Inputs and targets in; clean arrays, class codes and messages about bad input out."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils import check_array, column_or_1d, compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight, validate_data
+from torch.utils.data import Dataset
+
+from ._batches import dataset_input
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass
+class Inputs:
+    """Clean inputs: flat rows or a Dataset, and the shape (d,) or (c, h, w) of one."""
+
+    data: Any
+    sample_shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.data) if self.is_dataset else self.data.shape[0]
+
+    @property
+    def is_dataset(self) -> bool:
+        """Tell whether the data is a Dataset, read item by item."""
+        return isinstance(self.data, Dataset)
+
+
+def check_inputs(estimator, X, *, reset: bool) -> Inputs:
+    """Validate X and return it as rows that torch can take.
+
+    Parameters
+    ----------
+    estimator : PNLClassifier
+        Holds `image_shape`; gets `n_features_in_`, `feature_names_in_` and
+        `input_shape_` if `reset`, and is compared with otherwise.
+    X : array-like, sparse matrix, Tensor or Dataset
+    reset : bool
+        True in fit.
+
+    Returns
+    -------
+    inputs : Inputs
+        Rows are uint8 where they came as uint8 or bool, float32 otherwise.
+    """
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    if isinstance(X, Dataset):
+        inputs = _check_dataset(X, estimator.image_shape)
+        if reset:
+            estimator.n_features_in_ = math.prod(inputs.sample_shape)
+            vars(estimator).pop("feature_names_in_", None)
+    else:
+        if not hasattr(X, "shape"):
+            X = np.asarray(X)
+        image = None
+        if len(X.shape) > 2:
+            X, image = _channels_first(np.asarray(X), estimator.image_shape)
+            if not reset:
+                _compare_shapes(estimator, image)
+            X = X.reshape(len(X), math.prod(image))
+        rows = _check_rows(estimator, X, reset=reset)
+        inputs = Inputs(rows, image or _row_shape(rows, estimator.image_shape))
+    if reset:
+        estimator.input_shape_ = inputs.sample_shape
+    else:
+        _compare_shapes(estimator, inputs.sample_shape)
+    return inputs
+
+
+def _check_rows(estimator, X, *, reset: bool):
+    keeps_dtype = getattr(X, "dtype", None) in (np.uint8, np.bool_)
+    try:
+        rows = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=np.uint8 if keeps_dtype and not sparse.issparse(X) else np.float32,
+            order="C",
+        )
+    except (TypeError, ValueError) as error:
+        if "could not convert" not in str(error):
+            raise
+        raise type(error)(
+            f"X holds values that are not numbers ({error}). Encode them first, for "
+            "example with sklearn.preprocessing.OneHotEncoder."
+        ) from error
+    return rows
+
+
+def _row_shape(rows, image_shape) -> tuple[int, ...]:
+    if image_shape is None:
+        return (rows.shape[1],)
+    if rows.shape[1] != math.prod(image_shape):
+        raise ValueError(
+            f"image_shape={image_shape!r} asks for rows of {math.prod(image_shape)} "
+            f"values, but X has {rows.shape[1]} columns."
+        )
+    return tuple(image_shape)
+
+
+def _channels_first(X: np.ndarray, image_shape) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return images as (n, c, h, w), and (c, h, w)."""
+    if X.ndim == 3:
+        X = X[:, None]
+    if X.ndim != 4:
+        raise ValueError(
+            f"Found array with dim {X.ndim}. X has to be a table of shape (n_samples, "
+            "n_features) or images of shape (n, h, w), (n, c, h, w) or (n, h, w, c)."
+        )
+    _, first, middle, last = X.shape
+    if image_shape is not None:
+        if X.shape[1:] == tuple(image_shape):
+            channels_last = False
+        elif (last, first, middle) == tuple(image_shape):
+            channels_last = True
+        else:
+            raise ValueError(
+                f"X of shape {X.shape} does not hold images of image_shape="
+                f"{image_shape!r}, which means (channels, height, width)."
+            )
+    else:
+        channels_last = last in _CHANNELS
+        if channels_last == (first in _CHANNELS):
+            raise ValueError(
+                f"X of shape {X.shape} may be (n, c, h, w) or (n, h, w, c). Settle it "
+                f"by image_shape=(channels, height, width), {X.shape[1:]} for example."
+            )
+    if channels_last:
+        X = np.moveaxis(X, 3, 1)
+    return X, X.shape[1:]
+
+
+def _check_dataset(dataset: Dataset, image_shape) -> Inputs:
+    if not len(dataset):  # type: ignore[arg-type]
+        raise ValueError("Found a Dataset with 0 sample(s); at least 1 is required.")
+    item = dataset_input(dataset, 0)
+    if not isinstance(item, torch.Tensor | np.ndarray):
+        raise TypeError(
+            "The items of the Dataset have to be tensors or arrays (or pairs that "
+            f"begin with one), got {type(item).__name__}. A transform such as "
+            "torchvision's ToTensor makes them so."
+        )
+    shape = tuple(item.shape)
+    if image_shape is not None:
+        if math.prod(shape) != math.prod(image_shape):
+            raise ValueError(
+                f"Items of the Dataset have shape {shape}, which does not fit "
+                f"image_shape={image_shape!r}."
+            )
+        shape = tuple(image_shape)
+    elif len(shape) == 2:
+        shape = (1, *shape)
+    if len(shape) not in (1, 3):
+        raise ValueError(
+            f"Items of the Dataset have shape {shape}; expected (n_features,), (h, w) "
+            "or (c, h, w)."
+        )
+    return Inputs(dataset, shape)
+
+
+def _compare_shapes(estimator, shape: tuple[int, ...]) -> None:
+    if shape != estimator.input_shape_:
+        raise ValueError(
+            f"X has samples of shape {shape}, but {type(estimator).__name__} was "
+            f"fitted on samples of shape {estimator.input_shape_}."
+        )
+
+
+def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
+    """Return class codes (-1 where unlabeled) and the classes.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels; -1, "-1", None, NaN and pandas.NA mark unlabeled rows.
+    classes : array-like, default=None
+        All classes, in the order wanted. None: those in y, sorted.
+
+    Returns
+    -------
+    codes : int64 array of shape (n_samples,)
+        Positions in the classes, -1 where unlabeled.
+    classes : array of shape (n_classes,)
+    """
+    y = to_array(y)
+    known = known_mask(y)
+    labels = _clean_labels(y[known])
+    if not known.any():
+        raise ValueError(
+            "y has no labeled row: every target is -1 or missing. Label a few rows of "
+            "each class."
+        )
+    found = np.unique(labels)
+    if classes is None:
+        if len(found) == 1 and str(found[0]) in ("1", "1.0") and not known.all():
+            raise ValueError(
+                "y holds only -1 and 1. -1 marks unlabeled rows here, so a single "
+                "class is left. If -1 and 1 are your two classes, recode them, for "
+                "example y = np.where(y == -1, 0, y), and mark unlabeled rows with -1."
+            )
+        if len(found) == 1:
+            raise ValueError(
+                f"y holds labels of one class only, {found[0]!r}; at least two classes "
+                "are needed."
+            )
+        classes = found
+    else:
+        classes = to_array(classes)
+        if len(np.unique(classes)) != len(classes) or len(classes) < 2:
+            raise ValueError(f"classes={classes!r} has to name two or more, each once.")
+        strange = np.setdiff1d(found, classes)
+        if len(strange):
+            raise ValueError(f"y holds labels {strange!r} that are not in classes.")
+    codes = np.full(len(y), -1, dtype=np.int64)
+    order = np.argsort(classes)
+    codes[known] = order[np.searchsorted(classes, labels, sorter=order)]
+    return codes, classes
+
+
+def to_array(y) -> np.ndarray:
+    """Return targets as a one-dimensional array, missing values as they came."""
+    if y is None:
+        raise ValueError(
+            "This PNLClassifier estimator requires y to be passed, but the target y is "
+            "None. Mark unlabeled rows with -1."
+        )
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu().numpy()
+    if sparse.issparse(y):
+        y = check_array(y, accept_sparse=True, ensure_2d=False)  # raises for sparse y
+    return column_or_1d(np.asarray(y), warn=True)
+
+
+def known_mask(y: np.ndarray) -> np.ndarray:
+    """Return True where a target is a label."""
+    if y.dtype.kind in "iu":
+        return y != -1
+    if y.dtype.kind == "f":
+        return ~np.isnan(y) & (y != -1)
+    if y.dtype.kind in "US":
+        return y != np.array("-1", dtype=y.dtype)
+    if y.dtype.kind == "O":
+        return np.array([not _is_missing(label) for label in y], dtype=bool)
+    return np.ones(len(y), dtype=bool)
+
+
+def _is_missing(label) -> bool:
+    """Tell -1, "-1", None, NaN and pandas.NA (whose comparisons give no bool)."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(label, str):
+        return label == "-1"
+    return bool(label != label) or bool(label == -1)
+
+
+def _clean_labels(labels: np.ndarray) -> np.ndarray:
+    """Check labels, without unlabeled ones; give object arrays of numbers a dtype."""
+    if labels.dtype.kind == "O" and len(labels):
+        if all(isinstance(label, str) for label in labels):
+            return labels
+        clean = np.asarray(labels.tolist())
+        if clean.dtype.kind not in "iufb" or clean.ndim != 1:
+            kinds = sorted({type(label).__name__ for label in labels})
+            raise ValueError(
+                f"Unknown label type: y mixes {kinds}. Labels have to be all strings "
+                "or all whole numbers."
+            )
+        labels = clean
+    if labels.dtype.kind == "f":
+        if np.isinf(labels).any():
+            raise ValueError(
+                "Input y contains infinity or a value too large for dtype('float64')."
+            )
+        if (labels != np.floor(labels)).any():
+            example = labels[labels != np.floor(labels)][0]
+            raise ValueError(
+                f"Unknown label type: continuous. y holds {example!r}; float labels "
+                "have to be whole numbers (NaN or -1 where unlabeled)."
+            )
+    if labels.dtype.kind in "if" and (labels < 0).any():
+        raise ValueError(
+            f"y holds the negative label {labels[labels < 0][0]!r}. Only -1, for "
+            "unlabeled rows, may be negative; number the classes from 0."
+        )
+    return labels
+
+
+def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
+    """Return one float64 weight a row, of mean 1 over the labeled rows."""
+    if sample_weight is None:
+        weights = np.ones(len(codes))
+    else:
+        weights = _check_sample_weight(
+            sample_weight, codes, dtype=np.float64, ensure_non_negative=True, copy=True
+        )
+    labeled = codes >= 0
+    if class_weight is not None:
+        weights[labeled] *= compute_sample_weight(class_weight, classes[codes[labeled]])
+    total = weights[labeled].sum()
+    if not total > 0:
+        raise ValueError("The weights of the labeled rows are all zero.")
+    weights *= labeled.sum() / total
+    return weights

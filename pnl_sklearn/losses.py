@@ -1,0 +1,123 @@
+"""Losses of one student step: tensors in, scalar out, computed in float32.
+
+Every function takes logits, accepts any floating dtype, is finite for any finite
+logits (no ``log(0)``) and returns 0 for an empty batch.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def negative_learning_loss(logits: Tensor, negatives: Tensor) -> Tensor:
+    """Mean over rows of the mean of -log(1 - p_k) over a row's negative labels.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_rows, n_classes)
+        Scores of the student before the softmax.
+    negatives : bool Tensor of shape (n_rows, n_classes)
+        True where the class is a (pseudo-)negative label of the row. A row without
+        any costs nothing.
+
+    Returns
+    -------
+    loss : float32 Tensor of shape ()
+
+    References
+    ----------
+    Y. Kim et al., "NLNL: Negative Learning for Noisy Labels", ICCV 2019, eq. 2;
+    H. Xu et al., "Semi-Supervised Learning with Pseudo-Negative Labels for Image
+    Classification", Knowledge-Based Systems 260, 2023.
+    """
+    per_class = -_log_not(logits.float()).masked_fill(~negatives, 0.0)
+    n_negatives = negatives.sum(dim=1).clamp(min=1)
+    return _mean(per_class.sum(dim=1) / n_negatives)
+
+
+def candidate_loss(logits: Tensor, negatives: Tensor) -> Tensor:
+    """Mean over rows of -log of the probability that is left to the candidates.
+
+    The candidates of a row are the classes that are not negative: the loss says "the
+    class is one of these". It is the cross-entropy where one candidate is left, and 0
+    where no class is negative.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_rows, n_classes)
+        Scores of the student before the softmax.
+    negatives : bool Tensor of shape (n_rows, n_classes)
+        True where the class is a (pseudo-)negative label of the row; at least one
+        class of every row is not.
+
+    Returns
+    -------
+    loss : float32 Tensor of shape ()
+
+    References
+    ----------
+    R. Jin and Z. Ghahramani, "Learning with Multiple Labels", NIPS 2002.
+    """
+    logits = logits.float()
+    candidates = logits.masked_fill(negatives, -torch.inf)
+    return _mean(logits.logsumexp(dim=1) - candidates.logsumexp(dim=1))
+
+
+def balance_loss(logits: Tensor, prior: Tensor) -> Tensor:
+    """Kullback-Leibler divergence KL(prior || mean prediction of the batch), in nats.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_rows, n_classes)
+        Scores of the student before the softmax.
+    prior : Tensor of shape (n_classes,)
+        The class distribution that the mean prediction is drawn to; sums to 1.
+
+    Returns
+    -------
+    loss : float32 Tensor of shape ()
+    """
+    if not len(logits):
+        return logits.float().sum()
+    log_p = logits.float().log_softmax(dim=1)
+    log_mean = log_p.logsumexp(dim=0) - math.log(len(logits))
+    return (torch.xlogy(prior, prior) - prior * log_mean).sum()
+
+
+def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Mean over rows of weight times cross-entropy.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_rows, n_classes)
+        Scores of the student before the softmax.
+    labels : int64 Tensor of shape (n_rows,)
+        Class codes.
+    weights : float Tensor of shape (n_rows,)
+        Weight of each row.
+
+    Returns
+    -------
+    loss : float32 Tensor of shape ()
+    """
+    return _mean(weights * F.cross_entropy(logits.float(), labels, reduction="none"))
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum() / max(len(values), 1)
+
+
+def _log_not(logits: Tensor) -> Tensor:
+    """log(1 - softmax(logits)), exact where a probability rounds to 1.
+
+    Only the largest probability of a row can exceed one half; its complement is the
+    sum of all the others, which logsumexp gives without cancellation.
+    """
+    largest = F.one_hot(logits.argmax(dim=1), logits.shape[1]).bool()
+    log_sum = logits.logsumexp(dim=1, keepdim=True)
+    rest = logits.masked_fill(largest, -torch.inf).logsumexp(dim=1, keepdim=True)
+    # The filled-in 0 keeps log1p, and so its gradient, finite where it is not used.
+    others = torch.log1p(-(logits - log_sum).exp().masked_fill(largest, 0.0))
+    return torch.where(largest, rest - log_sum, others)

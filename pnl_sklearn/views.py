@@ -1,0 +1,177 @@
+"""Weak and strong views of a batch, with parameters drawn for each sample.
+
+A view is any callable that maps a float32 batch, on its device and in the units of X,
+to a batch of the same shape.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """Random geometric view of images (n, channels, height, width).
+
+    Every parameter is drawn uniformly for each image. Strengths are the largest values
+    that can be drawn; 0 turns a part off.
+
+    Parameters
+    ----------
+    rotation : float, default=0.0
+        Largest angle, in degrees, either way.
+    scale : float, default=0.0
+        Largest relative change of size; 0.1 means factors from 1 / 1.1 to 1.1.
+    shear : float, default=0.0
+        Largest horizontal shear, in degrees, either way.
+    shift : float, default=0.0
+        Largest shift along each axis, as a share of the image size, either way.
+    erase : float, default=0.0
+        Largest side of the one erased rectangle, as a share of the image size.
+    flip : bool, default=False
+        Mirror every other image, at random.
+    noise : float, default=0.0
+        Standard deviation of Gaussian noise, in standard deviations of the batch.
+    fill : tuple of float or None, default=None
+        Value, for each channel, of what is moved in from outside and of what is
+        erased. None reflects the image at its edges and erases to the batch mean.
+    """
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    erase: float = 0.0
+    flip: bool = False
+    noise: float = 0.0
+    fill: tuple[float, ...] | None = None
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return a view of each image of the batch."""
+
+        def uniform(*shape: int) -> Tensor:
+            draws = torch.rand(shape, generator=generator, device=x.device)
+            return 2 * draws - 1
+
+        if not len(x):
+            return x
+        grid = F.affine_grid(self._matrices(len(x), uniform), list(x.shape), False)
+        if self.fill is None:
+            fill = x.mean(dim=(0, 2, 3)).view(1, -1, 1, 1)
+            out = F.grid_sample(x, grid, "bilinear", "reflection", False)
+        else:
+            fill = torch.tensor(self.fill, dtype=x.dtype, device=x.device)
+            fill = fill.view(1, -1, 1, 1)
+            out = F.grid_sample(x - fill, grid, "bilinear", "zeros", False) + fill
+        if self.erase:
+            out = torch.where(self._rectangles(x, uniform), fill, out)
+        if self.noise:
+            noise = torch.randn(out.shape, generator=generator, device=x.device)
+            out = out + noise * (self.noise * x.std())
+        return out
+
+    def _matrices(self, n: int, uniform) -> Tensor:
+        """Inverse affine maps (n, 2, 3), in the units of torch's affine_grid."""
+        angle, shear, size, dx, dy, mirror = uniform(6, n)
+        angle = angle * math.radians(self.rotation)
+        slope = torch.tan(shear * math.radians(self.shear))
+        size = (1 + self.scale) ** size
+        flip = torch.where(mirror < 0, -1.0, 1.0) if self.flip else torch.ones_like(dx)
+        cos, sin = angle.cos() * size, angle.sin() * size
+        # A shift by the share s of the image is 2 s in coordinates from -1 to 1.
+        first = torch.stack([cos * flip, cos * slope - sin, 2 * self.shift * dx], 1)
+        second = torch.stack([sin * flip, sin * slope + cos, 2 * self.shift * dy], 1)
+        return torch.stack([first, second], dim=1)
+
+    def _rectangles(self, x: Tensor, uniform) -> Tensor:
+        """Mask (n, 1, height, width) of one random rectangle in each image."""
+
+        def inside(length: int) -> Tensor:
+            middle, half = uniform(2, len(x), 1)
+            half = (half + 1) * self.erase / 2
+            position = torch.linspace(-1, 1, length, device=x.device)
+            return (position - middle).abs() < half
+
+        height, width = x.shape[2:]
+        return (inside(height)[:, :, None] & inside(width)[:, None, :])[:, None]
+
+
+@dataclass(frozen=True)
+class TableView:
+    """Random view of the rows of a table (n, n_features).
+
+    Parameters
+    ----------
+    noise : float, default=0.0
+        Standard deviation of Gaussian noise, in standard deviations of each column of
+        the batch.
+    corruption : float, default=0.0
+        Share of the entries that are replaced by the same column's value in another
+        row of the batch.
+
+    References
+    ----------
+    D. Bahri et al., "SCARF: Self-Supervised Contrastive Learning using Random Feature
+    Corruption", ICLR 2022.
+    """
+
+    noise: float = 0.0
+    corruption: float = 0.0
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return a view of each row of the batch."""
+        if not len(x):
+            return x
+        out = x
+        if self.corruption:
+            shape = x.shape
+            donors = torch.randint(len(x), shape, generator=generator, device=x.device)
+            mask = torch.rand(shape, generator=generator, device=x.device)
+            out = torch.where(mask < self.corruption, x.gather(0, donors), out)
+        if self.noise:
+            noise = torch.randn(x.shape, generator=generator, device=x.device)
+            out = out + noise * (self.noise * x.std(dim=0, correction=0))
+        return out
+
+
+def identity(x: Tensor) -> Tensor:
+    """Return the batch as it is: the view of ``None``."""
+    return x
+
+
+View = Callable[[Tensor], Tensor]
+
+
+def auto_views(sample: Tensor) -> tuple[View, View]:
+    """Return the weak and the strong view that suit a sample of the inputs.
+
+    Parameters
+    ----------
+    sample : float32 Tensor of shape (n, n_features) or (n, channels, height, width)
+
+    Returns
+    -------
+    weak_view, strong_view : callable
+    """
+    if sample.ndim == 2:
+        return identity, TableView(noise=0.2, corruption=0.2)
+    one_channel = sample.shape[1] == 1
+    fill = _border(sample) if one_channel else None
+    flip = not one_channel  # a mirrored digit or letter is another one, or none
+    weak = ImageView(rotation=5, shift=0.06, flip=flip, fill=fill)
+    strong = ImageView(
+        rotation=20, scale=0.15, shear=15, shift=0.12, erase=0.3, flip=flip, fill=fill
+    )
+    return weak, strong
+
+
+def _border(images: Tensor) -> tuple[float, ...]:
+    """Median of the outermost pixels of each channel: the background, most often."""
+    rows = images[:, :, [0, -1], :].flatten(2)
+    columns = images[:, :, :, [0, -1]].flatten(2)
+    edges = torch.cat([rows, columns], dim=2).transpose(0, 1).flatten(1)
+    return tuple(edges.median(dim=1).values.tolist())
