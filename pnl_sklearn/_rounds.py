@@ -122,7 +122,7 @@ def train(
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
         measures = []
         for batch in batches.epoch(plan.n_steps):
-            weight = rampup(step, max(int(plan.rampup * n_total), 1))
+            weight = rampup(step, round(plan.rampup * n_total))
             lessons = _lessons(submodels, batch, prior, plan, weight, step)
             for student, lesson, pseudo_labels in lessons:
                 if plan.anneal:

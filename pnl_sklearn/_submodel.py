@@ -138,17 +138,18 @@ class Submodel(NeuralNet):
         return step
 
     def _update_average(self, decay: float) -> None:
-        update = get_ema_multi_avg_fn(decay)
-        pairs = zip(
+        averages, values = [], []
+        for old, new in zip(
             self.average_module_.state_dict().values(),
             self.module_.state_dict().values(),
             strict=True,
-        )
-        by_kind: dict[bool, list] = {True: [], False: []}
-        for old, new in pairs:
-            by_kind[old.is_floating_point()].append((old, new))
-        for same_kind in filter(None, by_kind.values()):
-            update(*map(list, zip(*same_kind, strict=True)), None)
+        ):
+            if old.is_floating_point():
+                averages.append(old)
+                values.append(new)
+            else:
+                old.copy_(new)
+        get_ema_multi_avg_fn(decay)(averages, values, None)
 
     def begin_training(self, lr: float) -> None:
         """Set the learning rate, which annealing may have left at 0, and notify."""

@@ -42,9 +42,9 @@ class MLP(nn.Module):
 class SmallCNN(nn.Module):
     """Small convolutional network, with as many stages as the image size calls for.
 
-    Each stage is a 3x3 convolution, batch normalization and LeakyReLU(0.1); all but
-    the last are followed by 2x2 max pooling. The mean over positions feeds the last
-    layer. Images of up to 15 pixels get three stages, of up to 63 pixels four.
+    Each stage is a 3x3 convolution, batch normalization and LeakyReLU(0.1), with 2x2
+    max pooling between stages. The mean over positions feeds the last layer. Images of
+    less than 16 pixels a side get three stages, larger ones four.
 
     Parameters
     ----------

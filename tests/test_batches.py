@@ -1,0 +1,117 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from torch.utils.data import TensorDataset
+
+from pnl_sklearn._batches import (
+    ArrayRows,
+    Batches,
+    DatasetRows,
+    SparseRows,
+    chunks,
+    moments,
+)
+
+X = np.random.default_rng(0).normal(3, 2, size=(40, 6)).astype(np.float32)
+X[X < 1] = 0
+
+
+def all_rows(shape=(6,)):
+    dataset = TensorDataset(torch.tensor(X))
+    return [
+        ArrayRows(X, shape, "cpu"),
+        SparseRows(sparse.csr_matrix(X), shape, "cpu"),
+        DatasetRows(dataset, shape, "cpu", {}),
+    ]
+
+
+def make(codes, sizes, rows=None, weights=None):
+    rows = rows or ArrayRows(X[: len(codes)], (6,), "cpu")
+    weights = np.ones(len(codes)) if weights is None else weights
+    return Batches(rows, codes, weights, sizes, "cpu", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 2, 3)])
+@pytest.mark.parametrize("kind", range(3))
+def test_rows_of_every_kind_give_the_rows_asked_for(kind, shape):
+    index = [np.array([3, 0, 3]), np.array([39])]
+    got = list(all_rows(shape)[kind].stream(index))
+    for batch, where in zip(got, index, strict=True):
+        assert batch.dtype == torch.float32
+        np.testing.assert_array_equal(batch.numpy(), X[where].reshape(-1, *shape))
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_moments_against_numpy(kind):
+    mean, deviation = moments(all_rows()[kind], 40, (6,))
+    np.testing.assert_allclose(mean.numpy(), X.astype(float).mean(axis=0))
+    np.testing.assert_allclose(deviation.numpy(), X.astype(float).std(axis=0))
+
+
+def test_moments_of_images_are_those_of_channels():
+    images = np.random.default_rng(1).normal(size=(30, 3, 5, 4)).astype(np.float32)
+    rows = ArrayRows(images.reshape(30, -1), (3, 5, 4), "cpu")
+    mean, deviation = moments(rows, 30, (3, 5, 4))
+    assert mean.shape == (3, 1, 1)
+    exact = images.astype(float)
+    np.testing.assert_allclose(mean.flatten().numpy(), exact.mean(axis=(0, 2, 3)))
+    np.testing.assert_allclose(deviation.flatten().numpy(), exact.std(axis=(0, 2, 3)))
+
+
+def test_moments_keep_their_precision_far_from_zero():
+    far = (1e6 + X).astype(np.float32)
+    _, deviation = moments(ArrayRows(far, (6,), "cpu"), 40, (6,))
+    np.testing.assert_allclose(deviation.numpy(), far.astype(float).std(axis=0))
+
+
+def test_uint8_stays_uint8_on_the_device():
+    rows = ArrayRows(np.arange(12, dtype=np.uint8).reshape(2, 6), (6,), "cpu")
+    assert rows.rows.dtype == torch.uint8
+
+
+def test_a_batch_holds_labeled_rows_first_with_their_labels_and_weights():
+    codes = np.array([-1, 2, -1, 0, -1, 1])
+    batches = make(codes, (2, 3), weights=np.arange(6.0))
+    for batch in itertools.islice(batches.epoch(4), 4):
+        same = (X[:6] == batch.labeled.numpy()[:, None]).all(axis=2)
+        where = same.argmax(axis=1)
+        assert batch.labels.tolist() == codes[where].tolist()
+        assert batch.weights.tolist() == where.tolist()
+        assert len(batch.unlabeled) == 3
+
+
+def test_streams_are_whole_permutations():
+    codes = np.full(30, -1)
+    codes[:4] = [0, 1, 2, 0]
+    batches = make(codes, (3, 10))
+    seen_labels, seen_rows = [], []
+    for _ in range(2):  # the streams run on from epoch to epoch
+        for batch in batches.epoch(2):
+            seen_labels += batch.labels.tolist()
+            seen_rows += batch.unlabeled[:, 0].tolist()
+    assert sorted(seen_labels) == sorted([0, 1, 2, 0] * 3)
+    # 26 unlabeled rows, 40 drawn: one whole permutation before any comes again.
+    assert sorted(seen_rows[:26]) == sorted(X[4:30, 0].tolist())
+
+
+def test_batches_larger_than_the_data_repeat_it():
+    batch = next(make(np.array([0, 1, -1]), (5, 4)).epoch(1))
+    assert sorted(batch.labels.tolist()[:2]) == [0, 1]
+    assert len(batch.labeled) == 5
+    assert (batch.unlabeled == torch.tensor(X[2])).all()
+
+
+def test_without_unlabeled_rows_their_part_is_empty():
+    batch = next(make(np.array([0, 1, 0]), (2, 4)).epoch(1))
+    assert batch.unlabeled.shape == (0, 6)
+
+
+@pytest.mark.parametrize("shape", [(20,), (1, 28, 28), (3, 224, 224)])
+def test_chunks_cover_the_index_within_bounds(shape):
+    parts = chunks(np.arange(10_000), shape)
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(10_000))
+    assert max(map(len, parts)) <= 8192
+    assert chunks(np.arange(0), shape) == []

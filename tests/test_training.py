@@ -1,0 +1,208 @@
+"""The training loop against steps taken by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
+from pnl_sklearn._rounds import ClassPrior
+
+LR, LAMBDA, BETA = 0.1, 2.0, 0.5
+X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
+Y = np.array([0, 1, -1])
+
+
+class TwoParameters(nn.Module):
+    """Logits (a x, b x) of a single feature x."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.3, -0.2]))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def fit(**params):
+    defaults = {
+        "module": TwoParameters(),
+        "standardize": False,
+        "weak_view": None,
+        "strong_view": None,
+        "optimizer": torch.optim.SGD,
+        "lr": LR,
+        "max_epochs": 1,
+        "steps_per_epoch": 1,
+        "batch_size": 1,
+        "labeled_batch_size": 2,
+        "rampup": 0,
+        "negative_weight": LAMBDA,
+        "balance_weight": BETA,
+        "class_prior": "uniform",
+        "ema_decay": None,
+        "random_state": 0,
+    }
+    return PNLClassifier(**(defaults | params)).fit(X, Y)
+
+
+def weights(classifier):
+    return [
+        submodel.module_.network.weight.detach().numpy()
+        for submodel in classifier.submodels_
+    ]
+
+
+def softmax(z):
+    exp = np.exp(z)
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+
+def gradient(w, mask, kind):
+    """d loss / d w of one lesson, from dL/dz = p - target for each cross-entropy."""
+    labeled = softmax(X[:2] * w) - np.eye(2)[Y[:2]]
+    supervised = (labeled * X[:2]).mean(axis=0)
+    p = softmax(X[2] * w)
+    if kind == "candidates":  # -log of the candidates' mass
+        target = np.where(mask, 0, p)
+        negative = (p - target / target.sum()) * X[2]
+    else:  # mean of -log(1 - p_k) over negatives k; d p_k / d z = p_k (e_k - p)
+        rows = [p[k] / (1 - p[k]) * (np.eye(2)[k] - p) for k in np.flatnonzero(mask)]
+        negative = np.mean(rows, axis=0) * X[2]
+    balance = (p - 0.5) * X[2]  # KL(uniform || p) of a single row
+    return supervised + LAMBDA * negative + BETA * balance
+
+
+@pytest.mark.parametrize(
+    ("selection", "kind", "mask"),
+    [
+        # The partner says p = (0.82, 0.18) of x = 3.
+        (AdaptiveNegatives(0.2), "candidates", [False, True]),
+        (AdaptiveNegatives(0.05), "candidates", [False, False]),
+        (LowestNegatives(1), "negatives", [False, True]),
+        (lambda p: p > 0.5, "negatives", [True, False]),
+    ],
+)
+def test_one_student_step_by_hand(selection, kind, mask):
+    start = np.array([0.3, -0.2])
+    expected = start - LR * gradient(start, np.array(mask), kind)
+    for weight in weights(fit(selection=selection)):
+        np.testing.assert_allclose(weight, expected, rtol=1e-5)
+
+
+def test_alternating_teaches_one_submodel_a_step():
+    start = np.array([0.3, -0.2])
+    mask = np.array([False, True])
+    expected = start - LR * gradient(start, mask, "candidates")
+    first, second = weights(
+        fit(exchange="alternating", selection=AdaptiveNegatives(0.2))
+    )
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    np.testing.assert_allclose(second, start, rtol=1e-6)
+
+
+def test_the_student_learns_from_the_partner_not_from_itself():
+    """In the second alternating step the partner is the first submodel, updated."""
+    start, mask = np.array([0.3, -0.2]), np.array([False, True])
+    seen = []
+
+    def selection(probabilities):
+        seen.append(probabilities.numpy().ravel())
+        return torch.tensor(mask)[None]
+
+    first, _ = weights(
+        fit(exchange="alternating", selection=selection, steps_per_epoch=2)
+    )
+    np.testing.assert_allclose(seen[0], softmax(X[2] * start), rtol=1e-5)
+    np.testing.assert_allclose(seen[1], softmax(X[2] * first), rtol=1e-5)
+
+
+def test_history_is_that_of_the_step():
+    row = fit(selection=AdaptiveNegatives(0.2)).history_[0]
+    start = np.array([0.3, -0.2])
+    p = softmax(X[:2] * start)
+    q = softmax(X[2] * start)
+    supervised = -np.log(p[[0, 1], Y[:2]]).mean()
+    negative, balance = -np.log(q[0]), -np.log(2) - 0.5 * np.log(q).sum()
+    assert row["supervised_loss"] == pytest.approx(supervised, rel=1e-5)
+    assert row["negative_loss"] == pytest.approx(negative, rel=1e-5)
+    assert row["balance_loss"] == pytest.approx(balance, rel=1e-5)
+    total = supervised + LAMBDA * negative + BETA * balance
+    assert row["train_loss"] == pytest.approx(total, rel=1e-5)
+    assert row["agreement"] == 1
+    assert row["coverage"] == 1
+    assert row["negative_weight"] == LAMBDA
+    assert row["class_distribution"] == pytest.approx(q, rel=1e-5)
+
+
+def test_the_rampup_and_the_cosine_reach_the_step():
+    lr = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure=None):
+            lr.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    classifier = fit(rampup=0.5, max_epochs=4, optimizer=Spy)
+    ramp = [LAMBDA * np.exp(-5 * (1 - t / 2) ** 2) for t in (0, 1)] + [LAMBDA] * 2
+    assert [row["negative_weight"] for row in classifier.history_] == pytest.approx(
+        ramp
+    )
+    cosine = [LR * 0.5 * (1 + np.cos(np.pi * t / 4)) for t in range(4)]
+    assert lr[::2] == pytest.approx(cosine)
+
+
+def test_the_average_is_exponential_with_a_warm_start():
+    """average <- d average + (1 - d) weights, d = min(0.3, (1 + t) / (10 + t))."""
+    path = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure=None):
+            loss = super().step(closure)
+            path.append(self.param_groups[0]["params"][0].detach().numpy().copy())
+            return loss
+
+    classifier = fit(ema_decay=0.3, steps_per_epoch=5, optimizer=Spy)
+    average = np.array([0.3, -0.2])
+    for t, weight in enumerate(path[::2], start=1):
+        decay = min(0.3, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * weight
+    submodel = classifier.submodels_[0]
+    np.testing.assert_allclose(
+        submodel.average_module_.network.weight.numpy(), average, rtol=1e-5
+    )
+    expected = softmax(X * average)
+    np.testing.assert_allclose(submodel.predict_proba(X), expected, rtol=1e-4)
+
+
+def test_the_average_takes_buffers_along():
+    module = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    classifier = fit(module=module, ema_decay=0.5, steps_per_epoch=30, batch_size=2)
+    for submodel in classifier.submodels_:
+        current, average = (
+            submodel.module_.network[1],
+            submodel.average_module_.network[1],
+        )
+        assert not torch.equal(average.running_mean, torch.zeros(4))
+        assert not torch.equal(average.running_mean, current.running_mean)
+        assert average.num_batches_tracked == current.num_batches_tracked
+
+
+def test_predictions_are_the_mean_of_both_submodels():
+    classifier = fit(exchange="alternating", steps_per_epoch=3)
+    expected = np.mean([softmax(X * weight) for weight in weights(classifier)], axis=0)
+    np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=1e-5)
+
+
+def test_a_tempered_prior_follows_the_predictions():
+    prior = ClassPrior(torch.tensor([0.5, 0.5]), exponent=0.5)
+    for _ in range(2000):
+        prior.observe(torch.tensor([[0.9, 0.1], [0.7, 0.3]]))
+    root = np.sqrt([0.8, 0.2])
+    assert prior.prior.tolist() == pytest.approx(root / root.sum(), rel=1e-4)
+
+
+def test_a_given_prior_stays():
+    prior = ClassPrior(torch.tensor([0.6, 0.4]), exponent=0.0)
+    prior.observe(torch.tensor([[0.9, 0.1]]))
+    assert prior.prior.tolist() == pytest.approx([0.6, 0.4])

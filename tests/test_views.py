@@ -1,0 +1,166 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from pnl_sklearn.views import ImageView, TableView, auto_views
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def blob(n=1, channels=1, size=17):
+    """A smooth image off the center, so that every transform can be told."""
+    y, x = np.mgrid[:size, :size]
+    image = np.exp(-((x - 10.0) ** 2) / 6 - ((y - 7.0) ** 2) / 12)
+    return torch.tensor(image, dtype=torch.float32).expand(n, channels, -1, -1)
+
+
+def test_no_strength_is_the_identity():
+    x = torch.rand(3, 2, 9, 7)
+    torch.testing.assert_close(ImageView()(x), x)
+    torch.testing.assert_close(ImageView(fill=(0.5, 0.0))(x), x)
+    assert torch.equal(TableView()(x), x)
+
+
+class Draws(ImageView):
+    """An ImageView whose parameters are all at one known value of -1 to 1."""
+
+    def __call__(self, x, value):
+        matrices = self._matrices(len(x), lambda *shape: torch.full(shape, value))
+        grid = torch.nn.functional.affine_grid(matrices, list(x.shape), False)
+        return torch.nn.functional.grid_sample(x, grid, align_corners=False)
+
+
+def test_rotation_against_scipy():
+    turned = Draws(rotation=30.0)(blob(), 1.0)[0, 0].numpy()
+    # Output to input: our +30 degrees are scipy's affine map by the same matrix.
+    c, s = math.cos(math.radians(30)), math.sin(math.radians(30))
+    matrix = np.array([[c, s], [-s, c]])  # for (row, column)
+    center = np.array([8.0, 8.0])
+    expected = ndimage.affine_transform(
+        blob()[0, 0].numpy(),
+        matrix,
+        offset=center - matrix @ center,
+        order=1,
+        mode="grid-constant",
+    )
+    np.testing.assert_allclose(turned, expected, atol=1e-5)
+
+
+def test_shift_is_a_share_of_the_size():
+    moved = Draws(shift=3 / 17)(blob(), 1.0)[0, 0]
+    expected = torch.zeros(17, 17)
+    expected[:14, :14] = blob()[0, 0, 3:, 3:]
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+
+
+def test_scale_against_scipy():
+    sized = Draws(scale=0.25)(blob(), 1.0)[0, 0].numpy()
+    matrix = np.eye(2) * 1.25
+    expected = ndimage.affine_transform(
+        blob()[0, 0].numpy(),
+        matrix,
+        offset=8 - matrix @ [8.0, 8.0],
+        order=1,
+        mode="grid-constant",
+    )
+    np.testing.assert_allclose(sized, expected, atol=1e-5)
+
+
+def test_flip_mirrors_columns():
+    mirrored = Draws(flip=True)(blob(), -1.0)
+    torch.testing.assert_close(mirrored, blob().flip(3), atol=1e-5, rtol=0)
+
+
+def test_every_image_has_its_own_draw():
+    view = ImageView(rotation=20, shift=0.1, erase=0.3, noise=0.1, fill=(0.0,))
+    out = view(blob(8), generator=seeded())
+    differences = (out[:, None] - out[None]).abs().amax(dim=(2, 3, 4))
+    assert (differences + torch.eye(8) > 0.01).all()
+
+
+def test_shifts_are_uniform_within_their_bounds():
+    # Means of the horizontal position, in pixels; the blob stays inside the image.
+    view = ImageView(shift=2 / 17, fill=(0.0,))
+    out = view(blob(4000), generator=seeded())
+    columns = torch.arange(17.0)
+    position = (out.sum(dim=2) * columns).sum(dim=2) / out.sum(dim=(2, 3))
+    start = (blob().sum(dim=2) * columns).sum() / blob().sum()
+    moved = (position - start).flatten()
+    assert moved.abs().max() < 2.05
+    assert moved.mean().item() == pytest.approx(0, abs=0.08)  # four standard errors
+    assert moved.std().item() == pytest.approx(2 / math.sqrt(3), rel=0.05)
+
+
+def test_what_moves_in_is_the_fill():
+    x = torch.full((50, 2, 8, 8), 3.0)
+    view = ImageView(shift=0.4, rotation=40, erase=0.5, fill=(3.0, 3.0))
+    torch.testing.assert_close(view(x, generator=seeded()), x)
+
+
+def test_erasing_covers_at_most_its_share():
+    x = torch.ones(500, 1, 20, 20)
+    erased = ImageView(erase=0.5, fill=(0.0,))(x, generator=seeded()) == 0
+    heights = erased.any(dim=3).sum(dim=2)
+    assert heights.max() <= 10  # half of 20 pixels
+    assert 0.02 < erased.float().mean() < 0.25
+
+
+def test_noise_is_in_units_of_the_spread():
+    x = torch.randn(400, 1, 10, 10, generator=seeded(1)) * 7
+    noise = ImageView(noise=0.5)(x, generator=seeded()) - x
+    assert noise.std().item() == pytest.approx(3.5, rel=0.05)
+
+
+def test_corruption_takes_values_of_the_same_column():
+    x = torch.arange(60.0).reshape(20, 3)
+    out = TableView(corruption=0.5)(x, generator=seeded())
+    for column in range(3):
+        assert set(out[:, column].tolist()) <= set(x[:, column].tolist())
+
+
+def test_corruption_replaces_its_share():
+    x = torch.arange(100_000.0).reshape(-1, 2)
+    out = TableView(corruption=0.3)(x, generator=seeded())
+    assert (out != x).float().mean().item() == pytest.approx(0.3, abs=0.01)
+
+
+def test_table_noise_is_in_units_of_each_column():
+    x = torch.randn(20_000, 2, generator=seeded(1)) * torch.tensor([1.0, 100.0])
+    noise = TableView(noise=0.2)(x, generator=seeded()) - x
+    assert noise.std(dim=0).tolist() == pytest.approx([0.2, 20.0], rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 1, 8, 8)])
+def test_an_empty_batch_stays_empty(shape):
+    for view in (ImageView(shift=0.1, noise=0.1), TableView(0.1, 0.1)):
+        assert view(torch.zeros(shape)).shape == shape
+
+
+def test_one_row_is_not_nan():
+    assert TableView(0.5, 0.5)(torch.ones(1, 4)).isfinite().all()
+
+
+def test_auto_views_do_not_mirror_digits():
+    weak, strong = auto_views(blob(5))
+    assert not weak.flip
+    assert not strong.flip
+    weak, strong = auto_views(blob(5, channels=3))
+    assert weak.flip
+    assert strong.flip
+
+
+@pytest.mark.parametrize("background", [0.0, 255.0])
+def test_auto_views_fill_with_the_background(background):
+    images = torch.full((10, 1, 12, 12), background)
+    images[:, :, 4:8, 4:8] = 128.0
+    assert auto_views(images)[1].fill == (background,)
+
+
+def test_auto_views_of_tables():
+    _, strong = auto_views(torch.zeros(5, 3))
+    assert isinstance(strong, TableView)
