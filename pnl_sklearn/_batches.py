@@ -66,7 +66,11 @@ class DatasetRows:
         shape: tuple[int, ...],
         device: str,
         loader_params: dict[str, Any],
+        seed: int = 0,
     ) -> None:
+        # A DataLoader without a generator draws from torch's global one.
+        generator = torch.Generator().manual_seed(seed)
+        loader_params = {"generator": generator} | loader_params
         self.dataset = _Inputs(dataset)
         self.shape = shape
         self.device = device
@@ -89,7 +93,10 @@ class _Inputs(Dataset):
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.as_tensor(dataset_input(self.dataset, index))
+        x = torch.as_tensor(dataset_input(self.dataset, index))
+        if not x.isfinite().all():
+            raise ValueError(f"Item {index} of the Dataset contains NaN or infinity.")
+        return x
 
 
 def dataset_input(dataset: Dataset, index: int) -> Any:

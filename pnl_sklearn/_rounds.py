@@ -75,13 +75,14 @@ def run(
     weights of the last finite epoch taken back.
     """
     error = None
+    usable = True
     for submodel in submodels:
         submodel.begin_training(plan.lr)
     kept = [submodel.snapshot() for submodel in submodels]
     try:
-        for row in train(submodels, batches, prior, plan):
+        for row, sample in train(submodels, batches, prior, plan):
             row = {"epoch": len(history) + 1, **row}
-            finite = all(submodel.is_finite() for submodel in submodels)
+            finite = all(submodel.is_finite(sample) for submodel in submodels)
             if not (finite and math.isfinite(row["train_loss"])):
                 error = FloatingPointError(
                     f"The loss became NaN or infinite in epoch {row['epoch']}. Lower "
@@ -97,8 +98,8 @@ def run(
                 submodel.end_epoch(row)
     except KeyboardInterrupt:
         # As in skorch, what there is can be used; its EarlyStopping ends so too.
-        pass
-    if error is not None:
+        usable = all(submodel.is_finite() for submodel in submodels)
+    if error is not None or not usable:
         for submodel, snapshot in zip(submodels, kept, strict=True):
             submodel.restore(snapshot)
     for submodel in submodels:
@@ -108,7 +109,7 @@ def run(
 
 def train(
     submodels: list[Submodel], batches: Batches, prior: ClassPrior, plan: Plan
-) -> Iterator[dict]:
+) -> Iterator[tuple[dict, Tensor]]:
     """Train the two submodels; yield one row of measurements at the end of each epoch.
 
     Nothing is read from the device between two ends of epochs.
@@ -118,7 +119,6 @@ def train(
     for _ in range(plan.n_epochs):
         begin = time.perf_counter()
         for submodel in submodels:
-            submodel.history.new_epoch()
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
         measures = []
         for batch in batches.epoch(plan.n_steps):
@@ -133,7 +133,7 @@ def train(
         row = _summary(torch.stack(measures).mean(dim=0).tolist())
         row["negative_weight"] = weight * plan.negative_weight
         row["seconds"] = time.perf_counter() - begin
-        yield row
+        yield row, batch.labeled
 
 
 def _lessons(
@@ -148,10 +148,13 @@ def _lessons(
     pairs = [(submodels[0], submodels[1]), (submodels[1], submodels[0])]
     if plan.exchange == "alternating":
         pairs = [pairs[step % 2]]
-    lessons = []
-    for student, partner in pairs:
-        probabilities = partner.probabilities(plan.weak_view(batch.unlabeled))
+    predictions = [
+        partner.probabilities(plan.weak_view(batch.unlabeled)) for _, partner in pairs
+    ]
+    for probabilities in predictions:
         prior.observe(probabilities)
+    lessons = []
+    for (student, _), probabilities in zip(pairs, predictions, strict=True):
         views = [plan.weak_view(batch.labeled), plan.strong_view(batch.unlabeled)]
         lesson = Lesson(
             torch.cat(views),

@@ -17,6 +17,9 @@ from ._schedules import average_decay
 from .losses import balance_loss, supervised_loss
 from .networks import Standardized
 
+# What an epoch that fails is taken back to.
+_STATEFUL = ("module_", "average_module_", "optimizer_")
+
 
 class Lesson(NamedTuple):
     """What a student learns from in one step.
@@ -86,6 +89,7 @@ class Submodel(NeuralNet):
         if self.ema_decay is not None:
             self.average_module_ = deepcopy(self.module_).requires_grad_(False)
         self.n_steps_ = 0
+        self.common_lr_ = self.lr
         return self
 
     def get_all_learnable_params(self):
@@ -128,7 +132,6 @@ class Submodel(NeuralNet):
 
     def train_step(self, batch: Lesson, **fit_params) -> dict[str, Tensor]:
         """Take one optimizer step and update the average."""
-        self.history.new_batch()
         self.notify("on_batch_begin", batch=batch, training=True)
         step = super().train_step(batch, **fit_params)
         self.n_steps_ += 1
@@ -153,9 +156,11 @@ class Submodel(NeuralNet):
 
     def begin_training(self, lr: float) -> None:
         """Set the learning rate, which annealing may have left at 0, and notify."""
-        self.set_params(lr=lr)
         for group in self.optimizer_.param_groups:
-            group["base_lr"] = group["lr"]
+            own = group.get("base_lr", group["lr"])
+            # A group that was given a rate of its own keeps it.
+            group["lr"] = group["base_lr"] = lr if own == self.common_lr_ else own
+        self.common_lr_ = lr
         self.notify("on_train_begin", X=None, y=None)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
@@ -164,9 +169,12 @@ class Submodel(NeuralNet):
             self.history.record(name, value)
         self.notify("on_epoch_end", dataset_train=None, dataset_valid=None)
 
-    def is_finite(self) -> bool:
-        """Tell whether all weights are finite."""
-        return all(bool(p.isfinite().all()) for p in self.module_.parameters())
+    def is_finite(self, x: Tensor | None = None) -> bool:
+        """Tell whether all weights are finite, and the predictions of x if given."""
+        values = list(self.module_.parameters())
+        if x is not None:
+            values.append(self.log_probabilities(x).exp())
+        return all(bool(value.isfinite().all()) for value in values)
 
     def anneal(self, factor: float) -> None:
         """Set the learning rate of every parameter group to factor times its own."""
@@ -174,10 +182,8 @@ class Submodel(NeuralNet):
             group["lr"] = factor * group["base_lr"]
 
     def snapshot(self) -> dict[str, Any]:
-        """Return a copy of the weights and of their average."""
-        return deepcopy(
-            {n: getattr(self, n).state_dict() for n in ("module_", "average_module_")}
-        )
+        """Return a copy of the weights, their average and the optimizer's state."""
+        return deepcopy({n: getattr(self, n).state_dict() for n in _STATEFUL})
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Take back the weights of a snapshot."""

@@ -49,6 +49,11 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
     inputs : Inputs
         Rows are uint8 where they came as uint8 or bool, float32 otherwise.
     """
+    if estimator.image_shape is not None and len(estimator.image_shape) != 3:
+        raise ValueError(
+            f"image_shape={estimator.image_shape!r} has to be (channels, height, "
+            "width)."
+        )
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
@@ -93,6 +98,8 @@ def _check_rows(estimator, X, *, reset: bool):
             f"X holds values that are not numbers ({error}). Encode them first, for "
             "example with sklearn.preprocessing.OneHotEncoder."
         ) from error
+    if not sparse.issparse(rows) and min(rows.strides) < 0:
+        rows = rows.copy()  # one row is contiguous whatever its strides
     return rows
 
 
@@ -109,7 +116,8 @@ def _row_shape(rows, image_shape) -> tuple[int, ...]:
 
 def _channels_first(X: np.ndarray, image_shape) -> tuple[np.ndarray, tuple[int, ...]]:
     """Return images as (n, c, h, w), and (c, h, w)."""
-    if X.ndim == 3:
+    gray = X.ndim == 3
+    if gray:
         X = X[:, None]
     if X.ndim != 4:
         raise ValueError(
@@ -120,7 +128,7 @@ def _channels_first(X: np.ndarray, image_shape) -> tuple[np.ndarray, tuple[int, 
     if image_shape is not None:
         if X.shape[1:] == tuple(image_shape):
             channels_last = False
-        elif (last, first, middle) == tuple(image_shape):
+        elif not gray and (last, first, middle) == tuple(image_shape):
             channels_last = True
         else:
             raise ValueError(
@@ -128,8 +136,8 @@ def _channels_first(X: np.ndarray, image_shape) -> tuple[np.ndarray, tuple[int, 
                 f"{image_shape!r}, which means (channels, height, width)."
             )
     else:
-        channels_last = last in _CHANNELS
-        if channels_last == (first in _CHANNELS):
+        channels_last = not gray and last in _CHANNELS
+        if not gray and channels_last == (first in _CHANNELS):
             raise ValueError(
                 f"X of shape {X.shape} may be (n, c, h, w) or (n, h, w, c). Settle it "
                 f"by image_shape=(channels, height, width), {X.shape[1:]} for example."
@@ -209,8 +217,8 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
             )
         if len(found) == 1:
             raise ValueError(
-                f"y holds labels of one class only, {found[0]!r}; at least two classes "
-                "are needed."
+                f"y holds labels of one class only, {found[:1].tolist()}; two classes "
+                "at least are needed."
             )
         classes = found
     else:
@@ -237,7 +245,15 @@ def to_array(y) -> np.ndarray:
         y = y.detach().cpu().numpy()
     if sparse.issparse(y):
         y = check_array(y, accept_sparse=True, ensure_2d=False)  # raises for sparse y
-    return column_or_1d(np.asarray(y), warn=True)
+    array = np.asarray(y)
+    if array.dtype.kind == "U" and not hasattr(y, "dtype"):
+        # In a list of strings numpy turns NaN into the string "nan".
+        objects = np.asarray(y, dtype=object)
+        if not all(isinstance(label, str) for label in objects.flat):
+            array = objects
+    elif array.dtype.kind == "T":
+        array = array.astype(object)
+    return column_or_1d(array, warn=True)
 
 
 def known_mask(y: np.ndarray) -> np.ndarray:
@@ -247,7 +263,7 @@ def known_mask(y: np.ndarray) -> np.ndarray:
     if y.dtype.kind == "f":
         return ~np.isnan(y) & (y != -1)
     if y.dtype.kind in "US":
-        return y != np.array("-1", dtype=y.dtype)
+        return y != np.array("-1", dtype=y.dtype.kind)
     if y.dtype.kind == "O":
         return np.array([not _is_missing(label) for label in y], dtype=bool)
     return np.ones(len(y), dtype=bool)
@@ -281,15 +297,15 @@ def _clean_labels(labels: np.ndarray) -> np.ndarray:
                 "Input y contains infinity or a value too large for dtype('float64')."
             )
         if (labels != np.floor(labels)).any():
-            example = labels[labels != np.floor(labels)][0]
+            example = labels[labels != np.floor(labels)][0].item()
             raise ValueError(
                 f"Unknown label type: continuous. y holds {example!r}; float labels "
                 "have to be whole numbers (NaN or -1 where unlabeled)."
             )
     if labels.dtype.kind in "if" and (labels < 0).any():
         raise ValueError(
-            f"y holds the negative label {labels[labels < 0][0]!r}. Only -1, for "
-            "unlabeled rows, may be negative; number the classes from 0."
+            f"y holds the negative label {labels[labels < 0][0].item()!r}. Only -1, "
+            "for unlabeled rows, may be negative; number the classes from 0."
         )
     return labels
 

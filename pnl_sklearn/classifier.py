@@ -1,5 +1,6 @@
 """The estimator."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -36,7 +37,147 @@ from ._validation import (
 class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     """Semi-supervised classifier: two networks teach each other what a row is not.
 
-    DOCSTRING
+    Both networks, the *submodels*, learn the labeled rows. On unlabeled rows they take
+    turns as *student* and *partner*: the partner predicts on a weak view of a row, the
+    classes it all but rules out become *pseudo-negative labels* ("this row is not of
+    class k"), and the student learns them on a strong view of the same row. Such labels
+    are right far more often than pseudo-labels, so that every row can teach.
+
+    Read more in the user guide, which also tells what decides accuracy.
+
+    Parameters
+    ----------
+    module : {"auto", "mlp", "cnn"}, nn.Module class, instance or callable, \
+            default="auto"
+        Network from a float32 batch to logits of shape (n_rows, n_classes). "auto" is
+        :class:`~pnl_sklearn.networks.MLP` for tables and
+        :class:`~pnl_sklearn.networks.SmallCNN` for images. A class, or another callable
+        that returns a module, is given what its signature names of ``n_features``
+        (``in_features``), ``n_channels`` (``in_channels``), ``n_classes``
+        (``num_classes``, ``out_features``) and ``image_shape``. An instance is copied
+        for both submodels, which start from its weights; if it has a method
+        ``reset_head()``, each copy calls it to draw its last layer anew.
+    net_params : dict, default=None
+        Further parameters under skorch's names: ``module__hidden``,
+        ``optimizer__weight_decay``, ``iterator_train__num_workers`` (for a Dataset),
+        ``callbacks__name__parameter``. ``set_params`` and grid searches reach its
+        entries by these names.
+    image_shape : tuple of int, default=None
+        (channels, height, width) of an image. Needed where the rows of a table are
+        images, and where the channels of four-dimensional X cannot be told.
+    standardize : bool, default=True
+        Shift and scale each column, or each channel of images, to mean 0 and standard
+        deviation 1 over all rows of X. Sparse rows are scaled only. The first layer of
+        both networks does it, so that X stays in its own units everywhere else.
+    selection : {"adaptive", "random", "lowest"} or callable, default="adaptive"
+        How pseudo-negative labels are chosen: :class:`AdaptiveNegatives`,
+        :class:`RandomNegatives` (the paper's), :class:`LowestNegatives`, an object of
+        these, or any callable from probabilities (n_rows, n_classes) to a bool mask of
+        that shape.
+    negative_weight : float, default=1.0
+        Weight of the loss of pseudo-negative labels after the ramp-up.
+    rampup : float, default=0.3
+        Share of the training, from 0 to 1, in which the weights of the unlabeled terms
+        rise.
+    exchange : {"simultaneous", "alternating"}, default="simultaneous"
+        Whether at each step both submodels are students of each other, or one is.
+    class_prior : {"auto", "uniform", "labeled"}, array-like or None, default="auto"
+        Class distribution that the mean prediction of a batch is drawn to. "auto"
+        follows the mean of the predictions so far, drawn halfway to uniform (its square
+        root, normalized): it keeps classes from starving and bears imbalance. "labeled"
+        takes the labels' frequencies. An array holds a share for each class, in the
+        order of `classes_`. None turns the term off.
+    balance_weight : float, default=0.5
+        Weight of that term after the ramp-up.
+    weak_view, strong_view : "auto", callable or None, default="auto"
+        Views of a float32 batch in the units of X, of the same shape. "auto" is
+        :class:`~pnl_sklearn.views.ImageView` for images, without flips if they have
+        one channel, and :class:`~pnl_sklearn.views.TableView` for tables. None leaves
+        the batch as it is.
+    optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
+        Optimizer of each submodel.
+    lr : float, default=0.002
+        Learning rate at the start. It falls to 0 along half a cosine, unless
+        `callbacks` hold a :class:`skorch.callbacks.LRScheduler`.
+    max_epochs : int, default=10
+        Number of epochs.
+    steps_per_epoch : int, default=None
+        Optimizer steps in an epoch. None: one pass over the unlabeled rows (or over the
+        labeled ones, if that takes more steps), but 120 at least.
+    batch_size : int, default=64
+        Unlabeled rows in a step.
+    labeled_batch_size : int, default=16
+        Labeled rows in a step.
+    ema_decay : float or None, default=0.99
+        Decay, a step, of the average of weights that predicts. None predicts with the
+        weights themselves.
+    class_weight : "balanced", dict or None, default=None
+        Weights of classes in the supervised loss, as elsewhere in scikit-learn.
+    callbacks : list, default=None
+        skorch callbacks, or pairs (name, callback); each submodel gets copies. Of
+        what they can monitor there are the columns of `history_`.
+    warm_start : bool, default=False
+        Go on with the submodels of the last fit, for `max_epochs` more, with the
+        learning rate falling anew from `lr` and no second ramp-up.
+    device : str, default="auto"
+        Where to train and predict: "auto" is "cuda" if there is one, else "cpu".
+    random_state : int, RandomState instance or None, default=None
+        Governs initial weights, batches, selections, views and dropout.
+    verbose : int, default=0
+        1 prints a line an epoch.
+    classes : array-like, default=None
+        All classes, in the order wanted, where y may lack some. None: those in y,
+        sorted.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        The classes, in the order of the columns of `predict_proba`.
+    n_features_in_ : int
+        Number of columns; of images, of values in one.
+    feature_names_in_ : array of str
+        Names of the columns, where X has them.
+    input_shape_ : tuple of int
+        (n_features,) or (channels, height, width).
+    submodels_ : list of two skorch.NeuralNet
+        The fitted submodels.
+    history_ : list of dict
+        One row an epoch: ``epoch``, ``train_loss``, ``supervised_loss``,
+        ``negative_loss``, ``balance_loss``, ``agreement`` (share of unlabeled rows on
+        whose class the student's strong and the partner's weak view agree),
+        ``coverage`` (share of unlabeled rows with a pseudo-negative label),
+        ``class_distribution`` (mean prediction, a list), each the mean over the epoch,
+        and ``negative_weight`` at its end and ``seconds``.
+    n_iter_ : int
+        Number of epochs trained.
+    transduction_ : array of shape (n_samples,)
+        Labels of all rows of the X of `fit`: those given, and those predicted for the
+        unlabeled rows. Not set for a Dataset.
+
+    See Also
+    --------
+    supervised_twin : The same classifier without what unlabeled rows add.
+    sklearn.semi_supervised.LabelSpreading : Spreads labels over a graph of the rows.
+    sklearn.semi_supervised.SelfTrainingClassifier : Trains a classifier on its own
+        confident predictions.
+
+    References
+    ----------
+    H. Xu, H. Xiao, H. Hao, L. Dong, X. Qiu and C. Peng, "Semi-Supervised Learning with
+    Pseudo-Negative Labels for Image Classification", Knowledge-Based Systems 260, 2023,
+    arXiv 2301.03976.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from pnl_sklearn import PNLClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> y_few = np.full_like(y, -1)
+    >>> y_few[::10] = y[::10]  # labels for 15 of 150 flowers
+    >>> classifier = PNLClassifier(max_epochs=3, random_state=0).fit(X, y_few)
+    >>> bool(classifier.score(X, y) > 0.9)
+    True
     """
 
     _parameter_constraints: ClassVar[dict] = PARAMETER_CONSTRAINTS
@@ -60,8 +201,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         lr=0.002,
         max_epochs=10,
         steps_per_epoch=None,
-        batch_size=128,
-        labeled_batch_size=32,
+        batch_size=64,
+        labeled_batch_size=16,
         ema_decay=0.99,
         class_weight=None,
         callbacks=None,
@@ -133,6 +274,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         """
         codes, classes = check_targets(y, self.classes)
         previous = self.submodels_ if self._continues(classes) else None
+        if previous is None:
+            # A fit that is refused leaves nothing that predicts.
+            vars(self).pop("submodels_", None)
         inputs = check_inputs(self, X, reset=previous is None)
         check_consistent_length(inputs, codes)
         weights = labeled_weights(codes, classes, sample_weight, self.class_weight)
@@ -142,17 +286,21 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
         with torch.random.fork_rng(devices=range(n_cuda)):
-            rows = make_rows(inputs, device, self.net_params or {})
-            if previous is None:
+            rows = make_rows(inputs, device, self.net_params or {}, seed)
+            submodels = previous
+            if submodels is None:
                 self.history_ = []
-                self.submodels_ = build_submodels(self, inputs, rows, device, seed)
+                submodels = build_submodels(self, inputs, rows, device, seed)
             torch.manual_seed(seed)
             sizes = (self.labeled_batch_size, self.batch_size)
             generator = np.random.default_rng(seed)
             batches = Batches(rows, codes, weights, sizes, device, generator)
-            plan = build_plan(self, inputs, rows, int((codes < 0).sum()))
+            plan = build_plan(self, inputs, rows, codes)
+            if previous is not None:
+                plan = replace(plan, rampup=0.0)
             prior = build_prior(self, codes, device)
-            error = run(self.submodels_, batches, prior, plan, self.history_)
+            error = run(submodels, batches, prior, plan, self.history_)
+            self.submodels_ = submodels
             self.n_iter_ = len(self.history_)
             if not inputs.is_dataset:
                 self.transduction_ = self._transduce(inputs, rows, codes)
@@ -236,7 +384,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             raise ValueError("score needs labeled rows, but every target is unlabeled.")
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, y)[known]
-        labels = y[known].astype(self.classes_.dtype)
+        labels = np.asarray(y[known].tolist())  # objects get a dtype of their own
         return accuracy_score(labels, predicted[known], sample_weight=sample_weight)
 
     def __sklearn_tags__(self):

@@ -9,14 +9,14 @@ from pnl_sklearn.networks import MLP, SmallCNN, Standardized
     "shape", [(1, 1, 1), (1, 3, 5), (1, 8, 8), (3, 15, 40), (1, 28, 28), (4, 64, 64)]
 )
 def test_the_cnn_takes_images_of_any_size(shape):
-    logits = SmallCNN(shape, n_classes=7, width=4)(torch.rand(2, *shape))
+    logits = SmallCNN(shape, n_classes=7, width=16)(torch.rand(2, *shape))
     assert logits.shape == (2, 7)
 
 
 def test_parameters_of_the_cnn():
     # Convolutions without bias 9 (1*8 + 8*16 + 16*32), two of each channel's batch
     # norm 2 (8 + 16 + 32), last layer 32 * 5 + 5.
-    network = SmallCNN((1, 8, 8), n_classes=5, width=8)
+    network = SmallCNN((1, 8, 8), n_classes=5, width=32)
     n_parameters = sum(p.numel() for p in network.parameters())
     assert n_parameters == 9 * (8 + 128 + 512) + 2 * 56 + 165
 

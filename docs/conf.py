@@ -1,0 +1,98 @@
+"""Sphinx configuration: the site builds without the network."""
+
+import dataclasses
+import inspect
+
+import torch
+
+import pnl_sklearn
+from pnl_sklearn.views import auto_views, identity
+
+project = "pnl_sklearn"
+author = "The pnl_sklearn developers"
+project_copyright = author
+version = release = pnl_sklearn.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc states the types
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "plot_gallery": False,  # shown, not run
+    "ignore_pattern": r"\.ipynb$|__init__\.py",
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "pnl_sklearn"
+html_show_sourcelink = False
+html_sidebars = {"**": []}
+html_theme_options = {
+    "show_prev_next": False,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+# Defaults are read from the code, so that no page can state another one: a page writes
+# |default_lr|, |weak_image|, ... In the values below, what no signature holds.
+# DEFAULTS BY HAND: keep in step with _build.py (build_plan, build_prior) and _rounds.py
+# (ClassPrior).
+_CONSTANTS = {
+    "min_steps": "100",  # least number of steps in an epoch
+    "prior_exponent": "1/2",  # of the mean prediction, class_prior="auto"
+    "prior_decay": "0.99",  # of the mean prediction, class_prior="auto"
+}
+
+
+def _substitutions() -> dict[str, str]:
+    """Text of each substitution, ready for an inline literal."""
+    texts = dict(_CONSTANTS)
+    for name, parameter in inspect.signature(
+        pnl_sklearn.PNLClassifier
+    ).parameters.items():
+        default = parameter.default
+        is_type = isinstance(default, type)
+        texts[f"default_{name}"] = default.__name__ if is_type else repr(default)
+    for name in ("AdaptiveNegatives", "RandomNegatives", "LowestNegatives"):
+        (parameter,) = inspect.signature(getattr(pnl_sklearn, name)).parameters.values()
+        texts[f"default_{name}"] = f"{parameter.name}={parameter.default!r}"
+    samples = {
+        "table": torch.zeros(2, 4),
+        "gray": torch.zeros(2, 1, 8, 8),
+        "color": torch.zeros(2, 3, 8, 8),
+    }
+    for kind, sample in samples.items():
+        weak, strong = auto_views(sample)
+        texts[f"weak_{kind}"] = _view_text(weak)
+        texts[f"strong_{kind}"] = _view_text(strong)
+    return texts
+
+
+def _view_text(view) -> str:
+    if view is identity:
+        return "the batch as it is"
+    changed = [
+        f"{field.name}={getattr(view, field.name)!r}"
+        for field in dataclasses.fields(view)
+        if getattr(view, field.name) != field.default and field.name != "fill"
+    ]
+    return f"{type(view).__name__}({', '.join(changed)})"
+
+
+rst_epilog = "\n".join(
+    f".. |{name}| replace:: ``{text}``" for name, text in _substitutions().items()
+)

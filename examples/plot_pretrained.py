@@ -1,0 +1,189 @@
+"""
+A pretrained backbone, trained or frozen
+========================================
+
+With twenty labels most people start from a network that has seen millions of other
+images. There are two ways to do so with :class:`~pnl_sklearn.PNLClassifier`:
+
+- give the backbone as ``module``, and all of it is trained;
+- compute embeddings with it once, and give them as a table. That is much faster, and
+  often good enough.
+
+The example runs offline. **Without pretrained weights the features of the backbone are
+random**, and the errors below say nothing about pretrained networks. For real features
+give a file of torchvision's weights, ``python plot_pretrained.py --weights
+resnet18.pth``; weights that torchvision has downloaded before are found without it.
+"""
+
+# %%
+# Images
+# ------
+# The images are made here: patches of grass, brick, water or sand, each with a color
+# and a texture that vary from image to image. Five of each class are labeled. Images of
+# shape (n, height, width, 3) can be given as they are, as bytes too.
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torchvision.models import ResNet18_Weights, resnet18
+
+from pnl_sklearn import PNLClassifier
+
+parser = argparse.ArgumentParser(description="A pretrained backbone.")
+parser.add_argument("--weights", type=Path, help="state dict of torchvision's resnet18")
+parser.add_argument("--steps", type=int, default=24, help="steps that train it all")
+args = parser.parse_args()
+
+names = np.array(["grass", "brick", "water", "sand"])
+colors = np.array([[90, 140, 70], [150, 90, 70], [70, 120, 150], [180, 160, 110]])
+rng = np.random.default_rng(0)
+
+
+def draw_images(n, side=32):
+    """Return n images, uint8 of shape (n, side, side, 3), and their names."""
+    y = rng.integers(len(names), size=n)
+    down, across = np.mgrid[:side, :side][:, None] + rng.uniform(0, side, (2, n, 1, 1))
+    period = rng.uniform(5, 9, (n, 1, 1))
+    row = down // period
+    textures = np.stack(
+        [
+            np.sin(6 * across / period + np.sin(down)),
+            np.where((down % period < 1) | ((across + 4 * row) % 8 < 1), 2.0, -0.3),
+            np.sin(6 * (down + 2 * np.sin(across / period)) / period),
+            rng.normal(size=(n, side, side)),
+        ]
+    )
+    light = 30 * textures[y, np.arange(n)] + rng.normal(0, 15, (n, side, side))
+    tint = rng.normal(0, 15, (n, 1, 1, 3)) + rng.normal(0, 25, (n, 1, 1, 1))
+    images = colors[y][:, None, None] + tint + light[..., None]
+    return images.clip(0, 255).astype(np.uint8), names[y]
+
+
+X_train, y_train = draw_images(600)
+X_test, y_test = draw_images(400)
+hidden = np.full(len(y_train), None, dtype=object)
+for name in names:
+    labeled = np.flatnonzero(y_train == name)[:5]
+    hidden[labeled] = name
+
+# %%
+# The backbone
+# ------------
+# The module is given as an instance, since pretrained weights cannot be made anew. Each
+# of the two networks gets a copy. They have to differ in something, or there would be
+# nothing to teach each other: if the module has a method ``reset_head``, it is called
+# on each copy, under another seed.
+
+cached = Path(torch.hub.get_dir()) / "checkpoints"
+cached /= Path(ResNet18_Weights.DEFAULT.url).name
+weights = args.weights or (cached if cached.exists() else None)
+print(f"Weights: {weights or 'none, the features are random'}", flush=True)
+
+
+class Backbone(nn.Module):
+    """A resnet18 with a head of its own."""
+
+    def __init__(self, n_classes, weights=None):
+        super().__init__()
+        self.body = resnet18()
+        if weights is not None:
+            self.body.load_state_dict(torch.load(weights, weights_only=True))
+        n_features = self.body.fc.in_features
+        self.body.fc = nn.Identity()
+        self.head = nn.Linear(n_features, n_classes)
+
+    def reset_head(self):
+        self.head.reset_parameters()
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+torch.manual_seed(0)
+backbone = Backbone(len(names), weights)
+
+# %%
+# All of it trained
+# -----------------
+# ``standardize=True``, the default, brings each color channel to mean 0 and variance 1.
+# That is close to what pretrained networks expect. A pretrained body is best trained
+# slowly, say with ``lr=1e-4``; random weights need more.
+#
+# A resnet18 is large for a CPU. We take a few steps of small batches, enough to see how
+# it is done. On a GPU leave the defaults, which take about a thousand steps.
+
+tuned = PNLClassifier(
+    backbone,
+    lr=0.001 if weights is None else 0.0001,
+    max_epochs=4,
+    steps_per_epoch=max(args.steps // 4, 1),
+    batch_size=32,
+    labeled_batch_size=16,
+    random_state=0,
+    verbose=1,
+)
+tuned.fit(X_train, hidden)
+errors = {"backbone, all trained": 100 * (1 - tuned.score(X_test, y_test))}
+
+# %%
+# Frozen embeddings
+# -----------------
+# Here the backbone is only run once over all images. What comes out is a table of 512
+# columns, on which everything else is fast. The views are then those of tables: noise
+# and values exchanged between rows.
+
+
+@torch.no_grad()
+def embed(images):
+    """Return the 512 features of each image, as the backbone was before training."""
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    parts = ((x - mean) / deviation).split(100)
+    return torch.cat([backbone.body.eval()(part) for part in parts]).numpy()
+
+
+E_train, E_test = embed(X_train), embed(X_test)
+frozen = PNLClassifier("mlp", steps_per_epoch=50, random_state=0)
+frozen.fit(E_train, hidden)
+errors["embeddings, PNLClassifier"] = 100 * (1 - frozen.score(E_test, y_test))
+
+known = pd.notna(hidden)
+linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+linear.fit(E_train[known], y_train[known])
+errors["embeddings, LogisticRegression"] = 100 * (1 - linear.score(E_test, y_test))
+
+# %%
+# Results
+# -------
+# Chance is an error of 75 %.
+
+print("\nTest error in %, five labels of each class:\n")
+print(pd.Series(errors).round(1).to_string(), "\n")
+
+fig = plt.figure(figsize=(10, 4), layout="constrained")
+left, right = fig.subfigures(1, 2, width_ratios=[1, 1.2])
+predicted = tuned.predict(X_test[:12])
+for ax, image, name in zip(left.subplots(3, 4).flat, X_test, predicted, strict=False):
+    ax.imshow(image)
+    ax.set_title(name, fontsize="small")
+    ax.axis("off")
+left.suptitle("Test images and predictions, all trained", fontsize="medium")
+ax = right.subplots()
+bars = ax.barh(list(errors), list(errors.values()), color="lightsteelblue")
+ax.bar_label(bars, fmt="%.1f %%", padding=4)
+ax.set(xlabel="test error (%); chance is 75 %", xlim=(0, 1.25 * max(errors.values())))
+ax.set_title("random features" if weights is None else "pretrained features")
+ax.invert_yaxis()
+
+path = Path(__file__).with_suffix(".png")
+fig.savefig(path, dpi=100)
+print(f"Figure: {path}")

@@ -1,0 +1,426 @@
+"""Bad input gets a clear error, and a loss that becomes NaN loses nothing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+from pnl_sklearn import AdaptiveNegatives, PNLClassifier, RandomNegatives
+
+RNG = np.random.default_rng(0)
+Y = np.where(np.arange(30) < 12, np.arange(30) % 3, -1)
+X = RNG.normal(size=(30, 4)) + 4 * np.eye(4)[np.arange(30) % 3]
+IMAGES = RNG.normal(size=(30, 6, 6))
+
+
+def tiny(**params):
+    defaults = {"max_epochs": 2, "steps_per_epoch": 3, "random_state": 0}
+    sizes = {"batch_size": 16, "labeled_batch_size": 8}
+    return PNLClassifier(**(defaults | sizes | params))
+
+
+def fit(X=X, y=Y, sample_weight=None, **params):
+    return tiny(**params).fit(X, y, sample_weight)
+
+
+def with_value(value, X=X):
+    X = X.copy()
+    X[3, 2] = value
+    return X
+
+
+def frame(names, X=X):
+    return pytest.importorskip("pandas").DataFrame(X, columns=list(names))
+
+
+class Strings(Dataset):
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, index):
+        return "a string", 0
+
+
+class Fixed(nn.Linear):
+    """Puts out seven columns whatever it is asked for."""
+
+    def __init__(self, n_features):
+        super().__init__(n_features, 7)
+
+
+def dataset(X):
+    return TensorDataset(torch.tensor(X, dtype=torch.float32))
+
+
+TARGETS = {
+    "no labeled row": (
+        lambda: fit(y=np.full(30, -1)),
+        "no labeled row.*Label a few rows of each class",
+    ),
+    "only NaN": (lambda: fit(y=np.full(30, np.nan)), "no labeled row"),
+    "only None": (lambda: fit(y=[None] * 30), "no labeled row"),
+    "one class": (
+        lambda: fit(y=np.where(Y < 0, -1, 2)),
+        r"one class only, .*2.*two classes",
+    ),
+    "one class, all labeled": (lambda: fit(y=np.ones(30, int)), "one class only"),
+    "-1 and 1": (
+        lambda: fit(y=np.where(Y < 0, -1, 1)),
+        r"only -1 and 1\. -1 marks unlabeled rows.*np\.where\(y == -1, 0, y\)",
+    ),
+    "-1.0 and 1.0": (lambda: fit(y=np.where(Y < 0, -1.0, 1.0)), "only -1 and 1"),
+    '"-1" and "1"': (lambda: fit(y=np.where(Y < 0, "-1", "1")), "only -1 and 1"),
+    "lengths": (lambda: fit(y=Y[:29]), r"inconsistent numbers of samples: \[30, 29\]"),
+    "lengths, images": (lambda: fit(IMAGES, Y[:29]), "inconsistent numbers of samples"),
+    "lengths, Dataset": (
+        lambda: fit(dataset(X), Y[:29]),
+        "inconsistent numbers of samples",
+    ),
+    "-2": (
+        lambda: fit(y=np.where(Y == 0, -2, Y)),
+        "negative label .*-2.*Only -1, for unlabeled rows",
+    ),
+    "-2.0": (lambda: fit(y=np.where(Y == 0, -2.0, Y)), "negative label .*-2.0"),
+    "fractions": (
+        lambda: fit(y=np.where(Y == 0, 0.5, Y)),
+        "continuous.*0.5.*float labels have to be whole numbers",
+    ),
+    "infinite": (lambda: fit(y=np.where(Y == 0, np.inf, Y)), "y contains infinity"),
+    "strings and numbers": (
+        lambda: fit(y=np.array(["a", 1, None] * 10, dtype=object)),
+        r"y mixes \['int', 'str'\]",
+    ),
+    "None": (lambda: fit(y=None), "requires y to be passed, but the target y is None"),
+    "not in classes": (
+        lambda: fit(classes=[0, 1]),
+        r"labels array\(\[2\]\) that are not in classes",
+    ),
+    "classes twice": (lambda: fit(classes=[0, 1, 2, 2]), "each once"),
+    "classes one": (lambda: fit(classes=[0]), "two or more"),
+    "weights negative": (
+        lambda: fit(sample_weight=np.linspace(-1, 1, 30)),
+        "Negative values in data passed to `sample_weight`",
+    ),
+    "weights zero": (
+        lambda: fit(sample_weight=np.where(Y < 0, 1, 0)),
+        "weights of the labeled rows are all zero",
+    ),
+    "weights length": (
+        lambda: fit(sample_weight=np.ones(29)),
+        r"sample_weight.shape == \(29,\), expected \(30,\)",
+    ),
+}
+INPUTS = {
+    "NaN": (lambda: fit(with_value(np.nan)), "contains NaN"),
+    "inf": (lambda: fit(with_value(np.inf)), "contains infinity"),
+    "NaN, images": (lambda: fit(with_value(np.nan, IMAGES)), "contains NaN"),
+    "NaN, sparse": (
+        lambda: fit(sparse.csr_matrix(with_value(np.nan))),
+        "contains NaN",
+    ),
+    "NaN, pandas": (lambda: fit(frame("abcd", with_value(np.nan))), "contains NaN"),
+    "NaN, torch": (lambda: fit(torch.tensor(with_value(np.nan))), "contains NaN"),
+    "NaN, Dataset": (lambda: fit(dataset(with_value(np.nan))), "contains? NaN"),
+    "NaN, predict": (lambda: fit().predict(with_value(np.nan)), "contains NaN"),
+    "empty": (lambda: fit(X[:0], Y[:0]), "no labeled row|0 sample"),
+    "empty X": (lambda: fit(X[:0]), r"0 sample\(s\)"),
+    "empty images": (lambda: fit(IMAGES[:0]), r"0 sample\(s\)"),
+    "empty list": (lambda: fit([]), "Expected 2D array|0 sample"),
+    "empty Dataset": (lambda: fit(dataset(X[:0])), r"0 sample\(s\)"),
+    "no columns": (lambda: fit(X[:, :0]), r"0 feature\(s\)"),
+    "empty, predict": (lambda: fit().predict(X[:0]), r"0 sample\(s\)"),
+    "one dimension": (lambda: fit(X[:, 0]), "Expected 2D array, got 1D array"),
+    "five dimensions": (
+        lambda: fit(np.zeros((30, 2, 2, 2, 2))),
+        r"dim 5.*\(n, h, w\), \(n, c, h, w\) or \(n, h, w, c\)",
+    ),
+    "ambiguous": (
+        lambda: fit(np.zeros((30, 3, 5, 3))),
+        r"\(30, 3, 5, 3\) may be .*image_shape=\(channels, height, width\)",
+    ),
+    "features": (
+        lambda: fit().predict(X[:, :3]),
+        "X has 3 features, but PNLClassifier is expecting 4 features",
+    ),
+    "features, Dataset": (
+        lambda: fit().predict(dataset(X[:, :3])),
+        r"shape \(3,\).*fitted on samples of shape \(4,\)",
+    ),
+    "image size": (
+        lambda: fit(IMAGES).predict(IMAGES[:, :5]),
+        r"shape \(1, 5, 6\), .* fitted on samples of shape \(1, 6, 6\)",
+    ),
+    "rotated image": (
+        lambda: fit(IMAGES[:, :4]).predict(IMAGES[:, :, :4]),
+        r"shape \(1, 6, 4\), .* fitted on samples of shape \(1, 4, 6\)",
+    ),
+    "rows for images": (
+        lambda: fit(IMAGES).predict(IMAGES.reshape(30, 36)),
+        r"shape \(36,\), .* fitted on samples of shape \(1, 6, 6\)",
+    ),
+    "column names": (
+        lambda: fit(frame("abcd")).predict(frame("abce")),
+        "feature names should match.*\n.*\n.*e\n",
+    ),
+    "column order": (
+        lambda: fit(frame("abcd")).predict(frame("badc")),
+        "Feature names must be in the same order",
+    ),
+    "strings": (
+        lambda: fit(np.full((30, 2), "red")),
+        "could not convert.*OneHotEncoder",
+    ),
+    "objects": (
+        lambda: fit(np.array([["red", 1]] * 30, dtype=object)),
+        "could not convert.*OneHotEncoder",
+    ),
+    "string column": (
+        lambda: fit(frame("abcd").assign(a="red")),
+        "could not convert.*OneHotEncoder",
+    ),
+    "image_shape": (
+        lambda: fit(image_shape=(1, 3, 3)),
+        r"\(1, 3, 3\) asks for rows of 9 values, but X has 4 columns",
+    ),
+    "image_shape, images": (
+        lambda: fit(IMAGES, image_shape=(1, 3, 3)),
+        r"\(30, 1, 6, 6\) does not hold images of image_shape=\(1, 3, 3\)",
+    ),
+    "image_shape, Dataset": (
+        lambda: fit(dataset(X), image_shape=(1, 3, 3)),
+        r"shape \(4,\), which does not fit image_shape=\(1, 3, 3\)",
+    ),
+    "image_shape of two": (
+        lambda: fit(image_shape=(2, 2)),
+        r"image_shape=\(2, 2\).*channels, height, width",
+    ),
+    "Dataset of vectors of vectors": (
+        lambda: fit(dataset(np.zeros((30, 1, 2, 2, 2)))),
+        r"shape \(1, 2, 2, 2\); expected",
+    ),
+}
+PARAMETERS = {
+    "max_epochs": (lambda: fit(max_epochs=0), "'max_epochs' parameter.*int.*Got 0"),
+    "lr": (lambda: fit(lr=-1), "'lr' parameter.*float.*Got -1"),
+    "batch_size": (lambda: fit(batch_size=2.5), "'batch_size' parameter.*Got 2.5"),
+    "selection": (lambda: fit(selection="adaptiv"), "'selection' parameter.*adaptive"),
+    "exchange": (lambda: fit(exchange="both"), "'exchange' parameter.*simultaneous"),
+    "tolerance": (
+        lambda: fit(selection=AdaptiveNegatives(tolerance=1.5)),
+        "tolerance=1.5 is not between 0 and 1",
+    ),
+    "n_negatives": (
+        lambda: fit(selection=RandomNegatives(n_negatives=0)),
+        "n_negatives=0 is less than 1",
+    ),
+    "class_prior": (
+        lambda: fit(class_prior=[0.5, 0.5]),
+        r"class_prior=\[0.5, 0.5\].*each of the 3 classes",
+    ),
+    "negative class_prior": (lambda: fit(class_prior=[1, 1, -1]), "not negative"),
+    "columns": (
+        lambda: fit(module=Fixed),
+        "puts out 7 columns, but y has 3 classes",
+    ),
+    "columns, instance": (
+        lambda: fit(module=nn.Linear(4, 2)),
+        "puts out 2 columns, but y has 3 classes",
+    ),
+    "not logits": (
+        lambda: fit(IMAGES, module=nn.Linear(6, 3)),
+        r"logits of shape \(n_rows, 3\), got \(2, 1, 6, 3\)",
+    ),
+    "cnn for a table": (lambda: fit(module="cnn"), "needs images.*image_shape"),
+    "set_params": (
+        lambda: tiny().set_params(tolerence=0.1),
+        "Invalid parameter 'tolerence' for estimator PNLClassifier",
+    ),
+    "set_params of the selection": (
+        lambda: tiny().set_params(selection__tolerence=0.1),
+        "Invalid parameter 'tolerence' for estimator AdaptiveNegatives",
+    ),
+    "net_params, module": (
+        lambda: fit(net_params={"module__hiden": 8}),
+        "unknown name 'module__hiden'; did you mean 'module__hidden'",
+    ),
+    "net_params, optimizer": (
+        lambda: fit(net_params={"optimizer__wieght_decay": 0}),
+        "'optimizer__wieght_decay'; did you mean 'optimizer__weight_decay'",
+    ),
+    "net_params, DataLoader": (
+        lambda: fit(net_params={"iterator_train__num_worker": 1}),
+        "did you mean 'iterator_train__num_workers'",
+    ),
+    "net_params, no prefix": (
+        lambda: fit(net_params={"hidden": 8}),
+        "unknown name 'hidden'; did you mean 'module__hidden'",
+    ),
+    "net_params, set_params": (
+        lambda: tiny().set_params(module__hiden=8).fit(X, Y),
+        "did you mean 'module__hidden'",
+    ),
+    "net_params, other optimizer": (
+        lambda: fit(net_params={"optimizer__momentum": 0.9}),
+        "unknown name 'optimizer__momentum'",
+    ),
+    "net_params, instance": (
+        lambda: fit(module=nn.Linear(4, 3), net_params={"module__bias": False}),
+        "'module__bias', but module is an instance.*Give its class",
+    ),
+    "EarlyStopping": (
+        lambda: fit(callbacks=[EarlyStopping(monitor="valid_loss")]),
+        "monitors 'valid_loss', but nothing is held out.*'train_loss'",
+    ),
+    "EarlyStopping by default": (
+        lambda: fit(callbacks=[("stop", EarlyStopping())]),
+        "monitors 'valid_loss'.*'train_loss'",
+    ),
+    "Checkpoint": (lambda: fit(callbacks=[Checkpoint()]), "monitors 'valid_loss_best'"),
+    "warm start": (
+        lambda: fit(warm_start=True).fit(X, Y + (Y >= 0)),
+        r"goes on with classes array\(\[0, 1, 2\]\), but y holds array\(\[1, 2, 3\]\)",
+    ),
+    "warm start, features": (
+        lambda: fit(warm_start=True).fit(X[:, :3], Y),
+        "X has 3 features, but PNLClassifier is expecting 4 features",
+    ),
+    "score, nothing labeled": (
+        lambda: fit().score(X, np.full(30, -1)),
+        "score needs labeled rows",
+    ),
+    "score, lengths": (lambda: fit().score(X, Y[:29]), "inconsistent numbers"),
+}
+CASES = TARGETS | INPUTS | PARAMETERS
+
+
+@pytest.mark.parametrize(("act", "message"), CASES.values(), ids=CASES)
+def test_bad_input(act, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        act()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_values_too_large_for_float32():
+    with pytest.raises(ValueError, match="infinity or a value too large"):
+        fit(with_value(1e300))
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: PNLClassifier(tolerance=0.1), "unexpected keyword .*'tolerance'"),
+        (lambda: fit(np.array([[{}, 1]] * 30)), "argument must be .*string.* number"),
+        (lambda: fit(Strings()), "tensors or arrays.*got str.*ToTensor"),
+    ],
+    ids=["unknown parameter", "objects", "Dataset of strings"],
+)
+def test_bad_type(act, message):
+    with pytest.raises(TypeError, match=message):
+        act()
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "score"]
+)
+def test_before_fit(method):
+    arguments = (X, Y) if method == "score" else (X,)
+    with pytest.raises(NotFittedError, match="PNLClassifier instance is not fitted"):
+        getattr(PNLClassifier(), method)(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("device", "is_available"),
+    [("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)],
+)
+def test_missing_device(device, is_available):
+    if is_available():
+        pytest.skip(f"there is a {device} device")
+    with pytest.raises(ValueError, match=f"device='{device}'.*no {device} device here"):
+        fit(device=device)
+
+
+@pytest.mark.parametrize("before", [tiny, fit], ids=["new", "fitted"])
+@pytest.mark.parametrize(
+    "params", [{"module": Fixed}, {"selection": AdaptiveNegatives(tolerance=1.5)}]
+)
+def test_a_refused_fit_is_no_fit(before, params):
+    estimator = before().set_params(**params)
+    with pytest.raises(ValueError, match=r"7 columns|tolerance=1\.5"):
+        estimator.fit(X, np.where(Y < 0, Y, Y + 1))
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)
+
+
+class TurnsNaN(nn.Linear):
+    """Logits become NaN when it has seen `n_good` batches in training mode."""
+
+    def __init__(self, n_features, n_classes, n_good=np.inf):
+        super().__init__(n_features, n_classes)
+        self.n_good = n_good
+
+    def forward(self, x):
+        self.n_good -= self.training
+        bad = self.training and self.n_good < 0
+        return super().forward(x) * (torch.nan if bad else 1)
+
+
+class StopBeforeSecondEpoch(Callback):
+    def on_batch_begin(self, net, **kwargs):
+        if net.n_steps_ == 3:
+            raise KeyboardInterrupt
+
+
+class StopInSecondEpoch(Callback):
+    def on_batch_end(self, net, **kwargs):
+        if net.n_steps_ == 5:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("ema_decay", [0.9, None])
+def test_nan_keeps_the_last_finite_epoch(ema_decay):
+    params = {"module": TurnsNaN, "ema_decay": ema_decay, "max_epochs": 3}
+    good = fit(callbacks=[StopBeforeSecondEpoch()], **params)
+    # A submodel sees two batches a step, as a partner and as a student.
+    estimator = tiny(net_params={"module__n_good": 9}, **params)
+    with pytest.raises(FloatingPointError, match=r"in epoch 2.*lr=0\.0002"):
+        estimator.fit(X, Y)
+    assert estimator.n_iter_ == len(estimator.history_) == 1
+    probabilities = estimator.predict_proba(X)
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_array_equal(probabilities, good.predict_proba(X))
+    np.testing.assert_array_equal(estimator.transduction_, good.transduction_)
+
+
+def test_an_interrupt_after_nan_keeps_the_last_finite_epoch():
+    good = fit(callbacks=[StopBeforeSecondEpoch()], module=TurnsNaN)
+    params = {"module": TurnsNaN, "net_params": {"module__n_good": 7}}
+    estimator = fit(callbacks=[StopInSecondEpoch()], **params)
+    np.testing.assert_array_equal(estimator.predict_proba(X), good.predict_proba(X))
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 2, 5])
+@pytest.mark.parametrize("inputs", [X, IMAGES], ids=["table", "images"])
+def test_huge_learning_rate(inputs, steps_per_epoch):
+    estimator = tiny(lr=1e30, steps_per_epoch=steps_per_epoch, max_epochs=3)
+    with pytest.raises(FloatingPointError, match=r"in epoch \d.*learning rate"):
+        estimator.fit(inputs, Y)
+    probabilities = estimator.predict_proba(inputs)
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_training_goes_on_after_nan():
+    params = {"net_params": {"module__n_good": 9}, "module": TurnsNaN}
+    estimator = tiny(warm_start=True, max_epochs=3, **params)
+    with pytest.raises(FloatingPointError, match="epoch 2"):
+        estimator.fit(X, Y)
+    for submodel in estimator.submodels_:
+        submodel.module_.network.n_good = np.inf
+    estimator.set_params(lr=0.01, steps_per_epoch=30).fit(X, Y)
+    assert estimator.n_iter_ == 4
+    assert estimator.score(X, np.arange(30) % 3) > 0.9

@@ -1,0 +1,110 @@
+"""The examples run from beginning to end, and print and draw what they promise."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from matplotlib.image import imread
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+# One thread each: with pytest-xdist the examples run side by side.
+ENVIRONMENT = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+
+
+def run_script(name, folder, *options):
+    """Run a copy of the script, which saves its figure next to itself."""
+    script = Path(shutil.copy(EXAMPLES / name, folder))
+    process = subprocess.run(
+        [sys.executable, script, *options],
+        cwd=folder,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Warning" not in process.stderr, process.stderr
+    figure = script.with_suffix(".png")
+    assert f"Figure: {figure}" in process.stdout
+    height, width = imread(figure).shape[:2]
+    assert (height, width) >= (300, 900)
+    assert imread(figure).std() > 0.05
+    return process.stdout
+
+
+def table_rows(output, *names):
+    """Return the numbers of the last printed line that begins with each name."""
+    rows = []
+    for name in names:
+        lines = [line for line in output.splitlines() if line.startswith(name + "  ")]
+        assert lines, f"no row {name!r} in:\n{output}"
+        rows.append([float(cell) for cell in lines[-1].removeprefix(name).split()])
+    return rows
+
+
+@pytest.mark.slow
+def test_digits(tmp_path):
+    output = run_script("plot_digits.py", tmp_path, "--draws", "100", "--epochs", "1")
+    twin, *baselines, pnl = table_rows(
+        output,
+        "supervised twin",
+        "SelfTrainingClassifier",
+        "LabelSpreading",
+        "PNLClassifier",
+    )
+    assert all(len(row) == 3 for row in [twin, *baselines, pnl])
+    assert pnl[0] == pnl[1] < twin[0]
+    assert "PNLClassifier, draw 100 ..." in output
+
+
+@pytest.mark.slow
+def test_tabular(tmp_path):
+    output = run_script("plot_tabular.py", tmp_path)
+    rows = table_rows(output, "LogisticRegression", "PNLClassifier")
+    assert all(0 <= error < 30 for row in rows for error in row)
+    assert "param_pnl__selection__tolerance" in output
+    assert "class_0  class_1  class_2" in output
+    assert "agreement  coverage" in output
+
+
+@pytest.mark.slow
+def test_own_network(tmp_path):
+    output = run_script("plot_own_network.py", tmp_path, "--epochs", "3")
+    (twin,), (pnl,) = table_rows(output, "supervised twin", "PNLClassifier")
+    assert 0 <= pnl <= twin < 80
+    assert "negative_loss" in output  # verbose=1
+
+
+@pytest.mark.slow
+def test_pretrained(tmp_path):
+    output = run_script("plot_pretrained.py", tmp_path, "--steps", "8")
+    rows = table_rows(
+        output,
+        "backbone, all trained",
+        "embeddings, PNLClassifier",
+        "embeddings, LogisticRegression",
+    )
+    assert all(0 <= error <= 100 for (error,) in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Jupyter's own are not ours to mend.
+def test_quickstart(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "strip the outputs"
+    client = NotebookClient(
+        notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+    text = "".join(out["text"] for out in outputs if out.output_type == "stream")
+    assert "20 labeled" in text
+    assert "Accuracy on the test images" in text
+    figures = [out for out in outputs if "image/png" in out.get("data", {})]
+    assert len(figures) == 2
