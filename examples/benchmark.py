@@ -103,11 +103,17 @@ def run_baselines(draw_data, score, draws):
     errors = {}
     for draw in draws:
         X, y, X_test, y_test = (np.asarray(a) for a in draw_data(draw))
-        scaler = StandardScaler().fit(X.reshape(len(X), -1))
-        X, X_test = (scaler.transform(a.reshape(len(a), -1)) for a in (X, X_test))
+        X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+        scaler = StandardScaler().fit(X)
+        forms = {"raw": (X, X_test)}
+        forms["scaled"] = (scaler.transform(X), scaler.transform(X_test))
         for method, setting, estimator in baselines():
-            error = 1 - score(y_test, estimator.fit(X, y).predict(X_test))
-            errors.setdefault(method, {}).setdefault(setting, []).append(100 * error)
+            for form, (train, test) in forms.items():
+                if form == "raw" and method != "LabelSpreading":
+                    continue
+                error = 1 - score(y_test, estimator.fit(train, y).predict(test))
+                of_method = errors.setdefault(method, {})
+                of_method.setdefault(f"{form}, {setting}", []).append(100 * error)
     best = {}
     for method, settings in errors.items():
         setting = min(settings, key=lambda s, of=settings: np.mean(of[s]))

@@ -26,7 +26,7 @@ NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
 # Rows that the automatic views look at.
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
-_MIN_STEPS = 120
+_MIN_STEPS = 110
 
 
 def check_device(device: str) -> str:

@@ -103,7 +103,7 @@ def run(
         for submodel, snapshot in zip(submodels, kept, strict=True):
             submodel.restore(snapshot)
     for submodel in submodels:
-        submodel.notify("on_train_end", X=None, y=None)
+        submodel.end_training()
     return error
 
 
@@ -148,16 +148,24 @@ def _lessons(
     pairs = [(submodels[0], submodels[1]), (submodels[1], submodels[0])]
     if plan.exchange == "alternating":
         pairs = [pairs[step % 2]]
-    predictions = [
-        partner.probabilities(plan.weak_view(batch.unlabeled)) for _, partner in pairs
-    ]
-    for probabilities in predictions:
-        prior.observe(probabilities)
+    # One call of each view for all pairs: every row of a batch has its own draw.
+    n_labeled, n_unlabeled = len(batch.labeled), len(batch.unlabeled)
+    weak = plan.weak_view(torch.cat([batch.labeled, batch.unlabeled] * len(pairs)))
+    strong = plan.strong_view(torch.cat([batch.unlabeled] * len(pairs)))
+    predictions, inputs = [], []
+    for (_, partner), weak_rows, strong_rows in zip(
+        pairs,
+        weak.split(n_labeled + n_unlabeled),
+        strong.tensor_split(len(pairs)),
+        strict=True,
+    ):
+        predictions.append(partner.probabilities(weak_rows[n_labeled:]))
+        prior.observe(predictions[-1])
+        inputs.append(torch.cat([weak_rows[:n_labeled], strong_rows]))
     lessons = []
-    for (student, _), probabilities in zip(pairs, predictions, strict=True):
-        views = [plan.weak_view(batch.labeled), plan.strong_view(batch.unlabeled)]
+    for (student, _), x, probabilities in zip(pairs, inputs, predictions, strict=True):
         lesson = Lesson(
-            torch.cat(views),
+            x,
             batch.labels,
             batch.weights,
             plan.select(probabilities),

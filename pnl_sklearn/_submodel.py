@@ -101,21 +101,26 @@ class Submodel(NeuralNet):
         module = self.module_ if self.module_.training else self.average_module_
         return module(x, **fit_params)
 
+    def _set_mode(self, training: bool) -> None:
+        """Switch all modules, but only if need be: it walks through every layer."""
+        if self.module_.training != training:
+            self._set_training(training)
+
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Predictions as a partner: of the network as it trains, without gradient."""
-        self._set_training(True)
+        self._set_mode(True)
         return self.infer(x).float().softmax(dim=1)
 
     @torch.no_grad()
     def log_probabilities(self, x: Tensor) -> Tensor:
         """Predictions of the trained network, float64."""
-        self._set_training(False)
+        self._set_mode(False)
         return self.infer(x).double().log_softmax(dim=1)
 
     def train_step_single(self, batch: Lesson, **fit_params):
         """Compute the loss of the lesson and its gradient; skorch does the rest."""
-        self._set_training(True)
+        self._set_mode(True)
         logits = self.infer(batch.inputs, **fit_params)
         labeled, unlabeled = logits.tensor_split([len(batch.labels)])
         supervised = supervised_loss(labeled, batch.labels, batch.weights)
@@ -141,18 +146,10 @@ class Submodel(NeuralNet):
         return step
 
     def _update_average(self, decay: float) -> None:
-        averages, values = [], []
-        for old, new in zip(
-            self.average_module_.state_dict().values(),
-            self.module_.state_dict().values(),
-            strict=True,
-        ):
-            if old.is_floating_point():
-                averages.append(old)
-                values.append(new)
-            else:
-                old.copy_(new)
+        averages, values, counters = self._tensors
         get_ema_multi_avg_fn(decay)(averages, values, None)
+        for old, new in counters:
+            old.copy_(new)
 
     def begin_training(self, lr: float) -> None:
         """Set the learning rate, which annealing may have left at 0, and notify."""
@@ -161,7 +158,25 @@ class Submodel(NeuralNet):
             # A group that was given a rate of its own keeps it.
             group["lr"] = group["base_lr"] = lr if own == self.common_lr_ else own
         self.common_lr_ = lr
+        # Collected once, since that takes longer than averaging a small network. They
+        # are not kept: skorch would not move them when it loads the net elsewhere.
+        pairs = list(
+            zip(
+                self.average_module_.state_dict().values(),
+                self.module_.state_dict().values(),
+                strict=True,
+            )
+        )
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        averages, values = map(list, zip(*floating, strict=True))
+        counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._tensors = averages, values, counters
         self.notify("on_train_begin", X=None, y=None)
+
+    def end_training(self) -> None:
+        """Let go of what training alone needs and notify."""
+        del self._tensors
+        self.notify("on_train_end", X=None, y=None)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Record the measurements of an epoch and notify."""

@@ -103,7 +103,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Number of epochs.
     steps_per_epoch : int, default=None
         Optimizer steps in an epoch. None: one pass over the unlabeled rows (or over the
-        labeled ones, if that takes more steps), but 120 at least.
+        labeled ones, if that takes more steps), but 110 at least.
     batch_size : int, default=64
         Unlabeled rows in a step.
     labeled_batch_size : int, default=16
