@@ -9,7 +9,7 @@ demo: $(VENV)/.examples
 	$(BIN)/python examples/plot_digits.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -52,8 +52,7 @@ html_theme_options = {
 # DEFAULTS BY HAND: keep in step with _build.py (build_plan, build_prior) and _rounds.py
 # (ClassPrior).
 _CONSTANTS = {
-    "min_steps": "100",  # least number of steps in an epoch
-    "prior_exponent": "1/2",  # of the mean prediction, class_prior="auto"
+    "min_steps": "110",  # least number of steps in an epoch
     "prior_decay": "0.99",  # of the mean prediction, class_prior="auto"
 }
 

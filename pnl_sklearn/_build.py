@@ -265,12 +265,10 @@ def build_prior(estimator, codes: np.ndarray, device: str) -> ClassPrior:
     """Turn `class_prior` into the distribution that mean predictions are drawn to."""
     n_classes = len(estimator.classes_)
     prior = np.full(n_classes, 1 / n_classes)
-    exponent = 0.0
     given = estimator.class_prior
     if isinstance(given, str):
         if given == "labeled":
             prior = np.bincount(codes[codes >= 0], minlength=n_classes)
-        exponent = 0.5 if given == "auto" else 0.0
     elif given is not None:
         prior = np.asarray(given, dtype=float)
         if prior.shape != (n_classes,) or (prior < 0).any() or not prior.sum() > 0:
@@ -279,4 +277,4 @@ def build_prior(estimator, codes: np.ndarray, device: str) -> ClassPrior:
                 f"of the {n_classes} classes."
             )
     shares = torch.as_tensor(prior / prior.sum(), dtype=torch.float32, device=device)
-    return ClassPrior(shares, exponent)
+    return ClassPrior(shares, follows=isinstance(given, str) and given == "auto")

@@ -38,28 +38,42 @@ class Plan:
 class ClassPrior:
     """The class distribution that mean predictions are drawn to.
 
+    It stays as given, or follows the running mean m of the partners' predictions as
+    m ** e, normalized. The exponent e tells how far the classes are from balanced
+    while the submodels know little but the labels: with d = 1 - entropy(m) / log(C),
+    it is d^2 / (d^2 + 0.025^2), near 0 (uniform) on balanced rows and near 1 where
+    some classes are many times as frequent as others. Once `settled` it stays, since
+    the predictions are then themselves drawn to the prior.
+
     Parameters
     ----------
     prior : Tensor of shape (n_classes,)
         Distribution to start from.
-    exponent : float
-        0 keeps the prior as it is. Otherwise it follows the running mean of the
-        partners' predictions, raised to this power.
+    follows : bool
+        Whether it follows the predictions.
     """
 
     momentum = 0.99
+    half_way = 0.025
 
-    def __init__(self, prior: Tensor, exponent: float) -> None:
+    def __init__(self, prior: Tensor, follows: bool) -> None:
         self.prior = prior
-        self.exponent = exponent
+        self.follows = follows
+        self.settled = False
         self._mean = prior.clone()
+        self._exponent = torch.zeros((), device=prior.device)
 
     def observe(self, probabilities: Tensor) -> None:
-        """Follow the predictions of a partner, of shape (n_rows, n_classes)."""
-        if self.exponent:
-            self._mean.lerp_(probabilities.mean(dim=0), 1 - self.momentum)
-            prior = self._mean**self.exponent
-            self.prior = prior / prior.sum()
+        """Take in predictions of a partner, of shape (n_rows, n_classes)."""
+        if not (self.follows and len(probabilities)):
+            return
+        self._mean.lerp_(probabilities.mean(dim=0), 1 - self.momentum)
+        if not self.settled:
+            entropy = -torch.xlogy(self._mean, self._mean).sum()
+            deficit = (1 - entropy / math.log(len(self._mean))).square()
+            self._exponent = deficit / (deficit + self.half_way**2)
+        prior = self._mean**self._exponent
+        self.prior = prior / prior.sum()
 
 
 def run(
@@ -115,6 +129,7 @@ def train(
     Nothing is read from the device between two ends of epochs.
     """
     n_total = plan.n_epochs * plan.n_steps
+    n_rampup = round(plan.rampup * n_total)
     step = 0
     for _ in range(plan.n_epochs):
         begin = time.perf_counter()
@@ -122,7 +137,9 @@ def train(
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
         measures = []
         for batch in batches.epoch(plan.n_steps):
-            weight = rampup(step, round(plan.rampup * n_total))
+            weight = rampup(step, n_rampup)
+            # Until then the unlabeled terms have less than a tenth of their weight.
+            prior.settled = step >= max(0.3 * n_rampup, min(50, n_total // 2))
             lessons = _lessons(submodels, batch, prior, plan, weight, step)
             for student, lesson, pseudo_labels in lessons:
                 if plan.anneal:

@@ -83,9 +83,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Whether at each step both submodels are students of each other, or one is.
     class_prior : {"auto", "uniform", "labeled"}, array-like or None, default="auto"
         Class distribution that the mean prediction of a batch is drawn to. "auto"
-        follows the mean of the predictions so far, drawn halfway to uniform (its square
-        root, normalized): it keeps classes from starving and bears imbalance. "labeled"
-        takes the labels' frequencies. An array holds a share for each class, in the
+        is near uniform unless the first predictions, which come from the labels alone,
+        show that classes are unbalanced; it then follows the mean of the predictions.
+        So it keeps classes from starving and bears imbalance. "labeled" takes the
+        labels' frequencies. An array holds a share for each class, in the
         order of `classes_`. None turns the term off.
     balance_weight : float, default=0.5
         Weight of that term after the ramp-up.
@@ -175,7 +176,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     >>> X, y = load_iris(return_X_y=True)
     >>> y_few = np.full_like(y, -1)
     >>> y_few[::10] = y[::10]  # labels for 15 of 150 flowers
-    >>> classifier = PNLClassifier(max_epochs=3, random_state=0).fit(X, y_few)
+    >>> classifier = PNLClassifier(max_epochs=5, random_state=0).fit(X, y_few)
     >>> bool(classifier.score(X, y) > 0.9)
     True
     """

@@ -194,15 +194,46 @@ def test_predictions_are_the_mean_of_both_submodels():
     np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=1e-5)
 
 
-def test_a_tempered_prior_follows_the_predictions():
-    prior = ClassPrior(torch.tensor([0.5, 0.5]), exponent=0.5)
+def observed(shares, n=2000):
+    prior = ClassPrior(torch.full((len(shares),), 1 / len(shares)), follows=True)
+    for _ in range(n):
+        prior.observe(torch.tensor([shares, shares]))
+    return prior
+
+
+@pytest.mark.parametrize(
+    "shares", [[0.25] * 4, [0.3, 0.2, 0.25, 0.25], [0.6, 0.3, 0.09, 0.01]]
+)
+def test_the_automatic_prior_follows_as_far_as_classes_are_unbalanced(shares):
+    m = np.array(shares)
+    deficit = 1 + (m * np.log(m)).sum() / np.log(4)
+    power = m ** (deficit**2 / (deficit**2 + 0.025**2))
+    expected = power / power.sum()
+    assert observed(shares).prior.tolist() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_automatic_prior_is_near_uniform_or_near_the_predictions():
+    balanced = observed([0.3, 0.2, 0.25, 0.25]).prior
+    assert balanced.tolist() == pytest.approx([0.25] * 4, abs=0.01)
+    unbalanced = [0.6, 0.3, 0.09, 0.01]
+    assert observed(unbalanced).prior.tolist() == pytest.approx(unbalanced, abs=0.01)
+
+
+def test_a_settled_prior_keeps_its_exponent():
+    prior = observed([0.25] * 4)
+    prior.settled = True
     for _ in range(2000):
-        prior.observe(torch.tensor([[0.9, 0.1], [0.7, 0.3]]))
-    root = np.sqrt([0.8, 0.2])
-    assert prior.prior.tolist() == pytest.approx(root / root.sum(), rel=1e-4)
+        prior.observe(torch.tensor([[0.7, 0.1, 0.1, 0.1]]))
+    assert prior.prior.tolist() == pytest.approx([0.25] * 4, abs=1e-4)
 
 
 def test_a_given_prior_stays():
-    prior = ClassPrior(torch.tensor([0.6, 0.4]), exponent=0.0)
+    prior = ClassPrior(torch.tensor([0.6, 0.4]), follows=False)
     prior.observe(torch.tensor([[0.9, 0.1]]))
     assert prior.prior.tolist() == pytest.approx([0.6, 0.4])
+
+
+def test_no_unlabeled_rows_tell_the_prior_nothing():
+    prior = ClassPrior(torch.tensor([0.5, 0.5]), follows=True)
+    prior.observe(torch.zeros(0, 2))
+    assert prior.prior.tolist() == [0.5, 0.5]
