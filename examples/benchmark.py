@@ -81,7 +81,7 @@ def tasks(folder):
 
 def baselines():
     """Yield (method, setting, estimator) over the grids."""
-    for alpha in (0.2, 0.5, 0.9):
+    for alpha in (0.2, 0.5, 0.9, 0.99):
         for k in (5, 7, 10):
             spreading = LabelSpreading(
                 kernel="knn", n_neighbors=k, alpha=alpha, max_iter=500, tol=1e-2
