@@ -33,7 +33,6 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
@@ -98,7 +97,6 @@ def best_of(candidates):
 
 
 bases = [LogisticRegression(C=C, max_iter=1000) for C in (1, 10, 100)]
-bases += [RandomForestClassifier(random_state=0)]
 kernels = [{"kernel": "rbf", "gamma": gamma} for gamma in (1, 3, 10, 20)]
 kernels += [{"kernel": "knn", "n_neighbors": n} for n in (5, 7, 10)]
 results = {
