@@ -176,8 +176,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     >>> X, y = load_iris(return_X_y=True)
     >>> y_few = np.full_like(y, -1)
     >>> y_few[::10] = y[::10]  # labels for 15 of 150 flowers
-    >>> classifier = PNLClassifier(max_epochs=5, random_state=0).fit(X, y_few)
-    >>> bool(classifier.score(X, y) > 0.9)
+    >>> classifier = PNLClassifier(max_epochs=2, random_state=0).fit(X, y_few)
+    >>> bool(classifier.score(X, y) > 0.8)
     True
     """
 
