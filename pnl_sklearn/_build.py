@@ -202,8 +202,8 @@ def _standardization(
 def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -> None:
     x = next(rows.stream([np.arange(min(2, n_rows))]))
     with torch.no_grad():
-        submodel.module_.eval()
-        logits = submodel.module_(x)
+        submodel._set_training(False)
+        logits = submodel.infer(x)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
         raise ValueError(

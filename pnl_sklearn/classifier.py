@@ -148,7 +148,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         whose class the student's strong and the partner's weak view agree),
         ``coverage`` (share of unlabeled rows with a pseudo-negative label),
         ``class_distribution`` (mean prediction, a list), each the mean over the epoch,
-        and ``negative_weight`` at its end and ``seconds``.
+        and ``negative_weight`` at its end and ``seconds``. Without unlabeled rows the
+        last three of the means are NaN.
     n_iter_ : int
         Number of epochs trained.
     transduction_ : array of shape (n_samples,)
