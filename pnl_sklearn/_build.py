@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, moments
-from ._rounds import ClassPrior, Plan, View
+from ._rounds import ClassPrior, Plan
 from ._submodel import Submodel
 from ._validation import Inputs
 from .negatives import SELECTIONS
 from .networks import MODULES
-from .views import auto_views, identity
+from .views import View, auto_views, identity
 
 NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
 # Rows that the automatic views look at.

@@ -13,8 +13,7 @@ from ._progress import print_row
 from ._schedules import cosine, rampup
 from ._submodel import Lesson, Submodel
 from .losses import negative_learning_loss
-
-View = Callable[[Tensor], Tensor]
+from .views import View
 
 
 @dataclass
