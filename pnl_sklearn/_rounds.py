@@ -12,8 +12,12 @@ from ._batches import Batch, Batches
 from ._progress import print_row
 from ._schedules import cosine, rampup
 from ._submodel import Lesson, Submodel
+from ._threads import SideBySide
 from .losses import negative_learning_loss
 from .views import View
+
+# As the built-in map, but it returns a list.
+Map = Callable[..., list]
 
 
 @dataclass
@@ -38,11 +42,12 @@ class ClassPrior:
     """The class distribution that mean predictions are drawn to.
 
     It stays as given, or follows the running mean m of the partners' predictions as
-    m ** e, normalized. The exponent e tells how far the classes are from balanced
-    while the submodels know little but the labels: with d = 1 - entropy(m) / log(C),
-    it is d^2 / (d^2 + 0.025^2), near 0 (uniform) on balanced rows and near 1 where
-    some classes are many times as frequent as others. Once `settled` it stays, since
-    the predictions are then themselves drawn to the prior.
+    m ** e, normalized. The exponent e tells how far the classes are from balanced:
+    with d = 1 - entropy(m) / log(C), it is d^4 / (d^4 + 0.01^4), near 0 (uniform) on
+    balanced rows and near 1 where some classes are several times as frequent as
+    others. The pull has the `strength` 1 - e, since a mean that is drawn to a power of
+    itself ends up uniform. Once `settled` the exponent stays: by then the predictions
+    are themselves drawn to the prior.
 
     Parameters
     ----------
@@ -53,7 +58,7 @@ class ClassPrior:
     """
 
     momentum = 0.99
-    half_way = 0.025
+    half_way = 0.01
 
     def __init__(self, prior: Tensor, follows: bool) -> None:
         self.prior = prior
@@ -62,6 +67,11 @@ class ClassPrior:
         self._mean = prior.clone()
         self._exponent = torch.zeros((), device=prior.device)
 
+    @property
+    def strength(self) -> Tensor:
+        """Share, of shape (), of the weight that the pull to the prior has."""
+        return 1 - self._exponent
+
     def observe(self, probabilities: Tensor) -> None:
         """Take in predictions of a partner, of shape (n_rows, n_classes)."""
         if not (self.follows and len(probabilities)):
@@ -69,8 +79,8 @@ class ClassPrior:
         self._mean.lerp_(probabilities.mean(dim=0), 1 - self.momentum)
         if not self.settled:
             entropy = -torch.xlogy(self._mean, self._mean).sum()
-            deficit = (1 - entropy / math.log(len(self._mean))).square()
-            self._exponent = deficit / (deficit + self.half_way**2)
+            deficit = (1 - entropy / math.log(len(self._mean))) ** 4
+            self._exponent = deficit / (deficit + self.half_way**4)
         prior = self._mean**self._exponent
         self.prior = prior / prior.sum()
 
@@ -92,23 +102,24 @@ def run(
     for submodel in submodels:
         submodel.begin_training(plan.lr)
     kept = [submodel.snapshot() for submodel in submodels]
+    side_by_side = SideBySide(
+        plan.exchange == "simultaneous"
+        and all(submodel.device == "cpu" for submodel in submodels)
+    )
     try:
-        for row, sample in train(submodels, batches, prior, plan):
-            row = {"epoch": len(history) + 1, **row}
-            finite = all(submodel.is_finite(sample) for submodel in submodels)
-            if not (finite and math.isfinite(row["train_loss"])):
-                error = FloatingPointError(
-                    f"The loss became NaN or infinite in epoch {row['epoch']}. Lower "
-                    f"the learning rate, for example to lr={plan.lr / 10:g}. The "
-                    "weights of the last finite epoch are kept."
-                )
-                break
-            kept = [submodel.snapshot() for submodel in submodels]
-            history.append(row)
-            if plan.verbose:
-                print_row(row)
-            for submodel in submodels:
-                submodel.end_epoch(row)
+        with side_by_side:
+            for row, sample in train(submodels, batches, prior, plan, side_by_side.map):
+                row = {"epoch": len(history) + 1, **row}
+                finite = all(submodel.is_finite(sample) for submodel in submodels)
+                if not (finite and math.isfinite(row["train_loss"])):
+                    error = _divergence(row["epoch"], plan.lr)
+                    break
+                kept = [submodel.snapshot() for submodel in submodels]
+                history.append(row)
+                if plan.verbose:
+                    print_row(row)
+                for submodel in submodels:
+                    submodel.end_epoch(row)
     except KeyboardInterrupt:
         # As in skorch, what there is can be used; its EarlyStopping ends so too.
         usable = all(submodel.is_finite() for submodel in submodels)
@@ -120,8 +131,19 @@ def run(
     return error
 
 
+def _divergence(epoch: int, lr: float) -> FloatingPointError:
+    return FloatingPointError(
+        f"The loss became NaN or infinite in epoch {epoch}. Lower the learning rate, "
+        f"for example to lr={lr / 10:g}. The weights of the last finite epoch are kept."
+    )
+
+
 def train(
-    submodels: list[Submodel], batches: Batches, prior: ClassPrior, plan: Plan
+    submodels: list[Submodel],
+    batches: Batches,
+    prior: ClassPrior,
+    plan: Plan,
+    map_: Map,
 ) -> Iterator[tuple[dict, Tensor]]:
     """Train the two submodels; yield one row of measurements at the end of each epoch.
 
@@ -137,14 +159,13 @@ def train(
         measures = []
         for batch in batches.epoch(plan.n_steps):
             weight = rampup(step, n_rampup)
-            # Until then the unlabeled terms have less than a tenth of their weight.
-            prior.settled = step >= max(0.3 * n_rampup, min(50, n_total // 2))
-            lessons = _lessons(submodels, batch, prior, plan, weight, step)
-            for student, lesson, pseudo_labels in lessons:
-                if plan.anneal:
+            # By then the unlabeled terms have not yet half of their weight.
+            prior.settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
+            lessons = _lessons(submodels, batch, prior, plan, map_, weight, step)
+            if plan.anneal:
+                for student, *_ in lessons:
                     student.anneal(cosine(step, n_total))
-                outcome = student.train_step(lesson)
-                measures.append(_measure(lesson, outcome, pseudo_labels))
+            measures += map_(_learn, *zip(*lessons, strict=True))
             step += 1
         row = _summary(torch.stack(measures).mean(dim=0).tolist())
         row["negative_weight"] = weight * plan.negative_weight
@@ -157,6 +178,7 @@ def _lessons(
     batch: Batch,
     prior: ClassPrior,
     plan: Plan,
+    map_: Map,
     weight: float,
     step: int,
 ) -> list[tuple[Submodel, Lesson, Tensor]]:
@@ -168,18 +190,20 @@ def _lessons(
     n_labeled, n_unlabeled = len(batch.labeled), len(batch.unlabeled)
     weak = plan.weak_view(torch.cat([batch.labeled, batch.unlabeled] * len(pairs)))
     strong = plan.strong_view(torch.cat([batch.unlabeled] * len(pairs)))
-    predictions, inputs = [], []
-    for (_, partner), weak_rows, strong_rows in zip(
-        pairs,
-        weak.split(n_labeled + n_unlabeled),
-        strong.tensor_split(len(pairs)),
-        strict=True,
-    ):
-        predictions.append(partner.probabilities(weak_rows[n_labeled:]))
-        prior.observe(predictions[-1])
-        inputs.append(torch.cat([weak_rows[:n_labeled], strong_rows]))
+    weak_rows = weak.split(n_labeled + n_unlabeled)
+    strong_rows = strong.tensor_split(len(pairs))
+    predictions = map_(
+        lambda partner, rows: partner.probabilities(rows[n_labeled:]),
+        [partner for _, partner in pairs],
+        weak_rows,
+    )
+    for probabilities in predictions:
+        prior.observe(probabilities)
     lessons = []
-    for (student, _), x, probabilities in zip(pairs, inputs, predictions, strict=True):
+    for (student, _), labeled, unlabeled, probabilities in zip(
+        pairs, weak_rows, strong_rows, predictions, strict=True
+    ):
+        x = torch.cat([labeled[:n_labeled], unlabeled])
         lesson = Lesson(
             x,
             batch.labels,
@@ -188,16 +212,18 @@ def _lessons(
             prior.prior,
             getattr(plan.select, "loss", negative_learning_loss),
             weight * plan.negative_weight,
-            weight * plan.balance_weight,
+            weight * plan.balance_weight * prior.strength,
         )
         lessons.append((student, lesson, probabilities.argmax(dim=1)))
     return lessons
 
 
-def _measure(
-    lesson: Lesson, outcome: dict[str, Tensor], pseudo_labels: Tensor
-) -> Tensor:
-    """Losses, agreement, coverage and class distribution of one step, on the device."""
+def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:
+    """Take one student step.
+
+    Returns losses, agreement, coverage and class distribution, on the device.
+    """
+    outcome = student.train_step(lesson)
     unlabeled = outcome["y_pred"][len(lesson.labels) :].float()
     agreement = (unlabeled.argmax(dim=1) == pseudo_labels).float().mean()
     coverage = lesson.negatives.any(dim=1).float().mean()

@@ -17,6 +17,8 @@ from ._schedules import average_decay
 from .losses import balance_loss, supervised_loss
 from .networks import Standardized
 
+# Decay, a step, of the mean prediction that is drawn to the class prior.
+_MEAN_DECAY = 0.97
 # What an epoch that fails is taken back to.
 _STATEFUL = ("module_", "average_module_", "optimizer_")
 
@@ -36,7 +38,7 @@ class Lesson(NamedTuple):
     prior: Tensor
     negative_loss: Callable[[Tensor, Tensor], Tensor]
     negative_weight: float
-    balance_weight: float
+    balance_weight: Tensor
 
 
 class Submodel(NeuralNet):
@@ -125,7 +127,8 @@ class Submodel(NeuralNet):
         labeled, unlabeled = logits.tensor_split([len(batch.labels)])
         supervised = supervised_loss(labeled, batch.labels, batch.weights)
         negative = batch.negative_loss(unlabeled, batch.negatives)
-        balance = balance_loss(unlabeled, batch.prior)
+        running_mean = self._observe(unlabeled, batch.prior)
+        balance = balance_loss(unlabeled, batch.prior, running_mean)
         loss = (
             supervised
             + batch.negative_weight * negative
@@ -134,6 +137,15 @@ class Submodel(NeuralNet):
         loss.backward()
         losses = torch.stack([loss, supervised, negative, balance]).detach()
         return {"loss": loss.detach(), "y_pred": logits.detach(), "losses": losses}
+
+    def _observe(self, logits: Tensor, prior: Tensor) -> Tensor:
+        """Update the running mean prediction, which starts at the prior."""
+        if self._mean_prediction is None:
+            self._mean_prediction = prior.clone()
+        if len(logits):
+            mean = logits.detach().float().softmax(dim=1).mean(dim=0)
+            self._mean_prediction.lerp_(mean, 1 - _MEAN_DECAY)
+        return self._mean_prediction
 
     def train_step(self, batch: Lesson, **fit_params) -> dict[str, Tensor]:
         """Take one optimizer step and update the average."""
@@ -171,11 +183,12 @@ class Submodel(NeuralNet):
         averages, values = map(list, zip(*floating, strict=True))
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._tensors = averages, values, counters
+        self._mean_prediction: Tensor | None = None
         self.notify("on_train_begin", X=None, y=None)
 
     def end_training(self) -> None:
         """Let go of what training alone needs and notify."""
-        del self._tensors
+        del self._tensors, self._mean_prediction
         self.notify("on_train_end", X=None, y=None)
 
     def end_epoch(self, row: dict[str, Any]) -> None:

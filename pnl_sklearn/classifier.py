@@ -88,7 +88,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         So it keeps classes from starving and bears imbalance. "labeled" takes the
         labels' frequencies. An array holds a share for each class, in the
         order of `classes_`. None turns the term off.
-    balance_weight : float, default=0.5
+    balance_weight : float, default=4
         Weight of that term after the ramp-up.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
@@ -196,7 +196,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         rampup=0.3,
         exchange="simultaneous",
         class_prior="auto",
-        balance_weight=0.5,
+        balance_weight=4,
         weak_view="auto",
         strong_view="auto",
         optimizer=torch.optim.AdamW,

@@ -4,8 +4,6 @@ Every function takes logits, accepts any floating dtype, is finite for any finit
 logits (no ``log(0)``) and returns 0 for an empty batch.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -65,8 +63,14 @@ def candidate_loss(logits: Tensor, negatives: Tensor) -> Tensor:
     return _mean(logits.logsumexp(dim=1) - candidates.logsumexp(dim=1))
 
 
-def balance_loss(logits: Tensor, prior: Tensor) -> Tensor:
-    """Kullback-Leibler divergence KL(prior || mean prediction of the batch), in nats.
+def balance_loss(
+    logits: Tensor, prior: Tensor, running_mean: Tensor | None = None
+) -> Tensor:
+    """Kullback-Leibler divergence KL(prior || mean prediction), in nats.
+
+    The mean of a batch is noisy: of 64 rows of ten classes, a class has 6.4 give or
+    take 2.4. A running mean over batches is less so, and can be drawn to the prior
+    harder. The gradient reaches the batch as if the running mean were its own.
 
     Parameters
     ----------
@@ -74,6 +78,9 @@ def balance_loss(logits: Tensor, prior: Tensor) -> Tensor:
         Scores of the student before the softmax.
     prior : Tensor of shape (n_classes,)
         The class distribution that the mean prediction is drawn to; sums to 1.
+    running_mean : Tensor of shape (n_classes,), default=None
+        Mean prediction over this and earlier batches; None takes the mean of this one.
+        Shares of less than 0.001 / n_classes count as that.
 
     Returns
     -------
@@ -81,9 +88,11 @@ def balance_loss(logits: Tensor, prior: Tensor) -> Tensor:
     """
     if not len(logits):
         return logits.float().sum()
-    log_p = logits.float().log_softmax(dim=1)
-    log_mean = log_p.logsumexp(dim=0) - math.log(len(logits))
-    return (torch.xlogy(prior, prior) - prior * log_mean).sum()
+    batch_mean = logits.float().softmax(dim=1).mean(dim=0)
+    mean = batch_mean if running_mean is None else running_mean
+    mean = mean.detach().clamp_min(1e-3 / len(prior))
+    mean = mean + (batch_mean - batch_mean.detach())
+    return (torch.xlogy(prior, prior) - torch.xlogy(prior, mean)).sum()
 
 
 def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

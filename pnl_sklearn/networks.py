@@ -52,11 +52,11 @@ class SmallCNN(nn.Module):
         Number of classes.
     width : int, default=128
         Channels of the last stage; each earlier one has half as many as the next.
-    dropout : float, default=0.2
+    dropout : float, default=0.0
         Share of features that are zeroed before the last layer in training.
     """
 
-    def __init__(self, image_shape, n_classes, width=128, dropout=0.2):
+    def __init__(self, image_shape, n_classes, width=128, dropout=0.0):
         super().__init__()
         n_in, size = image_shape[0], min(image_shape[1:])
         n_stages = 3 if size < 16 else 4
