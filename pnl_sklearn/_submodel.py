@@ -59,6 +59,8 @@ class Submodel(NeuralNet):
         Arguments of :class:`skorch.NeuralNet`.
     """
 
+    _mean_prediction: Tensor | None
+
     def __init__(
         self,
         module,
@@ -183,7 +185,7 @@ class Submodel(NeuralNet):
         averages, values = map(list, zip(*floating, strict=True))
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._tensors = averages, values, counters
-        self._mean_prediction: Tensor | None = None
+        self._mean_prediction = None
         self.notify("on_train_begin", X=None, y=None)
 
     def end_training(self) -> None:

@@ -82,14 +82,15 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     exchange : {"simultaneous", "alternating"}, default="simultaneous"
         Whether at each step both submodels are students of each other, or one is.
     class_prior : {"auto", "uniform", "labeled"}, array-like or None, default="auto"
-        Class distribution that the mean prediction of a batch is drawn to. "auto"
-        is near uniform unless the first predictions, which come from the labels alone,
-        show that classes are unbalanced; it then follows the mean of the predictions.
-        So it keeps classes from starving and bears imbalance. "labeled" takes the
-        labels' frequencies. An array holds a share for each class, in the
-        order of `classes_`. None turns the term off.
+        Class distribution that the mean prediction of unlabeled rows is drawn to.
+        "auto" is uniform unless the first predictions show that classes are unbalanced;
+        it then leaves their frequencies to the predictions. So it keeps classes from
+        starving and bears imbalance. "labeled" takes the labels' frequencies. An array
+        holds a share for each class, in the order of `classes_`. None turns the term
+        off.
     balance_weight : float, default=4
-        Weight of that term after the ramp-up.
+        Weight of that term after the ramp-up; "auto" lowers it, to 0 where classes are
+        several times as frequent as others.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips if they have

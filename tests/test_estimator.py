@@ -839,11 +839,10 @@ def test_class_prior():
 
 def test_a_prior_draws_mean_predictions():
     options = {
-        "balance_weight": 20,
         "rampup": 0,
         "lr": 0.02,
         "max_epochs": 4,
-        "steps_per_epoch": 15,
+        "steps_per_epoch": 50,
     }
     estimator = tiny(class_prior=[0.8, 0.1, 0.1], **options).fit(X, Y)
     distribution = estimator.history_[-1]["class_distribution"]

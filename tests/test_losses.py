@@ -66,6 +66,27 @@ def test_balance_loss_is_the_kullback_leibler_divergence(prior):
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_running_mean_takes_the_place_of_that_of_the_batch():
+    prior, running = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])
+    logits = torch.tensor(LOGITS, requires_grad=True)
+    loss = balance_loss(logits, torch.tensor(prior), torch.tensor(running))
+    loss.backward()
+    assert loss.item() == pytest.approx((prior * np.log(prior / running)).sum())
+    # d loss / d mean_k = -prior_k / running_k; d p_k / d z = p_k (e_k - p).
+    p = softmax(LOGITS)
+    by_mean = -prior / running
+    expected = p * (by_mean - (p * by_mean).sum(axis=1, keepdims=True)) / len(p)
+    np.testing.assert_allclose(logits.grad, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_balance_loss_of_a_lost_class_is_finite():
+    logits = torch.tensor([[0.0, -1e4]], requires_grad=True)
+    loss = balance_loss(logits, torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]))
+    loss.backward()
+    assert loss.item() == pytest.approx(np.log(0.5) - 0.5 * np.log(1e-3 / 2), rel=1e-5)
+    assert logits.grad.isfinite().all()
+
+
 def test_balance_loss_is_zero_at_the_prior():
     prior = torch.tensor([0.5, 0.3, 0.2])
     assert balance_loss(prior.log().expand(5, 3), prior).item() == pytest.approx(

@@ -1,0 +1,120 @@
+"""Two students side by side give what they give one after the other."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn._threads import SideBySide
+
+X, LABELS = load_digits(return_X_y=True)
+X = X[:200].reshape(-1, 8, 8)
+Y = np.where(np.arange(200) < 40, LABELS[:200], -1)
+
+
+@pytest.fixture
+def set_threads():
+    """Function that sets torch's number of threads, for the length of the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+class Recorder(nn.Module):
+    """Linear model that notes the threads it is called in and draws what it is told."""
+
+    threads: set[int]
+
+    def __init__(self, draw=lambda: None):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        self.draw = draw
+
+    def forward(self, x):
+        if self.training:
+            Recorder.threads.add(threading.get_ident())
+            self.draw()
+        return self.linear(x.flatten(1))
+
+
+def fit(**params):
+    Recorder.threads = set()
+    defaults = {"max_epochs": 2, "steps_per_epoch": 10, "random_state": 0}
+    return PNLClassifier(**(defaults | params)).fit(X, Y)
+
+
+def test_one_thread_and_two_give_the_same_bits(set_threads):
+    probabilities = []
+    for n_threads in (1, 2, 2):
+        set_threads(n_threads)
+        probabilities.append(fit().predict_proba(X))
+    np.testing.assert_array_equal(probabilities[0], probabilities[1])
+    np.testing.assert_array_equal(probabilities[1], probabilities[2])
+
+
+def test_students_without_random_numbers_run_side_by_side(set_threads):
+    set_threads(2)
+    fit(module=Recorder())
+    assert len(Recorder.threads - {threading.get_ident()}) == 2
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: torch.rand(1), lambda: np.random.rand()],  # noqa: NPY002
+    ids=["torch", "numpy"],
+)
+def test_students_that_draw_random_numbers_go_one_after_the_other(set_threads, draw):
+    set_threads(2)
+    fit(module=Recorder(draw))
+    assert Recorder.threads == {threading.get_ident()}
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "params"), [(1, {}), (2, {"exchange": "alternating"})]
+)
+def test_where_there_is_nothing_to_run_at_once(set_threads, n_threads, params):
+    set_threads(n_threads)
+    fit(module=Recorder(), **params)
+    assert Recorder.threads == {threading.get_ident()}
+
+
+def test_an_error_in_a_thread_is_raised_and_the_threads_end(set_threads):
+    set_threads(2)
+    calls = []
+
+    def fail():
+        calls.append(0)
+        if len(calls) > 20:
+            raise RuntimeError("from within")
+
+    with pytest.raises(RuntimeError, match="from within"):
+        fit(module=Recorder(fail))
+    assert threading.active_count() == 1
+    assert torch.get_num_threads() == 2
+
+
+def test_map_waits_for_a_step_before_it_ends(set_threads):
+    set_threads(2)
+    done = []
+
+    def work(seconds):
+        time.sleep(seconds)
+        done.append(seconds)
+
+    def interrupted():
+        with SideBySide(possible=True) as side_by_side:
+            for _ in range(2):  # of which it learns that no random numbers are drawn
+                side_by_side.map(work, [0, 0])
+            side_by_side._pool.submit(work, 0.1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert 0.1 in done
