@@ -46,8 +46,9 @@ class ClassPrior:
     with d = 1 - entropy(m) / log(C), it is d^4 / (d^4 + 0.01^4), near 0 (uniform) on
     balanced rows and near 1 where some classes are several times as frequent as
     others. The pull has the `strength` 1 - e, since a mean that is drawn to a power of
-    itself ends up uniform. Once `settled` the exponent stays: by then the predictions
-    are themselves drawn to the prior.
+    itself ends up uniform, times ((C - 1) / 9)^2 where there are fewer than ten
+    classes: two or three are seldom equally frequent, and seldom lost. Once `settled`
+    the exponent stays: by then the predictions are themselves drawn to the prior.
 
     Parameters
     ----------
@@ -70,7 +71,9 @@ class ClassPrior:
     @property
     def strength(self) -> Tensor:
         """Share, of shape (), of the weight that the pull to the prior has."""
-        return 1 - self._exponent
+        if not self.follows:
+            return 1 - self._exponent
+        return (1 - self._exponent) * min(1, (len(self.prior) - 1) / 9) ** 2
 
     def observe(self, probabilities: Tensor) -> None:
         """Take in predictions of a partner, of shape (n_rows, n_classes)."""

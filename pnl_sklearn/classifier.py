@@ -89,8 +89,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         holds a share for each class, in the order of `classes_`. None turns the term
         off.
     balance_weight : float, default=4
-        Weight of that term after the ramp-up; "auto" lowers it, to 0 where classes are
-        several times as frequent as others.
+        Weight of that term after the ramp-up; "auto" lowers it where there are fewer
+        than ten classes, and to 0 where some are several times as frequent as others.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips if they have

@@ -220,7 +220,8 @@ def test_the_automatic_prior_follows_as_far_as_classes_are_unbalanced(shares):
     expected = m**exponent / (m**exponent).sum()
     prior = observed(shares)
     assert prior.prior.tolist() == pytest.approx(expected, rel=1e-3)
-    assert prior.strength.item() == pytest.approx(1 - exponent, abs=1e-4)
+    strength = (1 - exponent) * (3 / 9) ** 2
+    assert prior.strength.item() == pytest.approx(strength, abs=1e-4)
 
 
 def test_the_automatic_prior_is_near_uniform_or_near_the_predictions():
@@ -228,6 +229,12 @@ def test_the_automatic_prior_is_near_uniform_or_near_the_predictions():
     assert balanced.tolist() == pytest.approx([0.25] * 4, abs=0.01)
     unbalanced = [0.6, 0.3, 0.09, 0.01]
     assert observed(unbalanced).prior.tolist() == pytest.approx(unbalanced, abs=0.01)
+
+
+@pytest.mark.parametrize(("n_classes", "strength"), [(2, 1 / 81), (10, 1), (100, 1)])
+def test_the_pull_to_equal_shares_is_weaker_for_few_classes(n_classes, strength):
+    prior = observed([1 / n_classes] * n_classes, n=10)
+    assert prior.strength.item() == pytest.approx(strength)
 
 
 def test_a_settled_prior_keeps_its_exponent():
