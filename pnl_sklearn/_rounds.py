@@ -11,7 +11,7 @@ from torch import Tensor
 from ._batches import Batch, Batches
 from ._progress import print_row
 from ._schedules import cosine, rampup
-from ._submodel import Lesson, Submodel
+from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
 from .losses import negative_learning_loss
 from .views import View
@@ -108,6 +108,7 @@ def run(
     side_by_side = SideBySide(
         plan.exchange == "simultaneous"
         and all(submodel.device == "cpu" for submodel in submodels)
+        and not shares_modules(*submodels)
     )
     try:
         with side_by_side:

@@ -221,6 +221,12 @@ class Submodel(NeuralNet):
             getattr(self, name).load_state_dict(state)
 
 
+def shares_modules(first: Submodel, second: Submodel) -> bool:
+    """Tell whether both networks hold the same layer, such as one common backbone."""
+    others = set(second.module_.modules())
+    return any(module in others for module in first.module_.modules())
+
+
 def log_probabilities(
     submodels: list[Submodel], rows: Rows, indices: Iterable[np.ndarray]
 ) -> Iterator[np.ndarray]:

@@ -76,12 +76,25 @@ def test_students_that_draw_random_numbers_go_one_after_the_other(set_threads, d
     assert torch.get_num_threads() == 2
 
 
+BACKBONE = nn.Flatten()
+
+
+class CommonBackbone(Recorder):
+    def __init__(self):
+        super().__init__()
+        self.backbone = BACKBONE
+
+    def forward(self, x):
+        return super().forward(self.backbone(x))
+
+
 @pytest.mark.parametrize(
-    ("n_threads", "params"), [(1, {}), (2, {"exchange": "alternating"})]
+    ("n_threads", "params"),
+    [(1, {}), (2, {"exchange": "alternating"}), (2, {"module": CommonBackbone})],
 )
 def test_where_there_is_nothing_to_run_at_once(set_threads, n_threads, params):
     set_threads(n_threads)
-    fit(module=Recorder(), **params)
+    fit(**({"module": Recorder} | params))
     assert Recorder.threads == {threading.get_ident()}
 
 
