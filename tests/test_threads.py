@@ -44,7 +44,7 @@ class Recorder(nn.Module):
 
 def fit(**params):
     Recorder.threads = set()
-    defaults = {"max_epochs": 2, "steps_per_epoch": 10, "random_state": 0}
+    defaults = {"max_epochs": 1, "steps_per_epoch": 8, "random_state": 0}
     return PNLClassifier(**(defaults | params)).fit(X, Y)
 
 
@@ -104,7 +104,7 @@ def test_an_error_in_a_thread_is_raised_and_the_threads_end(set_threads):
 
     def fail():
         calls.append(0)
-        if len(calls) > 20:
+        if len(calls) > 10:
             raise RuntimeError("from within")
 
     with pytest.raises(RuntimeError, match="from within"):
