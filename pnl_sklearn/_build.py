@@ -101,10 +101,10 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
     if isinstance(module, str):
         if module == "auto":
             module = "cnn" if len(shape) == 3 else "mlp"
-        if module == "cnn" and len(shape) != 3:
+        if module != "mlp" and len(shape) != 3:
             raise ValueError(
-                "module='cnn' needs images, but X is a table. If its rows are images, "
-                "give their image_shape=(channels, height, width)."
+                f"module={module!r} needs images, but X is a table. If its rows are "
+                "images, give their image_shape=(channels, height, width)."
             )
         module = MODULES[module]
     inferred = {

@@ -47,16 +47,18 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    module : {"auto", "mlp", "cnn"}, nn.Module class, instance or callable, \
-            default="auto"
+    module : {"auto", "mlp", "cnn", "cnn13", "wrn28-2"}, nn.Module class, instance \
+            or callable, default="auto"
         Network from a float32 batch to logits of shape (n_rows, n_classes). "auto" is
         :class:`~pnl_sklearn.networks.MLP` for tables and
-        :class:`~pnl_sklearn.networks.SmallCNN` for images. A class, or another callable
-        that returns a module, is given what its signature names of ``n_features``
-        (``in_features``), ``n_channels`` (``in_channels``), ``n_classes``
-        (``num_classes``, ``out_features``) and ``image_shape``. An instance is copied
-        for both submodels, which start from its weights; if it has a method
-        ``reset_head()``, each copy calls it to draw its last layer anew.
+        :class:`~pnl_sklearn.networks.SmallCNN` for images, "cnn13" the paper's
+        :class:`~pnl_sklearn.networks.CNN13`, and "wrn28-2" the
+        :class:`~pnl_sklearn.networks.WideResNet` of the field. A class, or another
+        callable that returns a module, is given what its signature names of
+        ``n_features`` (``in_features``), ``n_channels`` (``in_channels``),
+        ``n_classes`` (``num_classes``, ``out_features``) and ``image_shape``. An
+        instance is copied for both submodels, which start from its weights; if it has a
+        method ``reset_head()``, each copy calls it to draw its last layer anew.
     net_params : dict, default=None
         Further parameters under skorch's names: ``module__hidden``,
         ``optimizer__weight_decay``, ``iterator_train__num_workers`` (for a Dataset),

@@ -1,8 +1,22 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
-from pnl_sklearn.networks import MLP, SmallCNN, Standardized
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn.networks import (
+    CNN13,
+    MLP,
+    SmallCNN,
+    Standardized,
+    WideResNet,
+    _WeightNormConv2d,
+)
+
+
+def n_parameters(network):
+    return sum(p.numel() for p in network.parameters())
 
 
 @pytest.mark.parametrize(
@@ -17,8 +31,102 @@ def test_parameters_of_the_cnn():
     # Convolutions without bias 9 (1*8 + 8*16 + 16*32), two of each channel's batch
     # norm 2 (8 + 16 + 32), last layer 32 * 5 + 5.
     network = SmallCNN((1, 8, 8), n_classes=5, width=32)
-    n_parameters = sum(p.numel() for p in network.parameters())
-    assert n_parameters == 9 * (8 + 128 + 512) + 2 * 56 + 165
+    assert n_parameters(network) == 9 * (8 + 128 + 512) + 2 * 56 + 165
+
+
+@pytest.mark.parametrize("network", [CNN13, WideResNet])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (5, 28, 41)])
+def test_the_networks_of_the_field_take_images_of_28_pixels_and_more(network, shape):
+    assert network(shape, n_classes=4)(torch.rand(2, *shape)).shape == (2, 4)
+
+
+def test_parameters_of_the_13_layer_network():
+    # Table 5 of Tarvainen and Valpola (2017): kernels of 3x3, the last two of 1x1.
+    threes = [(3, 128), (128, 128), (128, 128), (128, 256), (256, 256), (256, 256)]
+    kernels = 9 * sum(a * b for a, b in [*threes, (256, 512)]) + 512 * 256 + 256 * 128
+    channels = 3 * 128 + 3 * 256 + 512 + 256 + 128
+    # A length, and the scale and shift of batch normalization, for each channel.
+    expected = kernels + 3 * channels + 128 * 10 + 10
+    assert n_parameters(CNN13((3, 32, 32), n_classes=10)) == expected
+
+
+@pytest.mark.parametrize(
+    ("depth", "widen", "millions"),
+    [
+        # Zagoruyko and Komodakis (2016), networks for CIFAR.
+        (40, 1, 0.6),
+        (40, 2, 2.2),
+        (40, 4, 8.9),
+        (16, 8, 11.0),
+        (22, 8, 17.2),
+        # Oliver et al. (2018).
+        (28, 2, 1.5),
+    ],
+)
+def test_parameters_of_wide_residual_networks(depth, widen, millions):
+    network = WideResNet((3, 32, 32), n_classes=10, depth=depth, widen=widen)
+    assert round(n_parameters(network) / 1e6, 1) == millions
+
+
+def test_a_wide_residual_network_has_the_layers_of_its_name():
+    layers = [m for m in WideResNet((3, 32, 32), 10).modules() if hasattr(m, "weight")]
+    kernels = [m for m in layers if m.weight.ndim == 4 and m.weight.shape[-1] == 3]
+    # In "28" the authors count the shortcuts of 1x1 too, but not the linear layer.
+    assert len(kernels) + 3 == 28
+    with pytest.raises(ValueError, match="depth has to be 10, 16, 22"):
+        WideResNet((3, 32, 32), 10, depth=27)
+
+
+def test_weight_normalization_is_torchs():
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 8, 8)
+    ours = _WeightNormConv2d(3, 5, 3, padding=1, bias=False)
+    plain = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
+    plain.load_state_dict({"weight": ours.weight})
+    theirs = torch.nn.utils.parametrizations.weight_norm(plain)
+    torch.testing.assert_close(ours(x), theirs(x))
+    with torch.no_grad():
+        ours.weight *= 3  # the direction alone counts
+        ours.length *= 2
+        theirs.parametrizations.weight.original0 *= 2
+    torch.testing.assert_close(ours(x), theirs(x))
+    for network in (ours, theirs):
+        network(x).square().sum().backward()
+    lengths = theirs.parametrizations.weight.original0.grad.flatten()
+    torch.testing.assert_close(ours.length.grad, lengths)
+
+
+def test_noise_of_the_13_layer_network_is_for_training():
+    x = torch.rand(4, 1, 28, 28)
+    network = CNN13((1, 28, 28), 3, dropout=0.0, noise=0.15)
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+@pytest.mark.parametrize("name", ["cnn13", "wrn28-2"])
+def test_networks_by_name_fit_and_pickle(name):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((16, 28, 28)), np.r_[0, 1, 0, 1, np.full(12, -1)]
+    classifier = PNLClassifier(
+        module=name,
+        max_epochs=1,
+        steps_per_epoch=2,
+        batch_size=4,
+        labeled_batch_size=4,
+        random_state=0,
+    ).fit(X, y)
+    expected = classifier.predict_proba(X)
+    assert expected.shape == (16, 2)
+    reloaded = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(reloaded.predict_proba(X), expected)
+    with pytest.raises(ValueError, match=f"module='{name}' needs images"):
+        PNLClassifier(module=name).fit(X.reshape(16, -1), y)
+
+
+def test_images_too_small_for_the_13_layer_network():
+    with pytest.raises(ValueError, match="at least 12 pixels a side, got 8 x 20"):
+        CNN13((1, 8, 20), 3)
 
 
 def test_the_mlp_has_the_layers_asked_for():
