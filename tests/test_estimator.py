@@ -385,7 +385,13 @@ def test_score_of_labels_that_fit_has_not_seen(names):
 
 
 def test_history():
-    estimator = tiny(max_epochs=4, rampup=0.5, negative_weight=0.7, balance_weight=0.2)
+    estimator = tiny(
+        max_epochs=4,
+        rampup=0.5,
+        negative_weight=0.7,
+        balance_weight=0.2,
+        class_prior="uniform",
+    )
     history = estimator.fit(X, Y).history_
     assert estimator.n_iter_ == len(history) == 4
     losses = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
