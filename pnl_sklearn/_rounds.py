@@ -82,8 +82,8 @@ class ClassPrior:
         self._mean.lerp_(probabilities.mean(dim=0), 1 - self.momentum)
         if not self.settled:
             entropy = -torch.xlogy(self._mean, self._mean).sum()
-            deficit = (1 - entropy / math.log(len(self._mean))) ** 4
-            self._exponent = deficit / (deficit + self.half_way**4)
+            deficit = 1 - entropy / math.log(len(self._mean))
+            self._exponent = deficit**4 / (deficit**4 + self.half_way**4)
         prior = self._mean**self._exponent
         self.prior = prior / prior.sum()
 

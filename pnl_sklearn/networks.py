@@ -37,7 +37,19 @@ class MLP(nn.Module):
         return self.head(self.body(x.flatten(1)))
 
 
-class SmallCNN(nn.Module):
+class _ConvolutionalNetwork(nn.Module):
+    """Convolutions, `body`, whose mean over positions feeds the last layer, `head`."""
+
+    body: nn.Module
+    head: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to logits (n, n_classes)."""
+        x = self.body(x.contiguous(memory_format=torch.channels_last))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+class SmallCNN(_ConvolutionalNetwork):
     """Small convolutional network, with as many stages as the image size calls for.
 
     Each stage is a 3x3 convolution, batch normalization and LeakyReLU(0.1), with 2x2
@@ -73,18 +85,12 @@ class SmallCNN(nn.Module):
             ]
             n_in = n_out
         self.body = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, n_classes)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, n_classes))
         # 1.3 to 1.9 times as fast on CPUs, at the sizes of digits and MNIST.
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, channels, height, width) to logits (n, n_classes)."""
-        x = self.body(x.contiguous(memory_format=torch.channels_last))
-        return self.head(self.dropout(x.mean(dim=(2, 3))))
 
-
-class CNN13(nn.Module):
+class CNN13(_ConvolutionalNetwork):
     """The 13-layer network of the paper and of most others on few labeled images.
 
     Three stages of three convolutions: 128, 128, 128 and 256, 256, 256 channels with
@@ -140,8 +146,7 @@ class CNN13(nn.Module):
         """Map images (n, channels, height, width) to logits (n, n_classes)."""
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
-        x = self.body(x.contiguous(memory_format=torch.channels_last))
-        return self.head(x.mean(dim=(2, 3)))
+        return super().forward(x)
 
 
 class _WeightNormConv2d(nn.Conv2d):
@@ -159,7 +164,7 @@ class _WeightNormConv2d(nn.Conv2d):
         return self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), self.bias)
 
 
-class WideResNet(nn.Module):
+class WideResNet(_ConvolutionalNetwork):
     """Wide residual network for images of about 32 pixels a side; 28-2 by default.
 
     A 3x3 convolution and three groups of (depth - 4) / 6 pre-activation blocks, with
@@ -202,11 +207,6 @@ class WideResNet(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(n_in, n_classes)
         self.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, channels, height, width) to logits (n, n_classes)."""
-        x = self.body(x.contiguous(memory_format=torch.channels_last))
-        return self.head(x.mean(dim=(2, 3)))
 
 
 class _WideBlock(nn.Module):
