@@ -1,11 +1,14 @@
 """Semi-supervised classification with pseudo-negative labels, as in scikit-learn."""
 
 from .classifier import PNLClassifier, supervised_twin
+from .companions import DualStudent, MeanTeacher
 from .negatives import AdaptiveNegatives, LowestNegatives, RandomNegatives
 
 __all__ = [
     "AdaptiveNegatives",
+    "DualStudent",
     "LowestNegatives",
+    "MeanTeacher",
     "PNLClassifier",
     "RandomNegatives",
     "supervised_twin",

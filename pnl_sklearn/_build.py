@@ -18,6 +18,7 @@ from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, moments
 from ._rounds import ClassPrior, Plan
 from ._submodel import Submodel
 from ._validation import Inputs
+from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .networks import MODULES
 from .views import View, auto_views, identity
@@ -223,6 +224,7 @@ def build_plan(estimator, inputs: Inputs, rows: Rows, codes: np.ndarray) -> Plan
     selection = estimator.selection
     if isinstance(selection, str):
         selection = SELECTIONS[selection]()
+    companion = _companion(estimator)
     n_steps = estimator.steps_per_epoch
     if n_steps is None:
         n_labeled = int((codes >= 0).sum())
@@ -238,15 +240,29 @@ def build_plan(estimator, inputs: Inputs, rows: Rows, codes: np.ndarray) -> Plan
         weak_view=weak,
         strong_view=strong,
         exchange=estimator.exchange,
+        companion=companion,
         negative_weight=estimator.negative_weight,
         balance_weight=0.0 if no_prior else estimator.balance_weight,
         rampup=estimator.rampup,
+        companion_rampup=getattr(companion, "rampup", 0.0),
         lr=estimator.lr,
         anneal=not any(isinstance(callback, LRScheduler) for callback in callbacks),
         n_epochs=estimator.max_epochs,
         n_steps=n_steps,
         verbose=bool(estimator.verbose),
     )
+
+
+def _companion(estimator):
+    companion = estimator.companion
+    if isinstance(companion, str):
+        companion = COMPANIONS[companion]()
+    if getattr(companion, "needs_average", False) and estimator.ema_decay is None:
+        raise ValueError(
+            f"companion={estimator.companion!r} needs the average of the weights, but "
+            "ema_decay is None. Give a decay, for example ema_decay=0.99."
+        )
+    return companion
 
 
 def _views(estimator, inputs: Inputs, rows: Rows) -> list[View]:

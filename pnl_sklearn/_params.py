@@ -2,9 +2,10 @@
 
 from numbers import Integral, Real
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ._build import NET_PREFIXES
+from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .networks import MODULES
 
@@ -21,6 +22,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "negative_weight": [_weight],
     "rampup": [_share],
     "exchange": [StrOptions({"simultaneous", "alternating"})],
+    "companion": [StrOptions(set(COMPANIONS)), HasMethods("guide"), None],
     "class_prior": [
         StrOptions({"auto", "uniform", "labeled"}),
         "array-like",
@@ -46,8 +48,11 @@ PARAMETER_CONSTRAINTS: dict = {
 }
 
 
+_NAMED: dict[str, dict] = {"selection": SELECTIONS, "companion": COMPANIONS}
+
+
 class NamedParameters:
-    """Reads and sets entries of `net_params` and of `selection` by name."""
+    """Reads and sets entries of `net_params`, `selection` and `companion` by name."""
 
     def get_params(self, deep=True):
         """Return the parameters; if deep, the entries of `net_params` by name too.
@@ -55,7 +60,8 @@ class NamedParameters:
         Parameters
         ----------
         deep : bool, default=True
-            Also list the parameters of `selection` and the entries of `net_params`.
+            Also list the parameters of `selection` and of `companion`, and the entries
+            of `net_params`.
 
         Returns
         -------
@@ -67,13 +73,14 @@ class NamedParameters:
         return params
 
     def set_params(self, **params):
-        """Set parameters, those of `selection` and entries of `net_params` included.
+        """Set parameters, also of `selection` and `companion`, and in `net_params`.
 
         Parameters
         ----------
         **params : dict
             Besides the constructor's names: ``selection__tolerance`` and the like
-            (a selection given by name becomes the object it names), and skorch's
+            (a selection given by name becomes the object it names), the same of
+            `companion`, and skorch's
             ``module__...``, ``optimizer__...``, ``iterator_train__...`` and
             ``callbacks__...``, which are kept in `net_params`.
 
@@ -82,13 +89,15 @@ class NamedParameters:
         self : PNLClassifier
         """
         net = {n: v for n, v in params.items() if n.startswith(NET_PREFIXES)}
-        nested = {n: v for n, v in params.items() if n.startswith("selection__")}
+        prefixes = tuple(f"{name}__" for name in _NAMED)
+        nested = {n: v for n, v in params.items() if n.startswith(prefixes)}
         own = {n: v for n, v in params.items() if n not in net and n not in nested}
         super().set_params(**own)
         if net:
             self.net_params = (self.net_params or {}) | net
-        if nested:
-            if isinstance(self.selection, str) and self.selection in SELECTIONS:
-                self.selection = SELECTIONS[self.selection]()
-            super().set_params(**nested)
+        for name in {n.split("__")[0] for n in nested}:
+            value = getattr(self, name)
+            if isinstance(value, str) and value in _NAMED[name]:
+                setattr(self, name, _NAMED[name][value]())
+        super().set_params(**nested)
         return self

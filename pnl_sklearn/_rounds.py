@@ -13,6 +13,7 @@ from ._progress import print_row
 from ._schedules import cosine, rampup
 from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
+from .companions import Companion
 from .losses import negative_learning_loss
 from .views import View
 
@@ -28,9 +29,11 @@ class Plan:
     weak_view: View
     strong_view: View
     exchange: str
+    companion: Companion | None
     negative_weight: float
     balance_weight: float
     rampup: float
+    companion_rampup: float
     lr: float
     anneal: bool
     n_epochs: int
@@ -155,6 +158,7 @@ def train(
     """
     n_total = plan.n_epochs * plan.n_steps
     n_rampup = round(plan.rampup * n_total)
+    n_companion = round(plan.companion_rampup * n_total)
     step = 0
     for _ in range(plan.n_epochs):
         begin = time.perf_counter()
@@ -162,17 +166,17 @@ def train(
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
         measures = []
         for batch in batches.epoch(plan.n_steps):
-            weight = rampup(step, n_rampup)
+            ramps = rampup(step, n_rampup), rampup(step, n_companion)
             # By then the unlabeled terms have not yet half of their weight.
             prior.settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
-            lessons = _lessons(submodels, batch, prior, plan, map_, weight, step)
+            lessons = _lessons(submodels, batch, prior, plan, map_, ramps, step)
             if plan.anneal:
                 for student, *_ in lessons:
                     student.anneal(cosine(step, n_total))
             measures += map_(_learn, *zip(*lessons, strict=True))
             step += 1
         row = _summary(torch.stack(measures).mean(dim=0).tolist())
-        row["negative_weight"] = weight * plan.negative_weight
+        row["negative_weight"] = ramps[0] * plan.negative_weight
         row["seconds"] = time.perf_counter() - begin
         yield row, batch.labeled
 
@@ -183,10 +187,14 @@ def _lessons(
     prior: ClassPrior,
     plan: Plan,
     map_: Map,
-    weight: float,
+    ramps: tuple[float, float],
     step: int,
 ) -> list[tuple[Submodel, Lesson, Tensor]]:
-    """Have the partners predict; return each student of the step with its lesson."""
+    """Have the partners predict; return each student of the step with its lesson.
+
+    `ramps` are the shares of their weights that the unlabeled terms and the companion
+    have at this step.
+    """
     pairs = [(submodels[0], submodels[1]), (submodels[1], submodels[0])]
     if plan.exchange == "alternating":
         pairs = [pairs[step % 2]]
@@ -204,19 +212,27 @@ def _lessons(
     for probabilities in predictions:
         prior.observe(probabilities)
     lessons = []
-    for (student, _), labeled, unlabeled, probabilities in zip(
+    for (student, partner), weak, strong, probabilities in zip(
         pairs, weak_rows, strong_rows, predictions, strict=True
     ):
-        x = torch.cat([labeled[:n_labeled], unlabeled])
+        negatives = plan.select(probabilities)
+        guidance = None
+        if plan.companion is not None:
+            guidance = plan.companion.guide(
+                student, partner, weak[n_labeled:], strong, probabilities
+            )
+            negatives = negatives & guidance.learns[:, None]
         lesson = Lesson(
-            x,
+            torch.cat([weak[:n_labeled], strong]),
             batch.labels,
             batch.weights,
-            plan.select(probabilities),
+            negatives,
             prior.prior,
             getattr(plan.select, "loss", negative_learning_loss),
-            weight * plan.negative_weight,
-            weight * plan.balance_weight * prior.strength,
+            ramps[0] * plan.negative_weight,
+            ramps[0] * plan.balance_weight * prior.strength,
+            guidance,
+            ramps[1],
         )
         lessons.append((student, lesson, probabilities.argmax(dim=1)))
     return lessons
@@ -238,7 +254,7 @@ def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:
 
 def _summary(means: list[float]) -> dict:
     names = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
-    names += ["agreement", "coverage"]
+    names += ["consistency_loss", "agreement", "coverage"]
     row: dict = dict(zip(names, means, strict=False))
     row["class_distribution"] = means[len(names) :]
     return row

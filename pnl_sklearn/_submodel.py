@@ -14,7 +14,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ._batches import Rows
 from ._schedules import average_decay
-from .losses import balance_loss, supervised_loss
+from .companions import Guidance
+from .losses import balance_loss, consistency_loss, supervised_loss
 from .networks import Standardized
 
 # Decay, a step, of the mean prediction that is drawn to the class prior.
@@ -28,7 +29,8 @@ class Lesson(NamedTuple):
 
     The first rows of `inputs`, as many as there are `labels`, are weak views of
     labeled rows; the others are strong views of unlabeled rows, whose pseudo-negative
-    labels are `negatives` and whose mean prediction is drawn to `prior`.
+    labels are `negatives` and whose mean prediction is drawn to `prior`. A companion
+    may add `guidance`.
     """
 
     inputs: Tensor
@@ -39,6 +41,8 @@ class Lesson(NamedTuple):
     negative_loss: Callable[[Tensor, Tensor], Tensor]
     negative_weight: float
     balance_weight: Tensor
+    guidance: Guidance | None
+    guidance_weight: float
 
 
 class Submodel(NeuralNet):
@@ -117,6 +121,14 @@ class Submodel(NeuralNet):
         return self.infer(x).float().softmax(dim=1)
 
     @torch.no_grad()
+    def average_probabilities(self, x: Tensor) -> Tensor:
+        """Predictions of the averaged weights, while the network trains."""
+        self._set_mode(True)
+        if self.average_module_.training:
+            self.average_module_.eval()
+        return self.average_module_(x).float().softmax(dim=1)
+
+    @torch.no_grad()
     def log_probabilities(self, x: Tensor) -> Tensor:
         """Predictions of the trained network, float64."""
         self._set_mode(False)
@@ -136,9 +148,18 @@ class Submodel(NeuralNet):
             + batch.negative_weight * negative
             + batch.balance_weight * balance
         )
+        consistency = torch.zeros_like(loss)
+        if batch.guidance is not None:
+            targets, weights, _ = batch.guidance
+            consistency = consistency_loss(unlabeled, targets, weights)
+            loss = loss + batch.guidance_weight * consistency
         loss.backward()
-        losses = torch.stack([loss, supervised, negative, balance]).detach()
-        return {"loss": loss.detach(), "y_pred": logits.detach(), "losses": losses}
+        losses = [loss, supervised, negative, balance, consistency]
+        return {
+            "loss": loss.detach(),
+            "y_pred": logits.detach(),
+            "losses": torch.stack(losses).detach(),
+        }
 
     def _observe(self, logits: Tensor, prior: Tensor) -> Tensor:
         """Update the running mean prediction, which starts at the prior."""

@@ -83,6 +83,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         rise.
     exchange : {"simultaneous", "alternating"}, default="simultaneous"
         Whether at each step both submodels are students of each other, or one is.
+    companion : {"mean_teacher", "dual_student"}, object or None, default=None
+        Consistency loss beside the pseudo-negative labels:
+        :class:`~pnl_sklearn.companions.MeanTeacher`,
+        :class:`~pnl_sklearn.companions.DualStudent`, or an object with the same
+        ``guide`` method.
     class_prior : {"auto", "uniform", "labeled"}, array-like or None, default="auto"
         Class distribution that the mean prediction of unlabeled rows is drawn to.
         "auto" is uniform unless the first predictions show that classes are unbalanced;
@@ -147,8 +152,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         The fitted submodels.
     history_ : list of dict
         One row an epoch: ``epoch``, ``train_loss``, ``supervised_loss``,
-        ``negative_loss``, ``balance_loss``, ``agreement`` (share of unlabeled rows on
-        whose class the student's strong and the partner's weak view agree),
+        ``negative_loss``, ``balance_loss``, ``consistency_loss`` (of the companion; 0
+        without one), ``agreement`` (share of unlabeled rows on whose class the
+        student's strong and the partner's weak view agree),
         ``coverage`` (share of unlabeled rows with a pseudo-negative label),
         ``class_distribution`` (mean prediction, a list), each the mean over the epoch,
         and ``negative_weight`` at its end and ``seconds``. Without unlabeled rows the
@@ -198,6 +204,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         negative_weight=1.0,
         rampup=0.3,
         exchange="simultaneous",
+        companion=None,
         class_prior="auto",
         balance_weight=4,
         weak_view="auto",
@@ -225,6 +232,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.negative_weight = negative_weight
         self.rampup = rampup
         self.exchange = exchange
+        self.companion = companion
         self.class_prior = class_prior
         self.balance_weight = balance_weight
         self.weak_view = weak_view
@@ -302,7 +310,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             batches = Batches(rows, codes, weights, sizes, device, generator)
             plan = build_plan(self, inputs, rows, codes)
             if previous is not None:
-                plan = replace(plan, rampup=0.0)
+                plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, codes, device)
             error = run(submodels, batches, prior, plan, self.history_)
             self.submodels_ = submodels
@@ -446,7 +454,8 @@ def supervised_twin(estimator):
     Returns
     -------
     twin : PNLClassifier
-        Unfitted copy with ``negative_weight=0`` and ``balance_weight=0``.
+        Unfitted copy with ``negative_weight=0``, ``balance_weight=0`` and
+        ``companion=None``.
 
     Examples
     --------
@@ -454,4 +463,5 @@ def supervised_twin(estimator):
     >>> supervised_twin(PNLClassifier(random_state=0))
     PNLClassifier(balance_weight=0, negative_weight=0, random_state=0)
     """
-    return clone(estimator).set_params(negative_weight=0, balance_weight=0)
+    off = {"negative_weight": 0, "balance_weight": 0, "companion": None}
+    return clone(estimator).set_params(**off)

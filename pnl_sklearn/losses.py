@@ -95,6 +95,32 @@ def balance_loss(
     return (torch.xlogy(prior, prior) - torch.xlogy(prior, mean)).sum()
 
 
+def consistency_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean squared difference between predictions and their targets.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_rows, n_classes)
+        Scores of the student before the softmax.
+    targets : Tensor of shape (n_terms, n_rows, n_classes)
+        Probabilities to follow; no gradient goes through them.
+    weights : Tensor of shape (n_terms, n_rows)
+        Weight of each row in each term.
+
+    Returns
+    -------
+    loss : float32 Tensor of shape ()
+        Sum over terms of the mean over rows of weight times the mean over classes of
+        the squared difference.
+
+    References
+    ----------
+    A. Tarvainen and H. Valpola, "Mean teachers are better role models", NIPS 2017.
+    """
+    difference = logits.float().softmax(dim=1) - targets.detach()
+    return _mean((weights * difference.square().mean(dim=2)).sum(dim=0))
+
+
 def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Mean over rows of weight times cross-entropy.
 

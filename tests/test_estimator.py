@@ -395,6 +395,7 @@ def test_history():
     history = estimator.fit(X, Y).history_
     assert estimator.n_iter_ == len(history) == 4
     losses = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
+    losses.append("consistency_loss")
     shares = ["agreement", "coverage"]
     others = ["epoch", "class_distribution", "negative_weight", "seconds"]
     for epoch, row in enumerate(history, 1):
