@@ -14,6 +14,7 @@ project_copyright = author
 version = release = pnl_sklearn.__version__
 
 extensions = [
+    "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "numpydoc",
@@ -71,7 +72,7 @@ def _substitutions() -> dict[str, str]:
         (parameter,) = inspect.signature(getattr(pnl_sklearn, name)).parameters.values()
         texts[f"default_{name}"] = f"{parameter.name}={parameter.default!r}"
     samples = {
-        "table": torch.zeros(2, 4),
+        "table": torch.zeros(1000, 4),
         "gray": torch.zeros(2, 1, 8, 8),
         "color": torch.zeros(2, 3, 8, 8),
     }
@@ -88,7 +89,9 @@ def _view_text(view) -> str:
     changed = [
         f"{field.name}={getattr(view, field.name)!r}"
         for field in dataclasses.fields(view)
-        if getattr(view, field.name) != field.default and field.name != "fill"
+        if field.init
+        and field.name not in ("fill", "reference", "units")
+        and getattr(view, field.name) != field.default
     ]
     return f"{type(view).__name__}({', '.join(changed)})"
 

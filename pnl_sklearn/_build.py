@@ -225,14 +225,6 @@ def build_plan(estimator, inputs: Inputs, rows: Rows, codes: np.ndarray) -> Plan
     if isinstance(selection, str):
         selection = SELECTIONS[selection]()
     companion = _companion(estimator)
-    n_steps = estimator.steps_per_epoch
-    if n_steps is None:
-        n_labeled = int((codes >= 0).sum())
-        n_steps = max(
-            math.ceil((len(codes) - n_labeled) / estimator.batch_size),
-            math.ceil(n_labeled / estimator.labeled_batch_size),
-            _MIN_STEPS,
-        )
     callbacks = [_callback(item) for item in estimator.callbacks or []]
     no_prior = estimator.class_prior is None
     return Plan(
@@ -248,8 +240,20 @@ def build_plan(estimator, inputs: Inputs, rows: Rows, codes: np.ndarray) -> Plan
         lr=estimator.lr,
         anneal=not any(isinstance(callback, LRScheduler) for callback in callbacks),
         n_epochs=estimator.max_epochs,
-        n_steps=n_steps,
+        n_steps=steps_per_epoch(estimator, codes),
         verbose=bool(estimator.verbose),
+    )
+
+
+def steps_per_epoch(estimator, codes: np.ndarray) -> int:
+    """Steps in an epoch: as given, or as many as one pass takes, but enough."""
+    if estimator.steps_per_epoch is not None:
+        return estimator.steps_per_epoch
+    n_labeled = int((codes >= 0).sum())
+    return max(
+        math.ceil((len(codes) - n_labeled) / estimator.batch_size),
+        math.ceil(n_labeled / estimator.labeled_batch_size),
+        _MIN_STEPS,
     )
 
 

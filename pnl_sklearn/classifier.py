@@ -101,8 +101,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips if they have
-        one channel, and :class:`~pnl_sklearn.views.TableView` for tables. None leaves
-        the batch as it is.
+        one channel; for tables :class:`~pnl_sklearn.views.NeighborView` as the weak and
+        :class:`~pnl_sklearn.views.TableView` as the strong view. None leaves the batch
+        as it is.
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
         Optimizer of each submodel.
     lr : float, default=0.002
@@ -445,7 +446,7 @@ def supervised_twin(estimator):
     It has the same two submodels, weight averages, views of labeled rows and number of
     optimizer steps, so that what differs is what the unlabeled rows are worth. Give it
     the same X and y: the unlabeled rows still set the standardization, the number of
-    steps and the batches, but no loss.
+    steps, the batches and, in tables, the neighbors of the weak view, but no loss.
 
     Parameters
     ----------

@@ -6,11 +6,14 @@ to a batch of the same shape.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# Values of the rows that the automatic view of tables keeps: 64 MiB.
+_REFERENCE_VALUES = 2**24
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,63 @@ class TableView:
         return out
 
 
+@dataclass(eq=False)
+class NeighborView:
+    """Random view of the rows of a table: each moves toward one of its near neighbors.
+
+    So labels pass along dense regions, as in graph methods: a partner that predicts on
+    such a view is asked about the surroundings of a row.
+
+    Parameters
+    ----------
+    reference : Tensor of shape (n_reference, n_features)
+        Rows among which neighbors are sought. A row is no neighbor of itself.
+    n_neighbors : int, default=10
+        The neighbor is drawn from so many nearest rows; 0 leaves the batch as it is.
+    reach : float, default=1.0
+        Largest share of the way to it; the share is drawn uniformly from 0.
+    units : Tensor of shape (n_features,) or None, default=None
+        What each column is divided by for the distance. None: the standard deviations
+        of `reference`.
+    """
+
+    reference: Tensor = field(repr=False)
+    n_neighbors: int = 10
+    reach: float = 1.0
+    units: Tensor | None = field(default=None, repr=False)
+    _center: Tensor = field(init=False, repr=False)
+    _units: Tensor = field(init=False, repr=False)
+    _points: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Near 0, so that squares of distances keep their precision.
+        self._center = self.reference.mean(dim=0)
+        units = self.units
+        if units is None:
+            units = self.reference.std(dim=0, correction=0)
+        self._units = torch.where(units > 0, units, 1.0)
+        self._points = (self.reference - self._center) / self._units
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return a view of each row of the batch."""
+        n_neighbors = min(self.n_neighbors, len(self.reference) - 1)
+        if not len(x) or n_neighbors < 1:
+            return x
+        shape = (len(x), 1)
+        nearest = self._squared_distances(x).topk(n_neighbors, largest=False).indices
+        pick = torch.randint(n_neighbors, shape, generator=generator, device=x.device)
+        neighbor = self.reference[nearest.gather(1, pick)[:, 0]]
+        way = self.reach * torch.rand(shape, generator=generator, device=x.device)
+        return x + way * (neighbor - x)
+
+    def _squared_distances(self, x: Tensor) -> Tensor:
+        """Of shape (n, n_reference), infinite where it is the same row."""
+        x = (x - self._center) / self._units
+        squares = x.square().sum(dim=1)[:, None] + self._points.square().sum(dim=1)
+        distances = squares - 2 * x @ self._points.T
+        return distances.masked_fill(distances <= 1e-5 * squares, torch.inf)
+
+
 def identity(x: Tensor) -> Tensor:
     """Return the batch as it is: the view of ``None``."""
     return x
@@ -152,13 +212,18 @@ def auto_views(sample: Tensor) -> tuple[View, View]:
     Parameters
     ----------
     sample : float32 Tensor of shape (n, n_features) or (n, channels, height, width)
+        Rows of a table are kept, as the neighbors that others move toward.
 
     Returns
     -------
     weak_view, strong_view : callable
     """
     if sample.ndim == 2:
-        return identity, TableView(noise=0.2, corruption=0.2)
+        # Of very wide tables fewer rows, for memory's sake; the nearest hundredth.
+        reference = sample[:: math.ceil(sample.numel() / _REFERENCE_VALUES) or 1]
+        n_neighbors = len(reference) // 100
+        near = NeighborView(reference, n_neighbors, units=_units(reference))
+        return near, TableView(noise=0.1, corruption=0.1)
     one_channel = sample.shape[1] == 1
     fill = _border(sample) if one_channel else None
     flip = not one_channel  # a mirrored digit or letter is another one, or none
@@ -167,6 +232,16 @@ def auto_views(sample: Tensor) -> tuple[View, View]:
         rotation=20, scale=0.15, shear=15, shift=0.12, erase=0.3, flip=flip, fill=fill
     )
     return weak, strong
+
+
+def _units(rows: Tensor) -> Tensor | None:
+    """Ones where most columns span the same range: they have one unit in common.
+
+    Such are pixels, shares, ratings, or what was scaled to one range. None otherwise.
+    """
+    low, high = rows.min(dim=0).values, rows.max(dim=0).values
+    spans_all = (low == low.min()) & (high == high.max())
+    return torch.ones_like(low) if 2 * spans_all.sum() >= len(low) else None
 
 
 def _border(images: Tensor) -> tuple[float, ...]:

@@ -765,7 +765,7 @@ def test_selections_by_name(name, selection):
     ids=repr,
 )
 def test_selections_learn(selection, expected):
-    estimator = tiny(selection=selection, steps_per_epoch=15, lr=0.01).fit(X, Y)
+    estimator = tiny(selection=selection, steps_per_epoch=25, lr=0.01).fit(X, Y)
     assert estimator.score(X, TRUTH) > 0.9
     if not isinstance(selection, AdaptiveNegatives):
         assert estimator.history_[-1]["coverage"] == 1

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 
-from pnl_sklearn.views import ImageView, TableView, auto_views
+from pnl_sklearn.views import ImageView, NeighborView, TableView, auto_views
 
 
 def seeded(seed=0):
@@ -161,6 +163,77 @@ def test_auto_views_fill_with_the_background(background):
     assert auto_views(images)[1].fill == (background,)
 
 
+def rows(n=300, d=3, seed=0):
+    return torch.tensor(np.random.default_rng(seed).normal(size=(n, d))).float()
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_neighbors_are_those_of_scikit_learn(offset):
+    X = rows() * torch.tensor([1.0, 10.0, 0.1]) + offset
+    view = NeighborView(X, n_neighbors=4)
+    scaled = StandardScaler().fit_transform(X.double().numpy())
+    expected = NearestNeighbors(n_neighbors=4).fit(scaled).kneighbors()[1]
+    # A row moves along the line to one of them, and to each now and then.
+    X = X.numpy()
+    moves = [view(torch.tensor(X), seeded(seed)).numpy() - X for seed in range(40)]
+    ways = X[expected] - X[:, None]
+    chosen = []
+    for move in moves:
+        share = (move[:, None] * ways).sum(2) / (ways**2).sum(2)
+        off = (move[:, None] - share[..., None] * ways) / X.std(axis=0)
+        rest = np.linalg.norm(off, axis=2)
+        assert (rest.min(axis=1) < 0.02).all()
+        chosen.append(rest.argmin(axis=1))
+        at = np.arange(len(X)), chosen[-1]
+        assert (share[at] > -0.02).all()
+        assert (share[at] < 1.02).all()
+    assert all(len(set(of_row)) == 4 for of_row in np.stack(chosen).T)
+
+
+def test_neighbors_in_given_units():
+    # In units of the columns (0, 0) is nearer to (3, 0); as they are, to (0, 1).
+    X = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0], [30.0, 1.0], [-30.0, 0.0]])
+    near = NeighborView(X, n_neighbors=1)(X[:1], seeded())
+    assert near[0, 0] > 0
+    assert near[0, 1] == 0
+    near = NeighborView(X, n_neighbors=1, units=torch.ones(2))(X[:1], seeded())
+    assert near[0, 0] == 0
+    assert near[0, 1] > 0
+
+
+def test_the_reach_of_a_neighbor_view():
+    X = torch.tensor([[0.0], [1.0]])
+    moved = NeighborView(X, n_neighbors=1, reach=0.25)(torch.zeros(1000, 1), seeded())
+    assert 0.24 < moved.max() <= 0.25
+    assert moved.min() < 0.01
+    assert moved.mean() == pytest.approx(0.125, abs=0.01)
+
+
+@pytest.mark.parametrize("X", [torch.ones(200, 3), torch.ones(1, 3), rows(200)])
+def test_neighbor_views_of_odd_tables(X):
+    view = NeighborView(X, n_neighbors=5)
+    assert view(X[:0]).shape == (0, 3)
+    assert view(X).isfinite().all()
+    if X.std(correction=0) == 0:
+        assert torch.equal(view(X), X)
+
+
 def test_auto_views_of_tables():
-    _, strong = auto_views(torch.zeros(5, 3))
+    weak, strong = auto_views(rows(400))
+    assert weak.n_neighbors == 4
+    assert weak.units is None
     assert isinstance(strong, TableView)
+    few = rows(99)
+    assert torch.equal(auto_views(few)[0](few), few)
+
+
+def test_auto_views_of_columns_with_a_common_unit():
+    ratings = torch.randint(1, 6, (300, 5), generator=seeded()).float()
+    assert torch.equal(auto_views(ratings)[0].units, torch.ones(5))
+    mixed = ratings * torch.tensor([1.0, 1.0, 20.0, 300.0, 4000.0])
+    assert auto_views(mixed)[0].units is None
+
+
+def test_auto_views_keep_few_rows_of_wide_tables():
+    wide = torch.zeros(1000, 40_000)
+    assert auto_views(wide)[0].reference.numel() <= 2**24

@@ -63,7 +63,7 @@ def _bundled(load, _rng):
 # name -> (rows and their classes from a generator, labels a class)
 TABLES = {
     "iris": (partial(_bundled, load_iris), 4),
-    "wine": (partial(_bundled, load_wine), 4),
+    "wine": (partial(_bundled, load_wine), 3),
     "breast_cancer": (partial(_bundled, load_breast_cancer), 5),
     "digits_as_table": (partial(_bundled, load_digits), 2),
     "moons": (partial(moons, 1000), 5),

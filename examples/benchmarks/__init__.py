@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m examples.benchmarks TASK``, at the root of the clone."""

@@ -1,0 +1,54 @@
+"""Command line: ``python -m examples.benchmarks TASK``."""
+
+import argparse
+from pathlib import Path
+
+from .methods import REPORTED, TITLES
+from .report import table, write_page
+from .runs import read, run_all
+from .tasks import GROUPS, TASKS, Options
+
+_HERE = Path(__file__).parent
+
+
+def main(arguments=None):
+    """Run a task, or print or write what was recorded."""
+    parser = argparse.ArgumentParser(prog="python -m examples.benchmarks")
+    parser.add_argument(
+        "task",
+        help=f"report (writes the page of the documentation), a group ("
+        f"{', '.join(GROUPS)}) or a task ({', '.join(TASKS)})",
+    )
+    parser.add_argument("--splits", type=int, default=5, help="label draws (5)")
+    parser.add_argument("--first", type=int, default=100, help="first draw (100)")
+    parser.add_argument(
+        "--methods", default="all", help=f"all, reported or of {','.join(TITLES)}"
+    )
+    parser.add_argument("--data", type=Path, help="folder of MNIST, USPS, CIFAR-10")
+    parser.add_argument("--download", action="store_true", help="if not there")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--small", action="store_true", help="in under three minutes")
+    parser.add_argument("--table", action="store_true", help="print, do not run")
+    parser.add_argument("--records", type=Path, default=_HERE / "results.jsonl")
+    parser.add_argument("--docs", type=Path, default=_HERE.parents[1] / "docs")
+    options = parser.parse_args(arguments)
+    if options.task == "report":
+        write_page(read(options.records), options.docs)
+        return
+    names = GROUPS.get(options.task, [options.task])
+    unknown = [name for name in names if name not in TASKS]
+    if unknown:
+        parser.error(f"unknown task {unknown[0]!r}; --help lists them")
+    if not options.table:
+        methods = {"all": list(TITLES), "reported": REPORTED}.get(
+            options.methods, options.methods.split(",")
+        )
+        n_draws = 1 if options.small else options.splits
+        draws = range(options.first, options.first + n_draws)
+        where = Options(options.data, options.download, options.small)
+        run_all(names, methods, draws, options.records, where, options.device)
+    print("\n".join(table(read(options.records), names, options.small)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The methods, each as (setting, estimator) pairs that are run on the same draws."""
+
+from dataclasses import replace
+
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+
+from pnl_sklearn import PNLClassifier, paper_style, supervised_twin
+from pnl_sklearn._build import steps_per_epoch
+from pnl_sklearn.losses import candidate_loss
+
+TITLES = {
+    "default": "PNLClassifier()",
+    "twin": "supervised twin",
+    "paper_style": "paper style",
+    "all_labels": "supervised, all labels",
+    "pseudo_labels": "confident pseudo-labels (0.95)",
+    "mean_teacher": "Mean Teacher alone",
+    "dual_student": "Dual Student alone",
+    "label_spreading": "LabelSpreading",
+    "self_training": "SelfTrainingClassifier",
+}
+# Those that the reported figures are about; the others tell where they come from.
+REPORTED = ["default", "twin", "paper_style"]
+
+
+class ConfidentPseudoLabels:
+    """FixMatch's rule as a selection: all other classes, where one is above 0.95.
+
+    K. Sohn et al., "FixMatch", NeurIPS 2020.
+    """
+
+    loss = staticmethod(candidate_loss)
+
+    def __init__(self, threshold=0.95):
+        self.threshold = threshold
+
+    def __call__(self, probabilities):
+        """Return the mask of pseudo-negative labels."""
+        top = probabilities.max(dim=1, keepdim=True).values
+        return (probabilities < top) & (top > self.threshold)
+
+
+def estimators(method, task, data, draw, device="auto"):
+    """Return the (setting, estimator) pairs of a method, for a draw of a task."""
+    if method == "label_spreading":
+        return list(_label_spreading(task))
+    if method == "self_training":
+        return list(_self_training(task))
+    common = {"random_state": draw, "device": device} | task.params
+    default = PNLClassifier(**common)
+    off = {"negative_weight": 0, "class_prior": None}
+    n_steps = steps_per_epoch(default, data.y_few)
+    if method == "default":
+        estimator = default
+    elif method == "twin":
+        estimator = supervised_twin(default)
+    elif method == "all_labels":
+        # As many steps, of as many rows in all.
+        sizes = {"labeled_batch_size": default.batch_size, "steps_per_epoch": n_steps}
+        estimator = supervised_twin(default).set_params(**sizes)
+    elif method == "pseudo_labels":
+        rule = {"selection": ConfidentPseudoLabels(), "class_prior": None}
+        estimator = PNLClassifier(**common | rule)
+    elif method in ("mean_teacher", "dual_student"):
+        estimator = PNLClassifier(**common | off | {"companion": method})
+    elif method == "paper_style":
+        length = {"max_epochs": default.max_epochs, "steps_per_epoch": n_steps}
+        modules = {k: v for k, v in task.params.items() if k == "module"}
+        estimator = paper_style(task.style).set_params(
+            random_state=draw, device=device, **length, **modules
+        )
+    else:
+        raise SystemExit(f"unknown method {method!r}; there are: {', '.join(TITLES)}")
+    return [("", estimator)]
+
+
+def _flat(scaled):
+    """Rows of numbers, as they are or standardized."""
+    flatten = FunctionTransformer(lambda X: X.reshape(len(X), -1))
+    return make_pipeline(flatten, StandardScaler() if scaled else "passthrough")
+
+
+def _label_spreading(task):
+    alphas = (0.2, 0.9) if task.large else (0.2, 0.5, 0.9, 0.99)
+    common = {"max_iter": 500, "tol": 1e-2}
+    for scaled in (False,) if task.large else (False, True):
+        form = "scaled" if scaled else "raw"
+        for alpha in alphas:
+            for k in (7,) if task.large else (5, 7, 10):
+                spreading = LabelSpreading(
+                    kernel="knn", n_neighbors=k, alpha=alpha, **common
+                )
+                setting = f"{form}, knn {k}, alpha {alpha}"
+                yield setting, make_pipeline(_flat(scaled), spreading)
+            if task.large:  # the graph would be dense
+                continue
+            for gamma in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0):
+                spreading = LabelSpreading(gamma=gamma, alpha=alpha, **common)
+                setting = f"{form}, rbf {gamma}, alpha {alpha}"
+                yield setting, make_pipeline(_flat(scaled), spreading)
+
+
+def _self_training(task):
+    for threshold in (0.9,) if task.large else (0.6, 0.75, 0.9):
+        logistic = LogisticRegression(max_iter=1000)
+        forest = RandomForestClassifier(200, random_state=0)
+        for name, base in [("logistic", logistic), ("forest", forest)]:
+            training = SelfTrainingClassifier(base, threshold=threshold)
+            yield f"{name}, {threshold}", make_pipeline(_flat(True), training)
+
+
+def quick(task):
+    """Return the task so that everything about it takes seconds."""
+    module = {"module": "cnn"} if task.params.get("module") else {}
+    short = {"max_epochs": 2, "steps_per_epoch": 60}
+    return replace(task, params=task.params | module | short, large=True)

@@ -1,0 +1,265 @@
+"""The tasks: which rows, which labels, which measure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch.nn import functional as F
+
+from pnl_sklearn.views import ImageView
+
+from .tables import TABLES
+
+
+class Data(NamedTuple):
+    """One draw: `y_few` is `y` with -1 for all rows but the labeled ones."""
+
+    X: np.ndarray
+    y_few: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to learn, and what is known of it.
+
+    Parameters
+    ----------
+    name : str
+    title : str
+        For tables and figures.
+    load : callable from (draw, options) to Data
+    style : str
+        The setting of the paper's style for it.
+    params : dict
+        Parameters of every network that is trained on it.
+    balanced : bool
+        Whether the mean of the classes' errors counts, not that of the rows.
+    paper : float or None
+        Error in percent that the paper reports.
+    large : bool
+        Whether its rows are too many for dense graphs and wide grids.
+    note : str
+        What to say beside its figures.
+    """
+
+    name: str
+    title: str
+    load: Callable[[int, "Options"], Data]
+    style: str
+    params: dict[str, Any] = field(default_factory=dict)
+    balanced: bool = False
+    paper: float | None = None
+    large: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where data lie, and whether a small version is wanted."""
+
+    data: Path | None = None
+    download: bool = False
+    small: bool = False
+
+
+def hide_labels(y, per_class, rng):
+    """Keep `per_class` labels of each class at random; -1 for all others."""
+    kept = [rng.permutation(np.flatnonzero(y == k))[:per_class] for k in np.unique(y)]
+    hidden = np.full_like(y, -1)
+    hidden[np.concatenate(kept)] = y[np.concatenate(kept)]
+    return hidden
+
+
+def _digits(draw, options, per_class, imbalanced=False):
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(
+        X.reshape(-1, 8, 8), y, test_size=0.3, stratify=y, random_state=draw
+    )
+    rng = np.random.default_rng(draw)
+    if imbalanced:  # 120 or so of each of the classes 0-4, 12 of 5-9
+        few = [rng.permutation(np.flatnonzero(y == k))[:12] for k in range(5, 10)]
+        rows = np.concatenate([np.flatnonzero(y < 5), *few])
+        X, y = X[rows], y[rows]
+    return Data(X, hide_labels(y, per_class, rng), y, X_test, y_test)
+
+
+def _table(draw, options, name):
+    make, per_class = TABLES[name]
+    rng = np.random.default_rng(draw)
+    X, y = make(rng)
+    X, X_test, y, y_test = train_test_split(
+        X, y, test_size=0.3, stratify=y, random_state=draw
+    )
+    return Data(X, hide_labels(y, per_class, rng), y, X_test, y_test)
+
+
+def _folder(options, task):
+    if options.data is None:
+        raise SystemExit(f"{task} needs its data: --data FOLDER")
+    return options.data
+
+
+def _few(images, y, options, rng, n=2000):
+    """All images, or n of them for a small version."""
+    if not options.small:
+        return images, y
+    rows = rng.permutation(len(y))[:n]
+    return images[rows], y[rows]
+
+
+def _mnist(draw, options, per_class, imbalanced=False):
+    from torchvision.datasets import MNIST
+
+    folder = _folder(options, "mnist")
+    train, test = (MNIST(folder, train=t, download=options.download) for t in (1, 0))
+    rng = np.random.default_rng(draw)
+    X, y = _few(train.data.numpy(), train.targets.numpy(), options, rng)
+    if imbalanced:
+        kept = [
+            rng.permutation(rows)[: len(rows) if k < 5 else len(rows) // 10]
+            for k in range(10)
+            for rows in [np.flatnonzero(y == k)]
+        ]
+        rows = np.concatenate(kept)
+        X, y = X[rows], y[rows]
+    y_few = hide_labels(y, per_class, rng)
+    return Data(X, y_few, y, test.data.numpy(), test.targets.numpy())
+
+
+def _usps_to_mnist(draw, options):
+    """Return all of USPS, with MNIST's size and margin and labels; MNIST without."""
+    from torchvision.datasets import MNIST, USPS
+
+    folder = _folder(options, "usps2mnist")
+    usps = USPS(folder / "USPS", train=True, download=options.download)
+    train, test = (MNIST(folder, train=t, download=options.download) for t in (1, 0))
+    rng = np.random.default_rng(draw)
+    source, source_y = _few(usps.data, np.array(usps.targets), options, rng, 1000)
+    target, target_y = _few(train.data.numpy(), train.targets.numpy(), options, rng)
+    images = torch.from_numpy(source)[:, None].float()
+    resized = F.interpolate(images, (20, 20), mode="bilinear", align_corners=False)
+    source = F.pad(resized, (4, 4, 4, 4)).round().byte()[:, 0].numpy()
+    X = np.concatenate([source, target])
+    y_few = np.concatenate([source_y, np.full_like(target_y, -1)])
+    y = np.concatenate([source_y, target_y])
+    return Data(X, y_few, y, test.data.numpy(), test.targets.numpy())
+
+
+def _cifar10(draw, options, per_class):
+    folder = _folder(options, "cifar10")
+    rng = np.random.default_rng(draw)
+    (X, y), (X_test, y_test) = (
+        _cifar10_part(folder, part, options) for part in ("train", "test")
+    )
+    X, y = _few(X, y, options, rng)
+    X_test, y_test = _few(X_test, y_test, options, rng)
+    return Data(X, hide_labels(y, per_class, rng), y, X_test, y_test)
+
+
+def _cifar10_part(folder, part, options):
+    """Images (n, 32, 32, 3) and labels, of JPEG files in .npz or of torchvision."""
+    packed = folder / "CIFAR10_jpeg" / f"{part}.npz"
+    if not packed.exists():
+        from torchvision.datasets import CIFAR10
+
+        found = CIFAR10(folder, train=part == "train", download=options.download)
+        return found.data, np.array(found.targets)
+    from torchvision.io import decode_jpeg
+
+    with np.load(packed) as file:
+        header, body = bytes(file["header"]), bytes(file["body"])
+        offsets, labels = file["offsets"], file["labels"]
+    images = [
+        decode_jpeg(torch.frombuffer(bytearray(header + body[i:j]), dtype=torch.uint8))
+        for i, j in pairwise(offsets)
+    ]
+    return torch.stack(images).permute(0, 2, 3, 1).numpy(), labels.astype(np.int64)
+
+
+_PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
+_JPEG = "on JPEG files of CIFAR-10 where they lie in the data folder"
+
+TASKS = {
+    task.name: task
+    for task in [
+        Task("digits-20", "digits, 20 labels", partial(_digits, per_class=2), "digits"),
+        Task("digits-50", "digits, 50 labels", partial(_digits, per_class=5), "digits"),
+        *(
+            Task(
+                f"mnist-{10 * n}{suffix}",
+                f"MNIST, {10 * n} labels, {words}",
+                partial(_mnist, per_class=n),
+                style,
+                params=params,
+                paper=0.81 if (n, suffix) == (2, "-plain") else None,
+                large=True,
+            )
+            for n in (2, 10)
+            for suffix, words, style, params in [
+                ("", "augmented", "mnist", {}),
+                ("-plain", "no augmentation", "mnist_plain", _PLAIN),
+            ]
+        ),
+        *(
+            Task(
+                f"cifar10-{10 * n}",
+                f"CIFAR-10, {10 * n} labels",
+                partial(_cifar10, per_class=n),
+                "cifar10",
+                params={"module": "cnn13"},
+                paper=paper,
+                large=True,
+                note=_JPEG,
+            )
+            for n, paper in [(100, 9.35), (400, 7.94)]
+        ),
+        Task(
+            "usps2mnist",
+            "USPS labeled, MNIST unlabeled",
+            _usps_to_mnist,
+            "mnist",
+            large=True,
+        ),
+        Task(
+            "digits-imbalanced",
+            "digits, pool 10:1, 20 labels",
+            partial(_digits, per_class=2, imbalanced=True),
+            "digits",
+            balanced=True,
+        ),
+        Task(
+            "mnist-imbalanced",
+            "MNIST, pool 10:1, 20 labels",
+            partial(_mnist, per_class=2, imbalanced=True),
+            "mnist",
+            balanced=True,
+            large=True,
+        ),
+        *(
+            Task(
+                name,
+                f"{name.replace('_', ' ')}, {n} a class",
+                partial(_table, name=name),
+                "table",
+            )
+            for name, (_, n) in TABLES.items()
+        ),
+    ]
+}
+GROUPS = {
+    "digits": ["digits-20", "digits-50"],
+    "mnist": ["mnist-20", "mnist-100", "mnist-20-plain", "mnist-100-plain"],
+    "cifar10": ["cifar10-1000", "cifar10-4000"],
+    "imbalanced": ["digits-imbalanced", "mnist-imbalanced"],
+    "tables": list(TABLES),
+}

@@ -1,0 +1,129 @@
+"""The harness of the benchmarks: draws, records, resumption, tables and page."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from examples.benchmarks.__main__ import main
+from examples.benchmarks.methods import TITLES, ConfidentPseudoLabels, estimators
+from examples.benchmarks.report import summarize, table
+from examples.benchmarks.tables import TABLES, two_normals, waves
+from examples.benchmarks.tasks import GROUPS, TASKS, Options
+from pnl_sklearn import PNLClassifier
+
+
+def test_every_group_is_of_tasks():
+    names = [name for group in GROUPS.values() for name in group]
+    assert set(names) | {"usps2mnist"} == set(TASKS)
+
+
+@pytest.mark.parametrize("name", ["digits-20", "digits-imbalanced", *TABLES])
+def test_draws_are_repeatable_and_hide_what_they_say(name):
+    data, again = (TASKS[name].load(100, Options()) for _ in range(2))
+    for first, second in zip(data, again, strict=True):
+        np.testing.assert_array_equal(first, second)
+    labeled = data.y_few >= 0
+    np.testing.assert_array_equal(data.y_few[labeled], data.y[labeled])
+    counts = np.bincount(data.y_few[labeled])
+    assert len(set(counts)) == 1
+    assert len(counts) == len(set(data.y))
+    assert set(data.y_test) == set(data.y)
+    other = TASKS[name].load(101, Options())
+    assert not np.array_equal(other.X, data.X)
+
+
+def test_the_imbalanced_pool_is_ten_to_one():
+    counts = np.bincount(TASKS["digits-imbalanced"].load(100, Options()).y)
+    assert (counts[5:] == 12).all()
+    assert (counts[:5] > 110).all()
+
+
+def test_twonorm_has_the_bayes_error_of_breiman():
+    # Breiman 1996: the theoretical misclassification rate is 2.3 %.
+    X, y = two_normals(200_000, np.random.default_rng(0))
+    assert np.mean((X.sum(axis=1) > 0) != y) == pytest.approx(0.023, abs=0.002)
+
+
+def test_waveforms_are_mixtures_of_the_triangles():
+    X, y = waves(60_000, np.random.default_rng(0))
+    h = [np.maximum(6 - abs(np.arange(1, 22) - c), 0) for c in (11, 15, 7)]
+    for k, (i, j) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        np.testing.assert_allclose(X[y == k].mean(0), (h[i] + h[j]) / 2, atol=0.1)
+
+
+def test_confident_pseudo_labels_are_fixmatchs_rule():
+    p = torch.tensor([[0.96, 0.03, 0.01], [0.94, 0.03, 0.03], [0.01, 0.01, 0.98]])
+    expected = torch.tensor(
+        [[False, True, True], [False, False, False], [True, True, False]]
+    )
+    assert torch.equal(ConfidentPseudoLabels()(p), expected)
+
+
+@pytest.mark.parametrize("method", TITLES)
+def test_methods_take_the_same_number_of_steps(method):
+    task = TASKS["digits-20"]
+    data = task.load(100, Options())
+    pairs = estimators(method, task, data, draw=100)
+    assert len({setting for setting, _ in pairs}) == len(pairs)
+    for _, estimator in pairs:
+        if isinstance(estimator, PNLClassifier):
+            assert estimator.max_epochs == 10
+            assert estimator.random_state == 100
+            # None is 110 here: 1,257 rows are 20 batches.
+            assert estimator.steps_per_epoch in (None, 110)
+
+
+RECORD = {"task": "digits-20", "method": "label_spreading", "small": False}
+
+
+def test_a_grid_counts_at_its_best_setting_on_all_draws():
+    errors = {"a": [9.0, 5.0], "b": [6.0, 6.0], "c": [1.0]}
+    records = [
+        RECORD | {"setting": setting, "draw": 100 + i, "error": error}
+        for setting, values in errors.items()
+        for i, error in enumerate(values)
+    ]
+    (setting, draws, values) = summarize(records)["digits-20"]["label_spreading"]
+    assert (setting, draws, values.tolist()) == ("b", [100, 101], [6, 6])
+    lines = list(table(records, ["digits-20"]))
+    assert any("LabelSpreading" in line and "6.00" in line for line in lines)
+    assert sum("not run" in line for line in lines) == len(TITLES) - 1
+
+
+@pytest.mark.slow
+def test_a_small_run_is_recorded_and_resumed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    records = tmp_path / "records.jsonl"
+    arguments = ["digits-20", "--small", "--records", str(records), "--methods"]
+    main([*arguments, "default"])
+    main([*arguments, "default,label_spreading"])
+    output = capsys.readouterr().out
+    assert "[1/1] digits-20, draw 100, default" in output
+    assert "[1/1] digits-20, draw 100, label_spreading" in output
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    assert [line["method"] for line in lines] == ["default"] + 2 * ["label_spreading"]
+    assert all(0 < line["error"] < 50 for line in lines)
+    assert lines[0]["peak_memory_mb"] > 100
+    assert {"seed", "parameters", "seconds", "device", "commit"} < set(lines[0])
+    main([*arguments, "default", "--table"])
+    output = capsys.readouterr().out
+    assert f"{lines[0]['error']:.2f}" in output
+    assert "[1/" not in output
+    with pytest.raises(SystemExit, match="Nothing is recorded"):
+        main(["report", "--records", str(records), "--docs", str(tmp_path)])
+    full = [json.dumps(line | {"small": False}) for line in lines]
+    records.write_text("\n".join(full) + "\n")
+    main(["report", "--records", str(records), "--docs", str(tmp_path)])
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert f"{lines[0]['error']:.2f}** (1)" in page
+    assert "not run" in page
+    assert (tmp_path / "benchmarks.png").stat().st_size > 10_000
+
+
+def test_a_task_that_needs_data_says_so(tmp_path):
+    with pytest.raises(SystemExit, match="mnist needs its data: --data FOLDER"):
+        TASKS["mnist-20"].load(100, Options())
+    with pytest.raises(SystemExit):
+        main(["mnits", "--records", str(tmp_path / "records.jsonl")])
