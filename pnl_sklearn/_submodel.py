@@ -114,11 +114,15 @@ class Submodel(NeuralNet):
         if self.module_.training != training:
             self._set_training(training)
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Scores of the network as it trains."""
+        self._set_mode(True)
+        return self.infer(x)
+
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Predictions as a partner: of the network as it trains, without gradient."""
-        self._set_mode(True)
-        return self.infer(x).float().softmax(dim=1)
+        return self.logits(x).float().softmax(dim=1)
 
     @torch.no_grad()
     def average_probabilities(self, x: Tensor) -> Tensor:

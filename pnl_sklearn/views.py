@@ -7,6 +7,7 @@ to a batch of the same shape.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -196,6 +197,77 @@ class NeighborView:
         squares = x.square().sum(dim=1)[:, None] + self._points.square().sum(dim=1)
         distances = squares - 2 * x @ self._points.T
         return distances.masked_fill(distances <= 1e-5 * squares, torch.inf)
+
+
+@dataclass(frozen=True)
+class AdversarialView:
+    """Strong view by the small change of a row that the student is least sure about.
+
+    For data without a change that is known to keep the class: the network itself tells
+    where to change a row, from the gradient of its predictions (virtual adversarial
+    perturbation). A fit takes about twice the time with it.
+
+    Parameters
+    ----------
+    size : float, default=0.3
+        Root mean square of the perturbation of a row, in standard deviations of the
+        batch.
+    noise : float, default=0.0
+        Standard deviation of Gaussian noise added before, in the same unit.
+
+    References
+    ----------
+    T. Miyato, S. Maeda, M. Koyama and S. Ishii, "Virtual Adversarial Training: A
+    Regularization Method for Supervised and Semi-Supervised Learning", TPAMI 2018, with
+    one power iteration.
+    """
+
+    size: float = 0.3
+    noise: float = 0.0
+
+    # Length of the probe whose gradient shows the direction, of that of the view.
+    probe: ClassVar[float] = 0.1
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the batch with noise: what can be done without a network."""
+        if not (self.noise and len(x)):
+            return x
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        return x + noise * (self.noise * x.std(correction=0))
+
+    def perturb(self, x: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the batch, each row moved to where the predictions differ most.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, ...)
+        logits : callable
+            The student, from a batch to logits of shape (n_rows, n_classes).
+
+        Returns
+        -------
+        perturbed : Tensor of shape (n_rows, ...)
+        """
+        if not len(x):
+            return x
+        length = self.size * x.std(correction=0) * math.sqrt(x[0].numel())
+        direction = _normalized(torch.randn_like(x))
+        with torch.enable_grad():
+            step = (self.probe * length * direction).requires_grad_()
+            # One batch, so that batch statistics are the same for both.
+            clean, moved = logits(torch.cat([x, x + step])).float().chunk(2)
+            target = clean.detach().log_softmax(dim=1)
+            divergence = F.kl_div(
+                moved.log_softmax(dim=1), target, reduction="sum", log_target=True
+            )
+            (gradient,) = torch.autograd.grad(divergence, step)
+        return x + length * _normalized(gradient)
+
+
+def _normalized(x: Tensor) -> Tensor:
+    """Rows of length 1; rows of zeros stay."""
+    norms = x.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
+    return x / norms.view(-1, *[1] * (x.ndim - 1))
 
 
 def identity(x: Tensor) -> Tensor:

@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from sklearn.datasets import make_blobs
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from pnl_sklearn.views import ImageView, NeighborView, TableView, auto_views
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn.views import (
+    AdversarialView,
+    ImageView,
+    NeighborView,
+    TableView,
+    auto_views,
+)
 
 
 def seeded(seed=0):
@@ -237,3 +245,63 @@ def test_auto_views_of_columns_with_a_common_unit():
 def test_auto_views_keep_few_rows_of_wide_tables():
     wide = torch.zeros(1000, 40_000)
     assert auto_views(wide)[0].reference.numel() <= 2**24
+
+
+def test_the_adversarial_view_is_along_the_weights_of_a_logistic_model():
+    # KL between the predictions of a two-class linear model depends on w x alone, so
+    # that its gradient, and the worst change, are along the difference of weights.
+    torch.manual_seed(0)
+    x = rows(50, d=6)
+    model = torch.nn.Linear(6, 2)
+    change = AdversarialView(size=0.2).perturb(x, model) - x
+    w = (model.weight[1] - model.weight[0]).detach()
+    cosines = (change @ w) / (change.norm(dim=1) * w.norm())
+    torch.testing.assert_close(cosines.abs(), torch.ones(50), atol=1e-3, rtol=0)
+    size = change.square().mean(dim=1).sqrt() / x.std(correction=0)
+    torch.testing.assert_close(size, torch.full((50,), 0.2), atol=1e-5, rtol=0)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_adversarial_view_misleads_more_than_noise():
+    torch.manual_seed(0)
+    x = rows(200, d=20)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(20, 50), torch.nn.ReLU(), torch.nn.Linear(50, 4)
+    )
+
+    def divergence(moved):
+        log_p, log_q = (model(z).log_softmax(dim=1).detach() for z in (x, moved))
+        return (log_p.exp() * (log_p - log_q)).sum(dim=1).mean()
+
+    perturbed = AdversarialView(size=0.3).perturb(x, model)
+    noisy = AdversarialView(noise=0.3)(x, seeded())
+    assert (noisy - x).std() / x.std() == pytest.approx(0.3, rel=0.05)
+    assert divergence(perturbed) > 4 * divergence(noisy)
+
+
+def test_the_adversarial_view_of_nothing():
+    view = AdversarialView(noise=0.1)
+    assert view(torch.zeros(0, 3)).shape == (0, 3)
+    assert view.perturb(torch.zeros(0, 3), torch.nn.Linear(3, 2)).shape == (0, 3)
+    constant = torch.zeros(4, 3)
+    assert view.perturb(constant, torch.nn.Linear(3, 2)).isfinite().all()
+
+
+@pytest.mark.parametrize("exchange", ["simultaneous", "alternating"])
+def test_a_fit_with_the_adversarial_view(exchange):
+    X, y = make_blobs(150, centers=3, n_features=4, random_state=0)
+    y_few = np.where(np.arange(150) < 15, y, -1)
+    fits = [
+        PNLClassifier(
+            exchange=exchange,
+            strong_view=strong,
+            max_epochs=2,
+            steps_per_epoch=50,
+            random_state=0,
+        ).fit(X, y_few)
+        for strong in [AdversarialView(0.2), AdversarialView(0.2), None]
+    ]
+    first, again, without = (fit.predict_proba(X) for fit in fits)
+    assert fits[0].score(X, y) > 0.9
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, without)
