@@ -1,5 +1,6 @@
 """The examples run from beginning to end, and print and draw what they promise."""
 
+import bz2
 import os
 import shutil
 import subprocess
@@ -7,9 +8,13 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 from nbclient import NotebookClient
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 # One thread each: with pytest-xdist the examples run side by side.
@@ -89,6 +94,47 @@ def test_pretrained(tmp_path):
         "embeddings, LogisticRegression",
     )
     assert all(0 <= error <= 100 for (error,) in rows)
+
+
+def write_usps_and_mnist(folder):
+    """Write scikit-learn's digits in the files that torchvision reads."""
+    images, y = load_digits(return_X_y=True)
+    images = torch.tensor(images.reshape(-1, 1, 8, 8) / 16)
+    (folder / "USPS").mkdir()
+    usps = F.interpolate(images[:600], (16, 16), mode="bilinear").flatten(1) * 2 - 1
+    with bz2.open(folder / "USPS" / "usps.bz2", "wt") as file:
+        for row, label in zip(usps.tolist(), y, strict=False):
+            cells = " ".join(f"{i}:{value:.3f}" for i, value in enumerate(row, 1))
+            file.write(f"{label + 1} {cells}\n")
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    inner = F.interpolate(images[600:], (20, 20), mode="bilinear")
+    mnist = (255 * F.pad(inner, (4, 4, 4, 4))).round().byte().numpy()
+    for part, rows in {"train": slice(800), "t10k": slice(800, None)}.items():
+        n = len(y[600:][rows])
+        header = np.array([0x803, n, 28, 28], dtype=">i4").tobytes()
+        pixels = raw / f"{part}-images-idx3-ubyte"
+        pixels.write_bytes(header + mnist[rows].tobytes())
+        header = np.array([0x801, n], dtype=">i4").tobytes()
+        labels = raw / f"{part}-labels-idx1-ubyte"
+        labels.write_bytes(header + y[600:][rows].astype(np.uint8).tobytes())
+
+
+@pytest.mark.slow
+def test_domain_adaptation(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    write_usps_and_mnist(data)
+    output = run_script("plot_domain_adaptation.py", tmp_path, "--epochs", "1")
+    names = ["source only", "both", "target, all labels"]
+    accuracies = [
+        float(line.split(":")[1].removesuffix("%"))
+        for line in output.splitlines()
+        if line.startswith(tuple(names)) and "accuracy" in line
+    ]
+    assert len(accuracies) == 3
+    assert all(50 < accuracy <= 100 for accuracy in accuracies)
+    assert "% of the gap" in output
 
 
 @pytest.mark.slow
