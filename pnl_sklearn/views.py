@@ -72,7 +72,7 @@ class ImageView:
             fill = fill.view(1, -1, 1, 1)
             out = F.grid_sample(x - fill, grid, "bilinear", "zeros", False) + fill
         if self.erase:
-            out = torch.where(self._rectangles(x, uniform), fill, out)
+            out = torch.where(random_rectangles(x, self.erase, uniform), fill, out)
         if self.noise:
             noise = torch.randn(out.shape, generator=generator, device=x.device)
             out = out + noise * (self.noise * x.std())
@@ -91,17 +91,31 @@ class ImageView:
         second = torch.stack([sin * flip, sin * slope + cos, 2 * self.shift * dy], 1)
         return torch.stack([first, second], dim=1)
 
-    def _rectangles(self, x: Tensor, uniform) -> Tensor:
-        """Mask (n, 1, height, width) of one random rectangle in each image."""
 
-        def inside(length: int) -> Tensor:
-            middle, half = uniform(2, len(x), 1)
-            half = (half + 1) * self.erase / 2
-            position = torch.linspace(-1, 1, length, device=x.device)
-            return (position - middle).abs() < half
+def random_rectangles(x: Tensor, size: float, uniform: Callable[..., Tensor]) -> Tensor:
+    """Mask of one random rectangle in each image.
 
-        height, width = x.shape[2:]
-        return (inside(height)[:, :, None] & inside(width)[:, None, :])[:, None]
+    Parameters
+    ----------
+    x : Tensor of shape (n, channels, height, width)
+    size : float
+        Largest side, as a share of the image size.
+    uniform : callable
+        From a shape to draws from -1 to 1.
+
+    Returns
+    -------
+    mask : bool Tensor of shape (n, 1, height, width)
+    """
+
+    def inside(length: int) -> Tensor:
+        middle, half = uniform(2, len(x), 1)
+        half = (half + 1) * size / 2
+        position = torch.linspace(-1, 1, length, device=x.device)
+        return (position - middle).abs() < half
+
+    height, width = x.shape[2:]
+    return (inside(height)[:, :, None] & inside(width)[:, None, :])[:, None]
 
 
 @dataclass(frozen=True)
