@@ -96,6 +96,15 @@ def test_pretrained(tmp_path):
     assert all(0 <= error <= 100 for (error,) in rows)
 
 
+@pytest.mark.slow
+def test_negatives(tmp_path):
+    output = run_script("plot_negatives.py", tmp_path, "--epochs", "2")
+    for row in table_rows(output, "1", "2"):
+        pseudo_label, *negatives = row
+        assert len(negatives) == 3
+        assert all(50 < pseudo_label < share <= 100 for share in negatives)
+
+
 def write_usps_and_mnist(folder):
     """Write scikit-learn's digits in the files that torchvision reads."""
     images, y = load_digits(return_X_y=True)
