@@ -11,12 +11,12 @@ _CIFAR10 = ImageView(shift=4 / 32, flip=True)
 _MNIST = ImageView(shift=2 / 28, fill=(0.0,))
 _DIGITS = ImageView(shift=1 / 8, fill=(0.0,))
 _TABLE = TableView(noise=0.15)
-_NOISE = {"module__noise": 0.15}
+_CNN13 = {"module__second_head": True}
 # task -> module, view of both streams, further entries of net_params
 _TASKS: dict[str, tuple] = {
-    "cifar10": ("cnn13", _CIFAR10, {}),
-    "mnist": ("cnn13", _MNIST, {}),
-    "mnist_plain": ("cnn13", None, _NOISE),
+    "cifar10": ("cnn13", _CIFAR10, _CNN13),
+    "mnist": ("cnn13", _MNIST, _CNN13),
+    "mnist_plain": ("cnn13", None, _CNN13 | {"module__noise": 0.15}),
     "digits": ("cnn", _DIGITS, {}),
     "table": ("mlp", _TABLE, {}),
 }
@@ -60,7 +60,8 @@ def paper_style(task="cifar10"):
     - the negative weight rises from nearly 0, not from 0.5;
     - labels are drawn without replacement, as the text of the paper has it;
     - no average of weights predicts, and the two submodels' probabilities are averaged;
-    - one linear layer puts out the logits, not two that are tied;
+    - the small network and the perceptron have one last layer, not two that are tied,
+      and Dual Student's targets are predictions of the first;
     - the last epoch counts, not the best one on test rows.
 
     References

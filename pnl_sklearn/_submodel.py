@@ -10,6 +10,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ._batches import Rows
@@ -20,6 +21,8 @@ from .networks import Standardized
 
 # Decay, a step, of the mean prediction that is drawn to the class prior.
 _MEAN_DECAY = 0.97
+# Weight of the mean squared difference between the logits of two heads.
+_TIE_WEIGHT = 0.01
 # What an epoch that fails is taken back to.
 _STATEFUL = ("module_", "average_module_", "optimizer_")
 
@@ -114,10 +117,18 @@ class Submodel(NeuralNet):
         if self.module_.training != training:
             self._set_training(training)
 
+    def heads(self, x: Tensor, **fit_params) -> tuple[Tensor, Tensor]:
+        """Scores of the network as it trains, and those that a companion teaches.
+
+        They are the same but for a module with a second head, which puts out a pair.
+        """
+        self._set_mode(True)
+        scores = self.infer(x, **fit_params)
+        return scores if isinstance(scores, tuple) else (scores, scores)
+
     def logits(self, x: Tensor) -> Tensor:
         """Scores of the network as it trains."""
-        self._set_mode(True)
-        return self.infer(x)
+        return self.heads(x)[0]
 
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
@@ -140,8 +151,7 @@ class Submodel(NeuralNet):
 
     def train_step_single(self, batch: Lesson, **fit_params):
         """Compute the loss of the lesson and its gradient; skorch does the rest."""
-        self._set_mode(True)
-        logits = self.infer(batch.inputs, **fit_params)
+        logits, taught = self.heads(batch.inputs, **fit_params)
         labeled, unlabeled = logits.tensor_split([len(batch.labels)])
         supervised = supervised_loss(labeled, batch.labels, batch.weights)
         negative = batch.negative_loss(unlabeled, batch.negatives)
@@ -152,10 +162,13 @@ class Submodel(NeuralNet):
             + batch.negative_weight * negative
             + batch.balance_weight * balance
         )
+        if taught is not logits:
+            loss = loss + _TIE_WEIGHT * F.mse_loss(taught, logits)
         consistency = torch.zeros_like(loss)
         if batch.guidance is not None:
             targets, weights, _ = batch.guidance
-            consistency = consistency_loss(unlabeled, targets, weights)
+            of_unlabeled = taught[len(batch.labels) :]
+            consistency = consistency_loss(of_unlabeled, targets, weights)
             loss = loss + batch.guidance_weight * consistency
         loss.backward()
         losses = [loss, supervised, negative, balance, consistency]

@@ -43,10 +43,14 @@ class _ConvolutionalNetwork(nn.Module):
     body: nn.Module
     head: nn.Module
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, channels, height, width) to logits (n, n_classes)."""
+    def features(self, x: Tensor) -> Tensor:
+        """Map images to what the last layer sees, of shape (n, n_features)."""
         x = self.body(x.contiguous(memory_format=torch.channels_last))
-        return self.head(x.mean(dim=(2, 3)))
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map images (n, channels, height, width) to logits (n, n_classes)."""
+        return self.head(self.features(x))
 
 
 class SmallCNN(_ConvolutionalNetwork):
@@ -109,6 +113,10 @@ class CNN13(_ConvolutionalNetwork):
     noise : float, default=0.0
         Standard deviation of Gaussian noise added to the inputs in training, in
         standard deviations of the inputs. The original has 0.15.
+    second_head : bool, default=False
+        In training, put out a pair: the logits, and those of a second last layer that
+        learns what a companion teaches. A loss ties the two together, 0.01 times their
+        mean squared difference; predictions are of the first.
 
     References
     ----------
@@ -116,7 +124,9 @@ class CNN13(_ConvolutionalNetwork):
     Table 5. Weight normalization: T. Salimans and D. Kingma, NIPS 2016.
     """
 
-    def __init__(self, image_shape, n_classes, dropout=0.5, noise=0.0):
+    def __init__(
+        self, image_shape, n_classes, dropout=0.5, noise=0.0, second_head=False
+    ):
         super().__init__()
         if min(image_shape[1:]) < 12:
             raise ValueError(
@@ -140,13 +150,17 @@ class CNN13(_ConvolutionalNetwork):
                 n_in = n_out
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(n_in, n_classes)
+        self.second_head = nn.Linear(n_in, n_classes) if second_head else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map images (n, channels, height, width) to logits (n, n_classes)."""
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
-        return super().forward(x)
+        features = self.features(x)
+        if self.training and self.second_head is not None:
+            return self.head(features), self.second_head(features)
+        return self.head(features)
 
 
 class _WeightNormConv2d(nn.Conv2d):
@@ -260,7 +274,7 @@ class Standardized(nn.Module):
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map a batch in the units of X to logits."""
         return self.network((x - self.shift) * self.scale)
 

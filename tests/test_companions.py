@@ -92,7 +92,8 @@ X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
 Y = np.array([0, 1, -1])
 
 
-def one_step(companion, **params):
+def one_step(companion, whole=False, **params):
+    """Return the weights of the first submodel after a step, or its whole network."""
     defaults = {
         "module": Linear(),
         "standardize": False,
@@ -111,7 +112,8 @@ def one_step(companion, **params):
         "random_state": 0,
     }
     classifier = PNLClassifier(**(defaults | params)).fit(X, Y)
-    return classifier.submodels_[0].module_.network.weight.detach().numpy()
+    network = classifier.submodels_[0].module_.network
+    return network if whole else network.weight.detach().numpy()
 
 
 def softmax(z):
@@ -154,6 +156,34 @@ def test_one_step_with_dual_student_by_hand():
     np.testing.assert_allclose(one_step(companion), w - 0.1 * gradient, rtol=1e-5)
     lesson = {"selection": "lowest", "negative_weight": 1}
     assert not np.allclose(one_step(companion, **lesson), one_step(companion))
+
+
+class TwoHeads(nn.Module):
+    """Logits w x of a single feature x, and in training those of a second head, v x."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.tensor([0.3, -0.2]))
+        self.second = nn.Parameter(torch.tensor([-0.1, 0.4]))
+
+    def forward(self, x):
+        return (x * self.first, x * self.second) if self.training else x * self.first
+
+
+def test_one_step_with_a_second_head_by_hand():
+    # The labels teach the first head, the companion the second; 0.01 times the mean
+    # squared difference of their logits, over the three rows, draws both together.
+    companion = MeanTeacher(consistency_weight=10, rampup=0)
+    w, v = np.array([0.3, -0.2]), np.array([-0.1, 0.4])
+    x = np.array([1.0, -2.0, 2 * 3.0])
+    tie = 0.01 * 2 * (w - v) * (x**2).mean() / 2
+    target = softmax(w * X[2, 0])
+    taught = consistency_gradient(v, 2 * X[2, 0], target, weight=10)
+    network = one_step(companion, module=TwoHeads(), whole=True)
+    first, second = (p.detach().numpy() for p in network.parameters())
+    expected = w - 0.1 * (supervised_gradient(w) + tie)
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    np.testing.assert_allclose(second, v - 0.1 * (taught - tie), rtol=1e-5)
 
 
 class Silent:

@@ -104,6 +104,19 @@ def test_noise_of_the_13_layer_network_is_for_training():
     assert torch.equal(network(x), network(x))
 
 
+def test_the_second_head_is_there_in_training_only():
+    torch.manual_seed(0)
+    network = CNN13((1, 28, 28), 3, dropout=0.0, second_head=True)
+    x = torch.rand(4, 1, 28, 28)
+    logits, taught = network(x)
+    assert logits.shape == taught.shape == (4, 3)
+    assert not torch.allclose(logits, taught)
+    network.eval()
+    torch.testing.assert_close(network(x), network.head(network.features(x)))
+    one_head = CNN13((1, 28, 28), 3)
+    assert n_parameters(network) == n_parameters(one_head) + 128 * 3 + 3
+
+
 @pytest.mark.parametrize("name", ["cnn13", "wrn28-2"])
 def test_networks_by_name_fit_and_pickle(name):
     rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ def test_numbers_of_the_public_scripts():
     assert classifier.optimizer is torch.optim.SGD
     assert classifier.lr == 0.1
     assert classifier.net_params == {
+        "module__second_head": True,
         "optimizer__momentum": 0.9,
         "optimizer__nesterov": True,
         "optimizer__weight_decay": 1e-4,

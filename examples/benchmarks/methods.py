@@ -69,9 +69,8 @@ def estimators(method, task, data, draw, device="auto"):
         estimator = PNLClassifier(**common | off | {"companion": method})
     elif method == "paper_style":
         length = {"max_epochs": default.max_epochs, "steps_per_epoch": n_steps}
-        modules = {k: v for k, v in task.params.items() if k == "module"}
         estimator = paper_style(task.style).set_params(
-            random_state=draw, device=device, **length, **modules
+            random_state=draw, device=device, **length
         )
     else:
         raise SystemExit(f"unknown method {method!r}; there are: {', '.join(TITLES)}")
@@ -117,4 +116,5 @@ def quick(task):
     """Return the task so that everything about it takes seconds."""
     module = {"module": "cnn"} if task.params.get("module") else {}
     short = {"max_epochs": 2, "steps_per_epoch": 60}
-    return replace(task, params=task.params | module | short, large=True)
+    style = "table" if task.style == "table" else "digits"
+    return replace(task, params=task.params | module | short, style=style, large=True)
