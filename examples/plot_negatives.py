@@ -13,7 +13,8 @@ at the end of each epoch.
 # Looking on
 # ----------
 # A callback sees the net it belongs to. A selection turns its probabilities into a mask
-# of negative labels.
+# of negative labels. Asked are the averaged weights, since to ask the network as it
+# trains would leave traces in its batch normalization.
 
 import argparse
 from pathlib import Path
@@ -60,8 +61,8 @@ class Onlooker(Callback):
         self.rows = rows
 
     def on_epoch_end(self, net, **kwargs):
-        x = torch.tensor(images[unlabeled, None], dtype=torch.float32)
-        truth = torch.tensor(y[unlabeled])
+        x = torch.tensor(images[unlabeled, None], device=net.device).float()
+        truth = torch.tensor(y[unlabeled], device=net.device)
         with torch.random.fork_rng():
             predicted = net.log_probabilities(x).exp()
             row = {"pseudo-label": (predicted.argmax(dim=1) == truth).float().mean()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -218,13 +218,15 @@ def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -
         )
 
 
-def build_plan(estimator, inputs: Inputs, rows: Rows, codes: np.ndarray) -> Plan:
+def build_plan(
+    estimator, inputs: Inputs, rows: Rows, codes: np.ndarray, submodels: list[Submodel]
+) -> Plan:
     """Collect what the training loop needs to know."""
     weak, strong = _views(estimator, inputs, rows)
     selection = estimator.selection
     if isinstance(selection, str):
         selection = SELECTIONS[selection]()
-    companion = _companion(estimator)
+    companion = _companion(estimator, submodels[0].ema_decay)
     callbacks = [_callback(item) for item in estimator.callbacks or []]
     no_prior = estimator.class_prior is None
     return Plan(
@@ -257,14 +259,22 @@ def steps_per_epoch(estimator, codes: np.ndarray) -> int:
     )
 
 
-def _companion(estimator):
+def _companion(estimator, ema_decay: float | None):
     companion = estimator.companion
     if isinstance(companion, str):
         companion = COMPANIONS[companion]()
-    if getattr(companion, "needs_average", False) and estimator.ema_decay is None:
+    if isinstance(companion, type):
+        raise ValueError(
+            f"companion={companion!r} is a class. Give an object of it: "
+            f"companion={companion.__name__}()."
+        )
+    if isinstance(companion, BaseEstimator):
+        companion._validate_params()
+    if getattr(companion, "needs_average", False) and ema_decay is None:
         raise ValueError(
             f"companion={estimator.companion!r} needs the average of the weights, but "
-            "ema_decay is None. Give a decay, for example ema_decay=0.99."
+            "the submodels were built with ema_decay=None. Fit anew with a decay, for "
+            "example ema_decay=0.99."
         )
     return companion
 
@@ -278,6 +288,11 @@ def _views(estimator, inputs: Inputs, rows: Rows) -> list[View]:
             auto if isinstance(view, str) else view
             for view, auto in zip(given, automatic, strict=True)
         ]
+    if hasattr(given[0], "perturb"):
+        raise ValueError(
+            f"weak_view={given[0]!r} asks the student, but it is the partner that sees "
+            "weak views. Give it as the strong view."
+        )
     return [identity if view is None else view for view in given]
 
 

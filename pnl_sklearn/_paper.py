@@ -57,6 +57,7 @@ def paper_style(task="cifar10"):
       of 0.15 standard deviations and no view; for digits of 8 x 8 pixels shifts of 1
       pixel and the small network; for tables noise of 0.15 and the perceptron;
     - lr 0.03 for the networks without weight normalization;
+    - shifts are by any share of a pixel;
     - the negative weight rises from nearly 0, not from 0.5;
     - labels are drawn without replacement, as the text of the paper has it;
     - no average of weights predicts, and the two submodels' probabilities are averaged;

@@ -15,7 +15,7 @@ from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
 from .companions import Companion
 from .losses import negative_learning_loss
-from .views import AdversarialView, View
+from .views import View
 
 # As the built-in map, but it returns a list.
 Map = Callable[..., list]
@@ -215,8 +215,9 @@ def _lessons(
     for (student, partner), weak, strong, probabilities in zip(
         pairs, weak_rows, strong_rows, predictions, strict=True
     ):
-        if isinstance(plan.strong_view, AdversarialView):
-            strong = plan.strong_view.perturb(strong, student.logits)
+        perturb = getattr(plan.strong_view, "perturb", None)
+        if perturb is not None:
+            strong = perturb(strong, student.logits)
         negatives = plan.select(probabilities)
         guidance = None
         if plan.companion is not None:

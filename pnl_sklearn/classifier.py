@@ -309,7 +309,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             sizes = (self.labeled_batch_size, self.batch_size)
             generator = np.random.default_rng(seed)
             batches = Batches(rows, codes, weights, sizes, device, generator)
-            plan = build_plan(self, inputs, rows, codes)
+            plan = build_plan(self, inputs, rows, codes, submodels)
             if previous is not None:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, codes, device)

@@ -5,10 +5,12 @@ of unlabeled rows to follow, and which rows to learn negatives from; and an attr
 ``rampup``, the share of the training in which its weight rises.
 """
 
-from typing import NamedTuple, Protocol
+from numbers import Real
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 
@@ -75,6 +77,10 @@ class MeanTeacher(BaseEstimator):
     A. Tarvainen and H. Valpola, "Mean teachers are better role models", NIPS 2017.
     """
 
+    _parameter_constraints: ClassVar[dict] = {
+        "consistency_weight": [Interval(Real, 0, None, closed="left")],
+        "rampup": [Interval(Real, 0, 1, closed="both")],
+    }
     needs_average = True
 
     def __init__(self, consistency_weight=10.0, rampup=0.05):
@@ -139,6 +145,10 @@ class DualStudent(BaseEstimator):
     H. Xu et al. (2023).
     """
 
+    _parameter_constraints: ClassVar[dict] = MeanTeacher._parameter_constraints | {
+        "stabilization_weight": [Interval(Real, 0, None, closed="left")],
+        "threshold": [Interval(Real, 0, 1, closed="both")],
+    }
     needs_average = False
 
     def __init__(

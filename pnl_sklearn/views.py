@@ -180,37 +180,38 @@ class NeighborView:
     n_neighbors: int = 10
     reach: float = 1.0
     units: Tensor | None = field(default=None, repr=False)
-    _center: Tensor = field(init=False, repr=False)
     _units: Tensor = field(init=False, repr=False)
-    _points: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Near 0, so that squares of distances keep their precision.
-        self._center = self.reference.mean(dim=0)
+        self.reference = self.reference.float()
         units = self.units
         if units is None:
             units = self.reference.std(dim=0, correction=0)
         self._units = torch.where(units > 0, units, 1.0)
-        self._points = (self.reference - self._center) / self._units
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a view of each row of the batch."""
         n_neighbors = min(self.n_neighbors, len(self.reference) - 1)
         if not len(x) or n_neighbors < 1:
             return x
+        reference = self.reference.to(x.device)
+        # One more than needed: the nearest is the row itself, if it is there.
+        distances = self._squared_distances(x, reference)
+        nearest = distances.topk(n_neighbors + 1, largest=False).indices
+        is_itself = (reference[nearest[:, 0]] == x).all(dim=1, keepdim=True)
         shape = (len(x), 1)
-        nearest = self._squared_distances(x).topk(n_neighbors, largest=False).indices
         pick = torch.randint(n_neighbors, shape, generator=generator, device=x.device)
-        neighbor = self.reference[nearest.gather(1, pick)[:, 0]]
+        neighbor = reference[nearest.gather(1, pick + is_itself)[:, 0]]
         way = self.reach * torch.rand(shape, generator=generator, device=x.device)
         return x + way * (neighbor - x)
 
-    def _squared_distances(self, x: Tensor) -> Tensor:
-        """Of shape (n, n_reference), infinite where it is the same row."""
-        x = (x - self._center) / self._units
-        squares = x.square().sum(dim=1)[:, None] + self._points.square().sum(dim=1)
-        distances = squares - 2 * x @ self._points.T
-        return distances.masked_fill(distances <= 1e-5 * squares, torch.inf)
+    def _squared_distances(self, x: Tensor, reference: Tensor) -> Tensor:
+        """Of shape (n, n_reference), up to rounding and to a constant of each row."""
+        units = self._units.to(x.device)
+        # Near 0, where matrix products are the most exact.
+        center = reference.mean(dim=0)
+        x, points = (x - center) / units, (reference - center) / units
+        return points.square().sum(dim=1) - 2 * x @ points.T
 
 
 @dataclass(frozen=True)
@@ -224,10 +225,10 @@ class AdversarialView:
     Parameters
     ----------
     size : float, default=0.3
-        Root mean square of the perturbation of a row, in standard deviations of the
-        batch.
+        Root mean square of the perturbation of a row, in standard deviations: of each
+        column of a table, of all values of a batch of images.
     noise : float, default=0.0
-        Standard deviation of Gaussian noise added before, in the same unit.
+        Standard deviation of Gaussian noise added before, in the same units.
 
     References
     ----------
@@ -247,7 +248,7 @@ class AdversarialView:
         if not (self.noise and len(x)):
             return x
         noise = torch.randn(x.shape, generator=generator, device=x.device)
-        return x + noise * (self.noise * x.std(correction=0))
+        return x + noise * (self.noise * _spread(x))
 
     def perturb(self, x: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the batch, each row moved to where the predictions differ most.
@@ -264,24 +265,32 @@ class AdversarialView:
         """
         if not len(x):
             return x
-        length = self.size * x.std(correction=0) * math.sqrt(x[0].numel())
-        direction = _normalized(torch.randn_like(x))
+        units = _spread(x)
+        length = self.size * math.sqrt(x[0].numel())
+        step = self.probe * length * _normalized(torch.randn_like(x))
         with torch.enable_grad():
-            step = (self.probe * length * direction).requires_grad_()
-            # One batch, so that batch statistics are the same for both.
-            clean, moved = logits(torch.cat([x, x + step])).float().chunk(2)
-            target = clean.detach().log_softmax(dim=1)
-            divergence = F.kl_div(
-                moved.log_softmax(dim=1), target, reduction="sum", log_target=True
-            )
+            step.requires_grad_()
+            # From one random state, so that dropout is the same in both passes.
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+                target = logits(x).detach().float().log_softmax(dim=1)
+            moved = logits(x + units * step).float().log_softmax(dim=1)
+            divergence = F.kl_div(moved, target, reduction="sum", log_target=True)
             (gradient,) = torch.autograd.grad(divergence, step)
-        return x + length * _normalized(gradient)
+        return x + units * (length * _normalized(gradient))
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Return the standard deviations of columns, or the one of all pixels."""
+    return x.std(dim=0, correction=0) if x.ndim == 2 else x.std(correction=0)
 
 
 def _normalized(x: Tensor) -> Tensor:
     """Rows of length 1; rows of zeros stay."""
-    norms = x.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
-    return x / norms.view(-1, *[1] * (x.ndim - 1))
+    rows = x.flatten(1)
+    # By the largest entry first: squares of small ones would round to 0.
+    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-37)
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-37)
+    return rows.view_as(x)
 
 
 def identity(x: Tensor) -> Tensor:
@@ -306,7 +315,8 @@ def auto_views(sample: Tensor) -> tuple[View, View]:
     """
     if sample.ndim == 2:
         # Of very wide tables fewer rows, for memory's sake; the nearest hundredth.
-        reference = sample[:: math.ceil(sample.numel() / _REFERENCE_VALUES) or 1]
+        stride = math.ceil(sample.numel() / _REFERENCE_VALUES) or 1
+        reference = sample[::stride].clone()
         n_neighbors = len(reference) // 100
         near = NeighborView(reference, n_neighbors, units=_units(reference))
         return near, TableView(noise=0.1, corruption=0.1)
@@ -327,7 +337,7 @@ def _units(rows: Tensor) -> Tensor | None:
     """
     low, high = rows.min(dim=0).values, rows.max(dim=0).values
     spans_all = (low == low.min()) & (high == high.max())
-    return torch.ones_like(low) if 2 * spans_all.sum() >= len(low) else None
+    return torch.ones_like(low) if 2 * spans_all.sum() > len(low) else None
 
 
 def _border(images: Tensor) -> tuple[float, ...]:

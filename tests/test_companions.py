@@ -1,5 +1,7 @@
 """Companions against rules written out row by row."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -186,6 +188,30 @@ def test_one_step_with_a_second_head_by_hand():
     np.testing.assert_allclose(second, v - 0.1 * (taught - tie), rtol=1e-5)
 
 
+class Fixed:
+    """A submodel that predicts what it was given for each input."""
+
+    def __init__(self, weak, strong):
+        self.predictions = {"weak": weak, "strong": strong}
+
+    def probabilities(self, x):
+        return self.predictions[x]
+
+
+def test_guidance_of_dual_student():
+    own = probabilities(0), 0.7 * probabilities(0) + 0.3 * probabilities(1)
+    other = probabilities(2), 0.7 * probabilities(2) + 0.3 * probabilities(3)
+    follows = follows_row_by_row(own, other, 0.8)
+    own, other = ([torch.from_numpy(p) for p in pair] for pair in (own, other))
+    companion = DualStudent(consistency_weight=3, stabilization_weight=50)
+    guidance = companion.guide(Fixed(*own), Fixed(*other), "weak", "strong", other[0])
+    assert torch.equal(guidance.targets[0], own[0])
+    assert torch.equal(guidance.targets[1], other[0])
+    assert (guidance.weights[0] == 3).all()
+    np.testing.assert_array_equal(guidance.weights[1].numpy(), 50 * follows)
+    np.testing.assert_array_equal(guidance.learns.numpy(), ~follows)
+
+
 class Silent:
     """Guides nowhere, and lets no row learn negatives."""
 
@@ -260,11 +286,30 @@ def test_knobs_of_a_companion_are_set_by_name():
 
 def test_mean_teacher_needs_an_average(blobs):
     X, _, y_few = blobs
-    with pytest.raises(ValueError, match="ema_decay is None"):
+    with pytest.raises(ValueError, match="were built with ema_decay=None"):
         PNLClassifier(companion="mean_teacher", ema_decay=None).fit(X, y_few)
 
 
-def test_what_is_no_companion_is_refused(blobs):
+def test_going_on_with_mean_teacher_needs_an_average_too(blobs):
     X, _, y_few = blobs
-    with pytest.raises(ValueError, match="companion"):
-        PNLClassifier(companion="teacher").fit(X, y_few)
+    classifier = PNLClassifier(
+        ema_decay=None, warm_start=True, max_epochs=1, steps_per_epoch=2
+    ).fit(X, y_few)
+    classifier.set_params(ema_decay=0.9, companion="mean_teacher")
+    with pytest.raises(ValueError, match="were built with ema_decay=None"):
+        classifier.fit(X, y_few)
+
+
+@pytest.mark.parametrize(
+    ("companion", "match"),
+    [
+        ("teacher", "'companion' parameter of PNLClassifier"),
+        (MeanTeacher, "is a class. Give an object of it: companion=MeanTeacher()"),
+        (MeanTeacher(rampup=-3), "'rampup' parameter of MeanTeacher"),
+        (DualStudent(threshold=2), "'threshold' parameter of DualStudent"),
+    ],
+)
+def test_what_is_no_companion_is_refused(companion, match, blobs):
+    X, _, y_few = blobs
+    with pytest.raises(ValueError, match=re.escape(match)):
+        PNLClassifier(companion=companion).fit(X, y_few)

@@ -209,6 +209,16 @@ def test_neighbors_in_given_units():
     assert near[0, 1] > 0
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1e-2])
+def test_neighbors_in_tight_clusters_are_of_the_same_cluster(spread):
+    X, y = make_blobs(600, centers=4, n_features=5, cluster_std=spread, random_state=0)
+    moved = NeighborView(torch.tensor(X), n_neighbors=6)(torch.tensor(X).float())
+    centers = np.stack([X[y == k].mean(axis=0) for k in range(4)])
+    distances = np.linalg.norm(moved.numpy()[:, None] - centers, axis=2)
+    np.testing.assert_array_equal(distances.argmin(axis=1), y)
+    assert distances.min(axis=1).max() < 10 * spread + 1e-4
+
+
 def test_the_reach_of_a_neighbor_view():
     X = torch.tensor([[0.0], [1.0]])
     moved = NeighborView(X, n_neighbors=1, reach=0.25)(torch.zeros(1000, 1), seeded())
@@ -238,13 +248,17 @@ def test_auto_views_of_tables():
 def test_auto_views_of_columns_with_a_common_unit():
     ratings = torch.randint(1, 6, (300, 5), generator=seeded()).float()
     assert torch.equal(auto_views(ratings)[0].units, torch.ones(5))
+    # The range of one of two columns encloses that of the other, almost always.
+    two = rows(300, 2) * torch.tensor([1.0, 1000.0])
+    assert auto_views(two)[0].units is None
     mixed = ratings * torch.tensor([1.0, 1.0, 20.0, 300.0, 4000.0])
     assert auto_views(mixed)[0].units is None
 
 
 def test_auto_views_keep_few_rows_of_wide_tables():
     wide = torch.zeros(1000, 40_000)
-    assert auto_views(wide)[0].reference.numel() <= 2**24
+    kept = auto_views(wide)[0].reference.untyped_storage()
+    assert kept.nbytes() <= 4 * 2**24
 
 
 def test_the_adversarial_view_is_along_the_weights_of_a_logistic_model():
@@ -254,12 +268,62 @@ def test_the_adversarial_view_is_along_the_weights_of_a_logistic_model():
     x = rows(50, d=6)
     model = torch.nn.Linear(6, 2)
     change = AdversarialView(size=0.2).perturb(x, model) - x
-    w = (model.weight[1] - model.weight[0]).detach()
+    # In units of the columns, the gradient is w times the units.
+    w = (model.weight[1] - model.weight[0]).detach() * x.var(dim=0, correction=0)
     cosines = (change @ w) / (change.norm(dim=1) * w.norm())
     torch.testing.assert_close(cosines.abs(), torch.ones(50), atol=1e-3, rtol=0)
-    size = change.square().mean(dim=1).sqrt() / x.std(correction=0)
-    torch.testing.assert_close(size, torch.full((50,), 0.2), atol=1e-5, rtol=0)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_size_of_the_adversarial_change_is_in_units_of_the_columns():
+    torch.manual_seed(0)
+    scale = torch.tensor([1e-3, 1.0, 50.0, 1e4])
+    x = rows(80, d=4)
+    model = torch.nn.Linear(4, 3)
+
+    def of_scaled(z):
+        return model(z / scale)
+
+    changes = []
+    for batch, network in [(x, model), (x * scale, of_scaled)]:
+        torch.manual_seed(1)
+        changes.append(AdversarialView(size=0.2).perturb(batch, network) - batch)
+    plain, scaled = (
+        c / b.std(0, correction=0) for c, b in zip(changes, (x, x * scale), strict=True)
+    )
+    torch.testing.assert_close(plain.square().mean(1).sqrt(), torch.full((80,), 0.2))
+    torch.testing.assert_close(scaled, plain, atol=2e-3, rtol=0)
+    images = torch.rand(5, 2, 6, 6)
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(72, 3))
+    change = AdversarialView(size=0.2).perturb(images, flat) - images
+    size = change.square().mean(dim=(1, 2, 3)).sqrt() / images.std(correction=0)
+    torch.testing.assert_close(size, torch.full((5,), 0.2))
+
+
+def test_both_passes_of_the_adversarial_view_drop_the_same():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(10, 50), torch.nn.Dropout(0.5), torch.nn.Linear(50, 3)
+    )
+    outputs = []
+
+    def recorded(z):
+        outputs.append(model(z))
+        return outputs[-1]
+
+    AdversarialView(size=1e-4).perturb(rows(100, d=10), recorded)
+    clean, moved = outputs
+    assert (clean - moved).abs().max() < 1e-3
+    assert (model(rows(100, d=10)) - clean).abs().max() > 0.1
+
+
+def test_the_adversarial_view_of_a_sure_network_stays_small():
+    x = rows(50, d=6)
+    model = torch.nn.Linear(6, 2)
+    with torch.no_grad():
+        model.weight.mul_(200)
+    change = AdversarialView(size=0.2).perturb(x, model) - x
+    assert (change.square().mean(dim=1).sqrt() < 0.5).all()
 
 
 def test_the_adversarial_view_misleads_more_than_noise():
@@ -305,3 +369,8 @@ def test_a_fit_with_the_adversarial_view(exchange):
     assert fits[0].score(X, y) > 0.9
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, without)
+
+
+def test_the_adversarial_view_is_no_weak_view():
+    with pytest.raises(ValueError, match="Give it as the strong view"):
+        PNLClassifier(weak_view=AdversarialView()).fit(np.eye(4), [0, 1, -1, -1])

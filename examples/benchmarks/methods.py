@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -27,7 +28,7 @@ TITLES = {
 REPORTED = ["default", "twin", "paper_style"]
 
 
-class ConfidentPseudoLabels:
+class ConfidentPseudoLabels(BaseEstimator):
     """FixMatch's rule as a selection: all other classes, where one is above 0.95.
 
     K. Sohn et al., "FixMatch", NeurIPS 2020.
@@ -59,7 +60,7 @@ def estimators(method, task, data, draw, device="auto"):
     elif method == "twin":
         estimator = supervised_twin(default)
     elif method == "all_labels":
-        # As many steps, of as many rows in all.
+        # As many steps, each of as many rows as there are unlabeled ones elsewhere.
         sizes = {"labeled_batch_size": default.batch_size, "steps_per_epoch": n_steps}
         estimator = supervised_twin(default).set_params(**sizes)
     elif method == "pseudo_labels":

@@ -66,8 +66,7 @@ def run(name, draw, method, options: Options, device="auto"):
     """Run one method on one draw; return a record for each of its settings."""
     task = quick(TASKS[name]) if options.small else TASKS[name]
     data = task.load(draw, options)
-    if method == "all_labels":
-        data = data._replace(y_few=data.y)
+    y = data.y if method == "all_labels" else data.y_few
     score = balanced_accuracy_score if task.balanced else accuracy_score
     records = []
     for setting, estimator in estimators(method, task, data, draw, device):
@@ -75,7 +74,7 @@ def run(name, draw, method, options: Options, device="auto"):
         with warnings.catch_warnings():
             # Grids of the baselines hold settings that do not converge.
             warnings.simplefilter("ignore")
-            estimator.fit(data.X, data.y_few)
+            estimator.fit(data.X, y)
             seconds = time.perf_counter() - begin
             predicted = estimator.predict(data.X_test)
         records.append(
