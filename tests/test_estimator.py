@@ -33,6 +33,8 @@ from pnl_sklearn import (
     RandomNegatives,
     supervised_twin,
 )
+from pnl_sklearn.randaugment import RandAugmentView
+from pnl_sklearn.views import AdversarialView, NeighborView
 
 TINY = {
     "max_epochs": 2,
@@ -894,6 +896,25 @@ def test_cuda(inputs):
     refitted = estimator.fit(inputs, Y).predict_proba(inputs)
     np.testing.assert_allclose(refitted, first, atol=1e-3)
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"companion": "mean_teacher"},
+        {"companion": "dual_student"},
+        {"strong_view": AdversarialView(noise=0.1)},
+        {"weak_view": NeighborView(torch.from_numpy(X), n_neighbors=3)},
+        {"strong_view": RandAugmentView()},
+    ],
+    ids=repr,
+)
+def test_companions_and_views_on_cuda(params):
+    inputs = IMAGES if isinstance(params.get("strong_view"), RandAugmentView) else X
+    estimator = tiny(device="cuda", **params).fit(inputs, Y)
+    np.testing.assert_allclose(estimator.predict_proba(inputs).sum(axis=1), 1)
 
 
 @pytest.mark.gpu
