@@ -220,7 +220,7 @@ class AdversarialView:
 
     For data without a change that is known to keep the class: the network itself tells
     where to change a row, from the gradient of its predictions (virtual adversarial
-    perturbation). A fit takes about twice the time with it.
+    perturbation). A fit takes about 1.6 times as long with it.
 
     Parameters
     ----------
