@@ -80,8 +80,8 @@ but the settings of the grids of LabelSpreading and SelfTrainingClassifier, whic
 shown at the one with the lowest mean *test* error: this favors them. Label draws 0 to 9
 were used for tuning; shown are draws 100 and up, the same for all methods of a row. A
 draw is the seed of the split, of the labels and of the fit. All networks of a row take
-the same number of optimizer steps. In tables the supervised twin, too, moves labeled rows
-toward unlabeled neighbors. "Not run" is what it says.
+the same number of optimizer steps. In tables the supervised twin, too, moves labeled
+rows toward unlabeled neighbors. "Not run" is what it says.
 
 `python -m examples.benchmarks TASK` runs a row (`digits`, `mnist`, `cifar10`,
 `usps2mnist`, `imbalanced`, `tables`, or one of the names below; `--help` lists the
