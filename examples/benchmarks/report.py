@@ -19,8 +19,9 @@ def summarize(records, small=False):
     errors: dict = defaultdict(dict)
     for record in records:
         if record["small"] == small:
-            key = record["task"], record["method"], record["setting"]
-            errors[key][record["draw"]] = record["error"]
+            for setting, error in record["errors"].items():
+                key = record["task"], record["method"], setting
+                errors[key][record["draw"]] = error
     best: dict = defaultdict(dict)
     for (task, method, setting), of_draw in errors.items():
         draws = sorted(of_draw)
@@ -77,11 +78,11 @@ _HEAD = """# Benchmarks
 
 Test errors in percent, at the end of the last epoch; nothing was chosen on test rows
 but the settings of the grids of LabelSpreading and SelfTrainingClassifier, which are
-shown at the one with the lowest mean *test* error: this favors them. Label draws 0 to 9
-were used for tuning; shown are draws 100 and up, the same for all methods of a row. A
-draw is the seed of the split, of the labels and of the fit. All networks of a row take
-the same number of optimizer steps. In tables the supervised twin, too, moves labeled
-rows toward unlabeled neighbors. "Not run" is what it says.
+shown at the one with the lowest mean *test* error: this favors them. Label draws 0 to
+19 were used for tuning; shown are draws 100 and up, the same for all methods of a row.
+A draw is the seed of the split, of the labels and of the fit. All networks of a row
+take the same number of optimizer steps. In tables the supervised twin, too, moves
+labeled rows toward unlabeled neighbors. "Not run" is what it says.
 
 `python -m examples.benchmarks TASK` runs a row (`digits`, `mnist`, `cifar10`,
 `usps2mnist`, `imbalanced`, `tables`, or one of the names below; `--help` lists the

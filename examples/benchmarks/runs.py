@@ -45,12 +45,12 @@ def run_all(names, methods, draws, path, options, device="auto"):
         begin = time.perf_counter()
         # A process of its own, so that its peak of memory is that of this run.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            records = pool.submit(run, name, draw, method, options, device).result()
+            record = pool.submit(run, name, draw, method, options, device).result()
         with path.open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
+            file.write(json.dumps(record) + "\n")
         seconds.append(time.perf_counter() - begin)
         left = np.mean(seconds) * (len(wanted) - i) / 60
-        best = min(record["error"] for record in records)
+        best = min(record["errors"].values())
         print(
             f"[{i}/{len(wanted)}] {name}, draw {draw}, {method}: {best:.2f} % in "
             f"{seconds[-1]:.0f} s; about {left:.0f} min left",
@@ -63,35 +63,32 @@ def _key(record):
 
 
 def run(name, draw, method, options: Options, device="auto"):
-    """Run one method on one draw; return a record for each of its settings."""
+    """Run one method on one draw; return the record, with the error of each setting."""
     task = quick(TASKS[name]) if options.small else TASKS[name]
     data = task.load(draw, options)
     y = data.y if method == "all_labels" else data.y_few
     score = balanced_accuracy_score if task.balanced else accuracy_score
-    records = []
-    for setting, estimator in estimators(method, task, data, draw, device):
-        begin = time.perf_counter()
+    settings = estimators(method, task, data, draw, device)
+    errors = {}
+    begin = time.perf_counter()
+    for setting, estimator in settings:
         with warnings.catch_warnings():
             # Grids of the baselines hold settings that do not converge.
             warnings.simplefilter("ignore")
             estimator.fit(data.X, y)
-            seconds = time.perf_counter() - begin
             predicted = estimator.predict(data.X_test)
-        records.append(
-            {
-                "task": name,
-                "draw": draw,
-                "seed": draw,
-                "method": method,
-                "setting": setting,
-                "small": options.small,
-                "parameters": repr(estimator),
-                "error": 100 * (1 - float(score(data.y_test, predicted))),
-                "seconds": round(seconds, 2),
-                **_circumstances(device),
-            }
-        )
-    return records
+        errors[setting] = round(100 * (1 - float(score(data.y_test, predicted))), 4)
+    return {
+        "task": name,
+        "draw": draw,
+        "seed": draw,
+        "method": method,
+        "small": options.small,
+        "parameters": repr(settings[0][1]),
+        "errors": errors,
+        "seconds": round((time.perf_counter() - begin) / len(settings), 2),
+        **_circumstances(device),
+    }
 
 
 def _circumstances(device):
