@@ -55,7 +55,21 @@ class Companion(Protocol):
         strong: Tensor,
         partner_weak: Tensor,
     ) -> Guidance:
-        """Return what the student is to follow on a batch of unlabeled rows."""
+        """Return what the student is to follow on a batch of unlabeled rows.
+
+        Parameters
+        ----------
+        student, partner : Predictor
+            The two submodels.
+        weak, strong : Tensor of shape (n_rows, ...)
+            The views of the rows.
+        partner_weak : Tensor of shape (n_rows, n_classes)
+            Probabilities of the partner on the weak views.
+
+        Returns
+        -------
+        guidance : Guidance
+        """
 
 
 class MeanTeacher(BaseEstimator):
@@ -97,18 +111,7 @@ class MeanTeacher(BaseEstimator):
     ) -> Guidance:
         """Return what the student is to follow on a batch of unlabeled rows.
 
-        Parameters
-        ----------
-        student, partner : Predictor
-            The two submodels.
-        weak, strong : Tensor of shape (n_rows, ...)
-            The views of the rows.
-        partner_weak : Tensor of shape (n_rows, n_classes)
-            Probabilities of the partner on the weak views.
-
-        Returns
-        -------
-        guidance : Guidance
+        Inputs and output are those of :meth:`pnl_sklearn.companions.Companion.guide`.
         """
         target = student.average_probabilities(weak)
         everywhere = torch.ones(len(weak), device=weak.device)
@@ -173,18 +176,7 @@ class DualStudent(BaseEstimator):
     ) -> Guidance:
         """Return what the student is to follow on a batch of unlabeled rows.
 
-        Parameters
-        ----------
-        student, partner : Predictor
-            The two submodels.
-        weak, strong : Tensor of shape (n_rows, ...)
-            The views of the rows.
-        partner_weak : Tensor of shape (n_rows, n_classes)
-            Probabilities of the partner on the weak views.
-
-        Returns
-        -------
-        guidance : Guidance
+        Inputs and output are those of :meth:`pnl_sklearn.companions.Companion.guide`.
         """
         own = student.probabilities(weak), student.probabilities(strong)
         other = partner_weak, partner.probabilities(strong)
