@@ -21,7 +21,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "selection": [StrOptions(set(SELECTIONS)), callable],
     "negative_weight": [_weight],
     "rampup": [_share],
-    "exchange": [StrOptions({"simultaneous", "alternating"})],
+    "exchange": [StrOptions({"simultaneous", "alternating"}), None],
     "companion": [StrOptions(set(COMPANIONS)), HasMethods("guide"), None],
     "class_prior": [
         StrOptions({"auto", "uniform", "labeled"}),

@@ -28,7 +28,7 @@ class Plan:
     select: Callable[[Tensor], Tensor]
     weak_view: View
     strong_view: View
-    exchange: str
+    exchange: str | None
     companion: Companion | None
     negative_weight: float
     balance_weight: float
@@ -109,7 +109,7 @@ def run(
         submodel.begin_training(plan.lr)
     kept = [submodel.snapshot() for submodel in submodels]
     side_by_side = SideBySide(
-        plan.exchange == "simultaneous"
+        plan.exchange != "alternating"
         and all(submodel.device == "cpu" for submodel in submodels)
         and not shares_modules(*submodels)
     )
@@ -195,7 +195,8 @@ def _lessons(
     `ramps` are the shares of their weights that the unlabeled terms and the companion
     have at this step.
     """
-    pairs = [(submodels[0], submodels[1]), (submodels[1], submodels[0])]
+    partners = submodels if plan.exchange is None else submodels[::-1]
+    pairs = list(zip(submodels, partners, strict=True))
     if plan.exchange == "alternating":
         pairs = [pairs[step % 2]]
     # One call of each view for all pairs: every row of a batch has its own draw.

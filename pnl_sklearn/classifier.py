@@ -81,8 +81,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     rampup : float, default=0.3
         Share of the training, from 0 to 1, in which the weights of the unlabeled terms
         rise.
-    exchange : {"simultaneous", "alternating"}, default="simultaneous"
-        Whether at each step both submodels are students of each other, or one is.
+    exchange : {"simultaneous", "alternating"} or None, default="simultaneous"
+        Whether at each step both submodels are students of each other, or one is. None:
+        nothing is exchanged, each is its own partner.
     companion : {"mean_teacher", "dual_student"}, object or None, default=None
         Consistency loss beside the pseudo-negative labels:
         :class:`~pnl_sklearn.companions.MeanTeacher`,

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from examples.benchmarks.__main__ import main
-from examples.benchmarks.methods import TITLES, ConfidentPseudoLabels, estimators
+from examples.benchmarks.methods import TITLES, estimators
 from examples.benchmarks.report import summarize, table
 from examples.benchmarks.runs import run
+from examples.benchmarks.study import ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
 from examples.benchmarks.tasks import GROUPS, TASKS, Options
 from pnl_sklearn import PNLClassifier

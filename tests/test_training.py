@@ -7,6 +7,7 @@ from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
 from pnl_sklearn._rounds import ClassPrior
+from pnl_sklearn.companions import Guidance
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
@@ -201,6 +202,35 @@ def test_predictions_are_the_mean_of_both_submodels():
     classifier = fit(exchange="alternating", steps_per_epoch=3)
     expected = np.mean([softmax(X * weight) for weight in weights(classifier)], axis=0)
     np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=1e-5)
+
+
+class Witness:
+    """A companion that teaches nothing and notes who teaches whom."""
+
+    rampup = 0.0
+
+    def __init__(self):
+        self.pairs = []
+
+    def guide(self, student, partner, weak, strong, probabilities):
+        self.pairs.append((student, partner))
+        np.testing.assert_array_equal(
+            probabilities, partner.module_(weak).detach().softmax(dim=1)
+        )
+        learns = torch.ones(len(weak), dtype=torch.bool)
+        return Guidance(probabilities[None], torch.zeros(1, len(weak)), learns)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "taught_by"),
+    [("simultaneous", [1, 0, 1, 0]), ("alternating", [1, 0]), (None, [0, 1, 0, 1])],
+)
+def test_who_teaches_whom(exchange, taught_by):
+    witness = Witness()
+    nets = fit(exchange=exchange, companion=witness, steps_per_epoch=2).submodels_
+    students = [nets.index(student) for student, _ in witness.pairs]
+    assert students == [0, 1] * (len(taught_by) // 2)
+    assert [nets.index(partner) for _, partner in witness.pairs] == taught_by
 
 
 def observed(shares, n=2000):

@@ -6,6 +6,7 @@ from pathlib import Path
 from .methods import REPORTED, TITLES
 from .report import table, write_page
 from .runs import read, run_all
+from .study import FACTORS
 from .tasks import GROUPS, TASKS, Options
 
 _HERE = Path(__file__).parent
@@ -22,7 +23,9 @@ def main(arguments=None):
     parser.add_argument("--splits", type=int, default=5, help="label draws (5)")
     parser.add_argument("--first", type=int, default=100, help="first draw (100)")
     parser.add_argument(
-        "--methods", default="all", help=f"all, reported or of {','.join(TITLES)}"
+        "--methods",
+        default="all",
+        help=f"all, reported, study or of {','.join([*TITLES, *FACTORS])}",
     )
     parser.add_argument("--data", type=Path, help="folder of MNIST, USPS, CIFAR-10")
     parser.add_argument("--download", action="store_true", help="if not there")
@@ -40,9 +43,8 @@ def main(arguments=None):
     if unknown:
         parser.error(f"unknown task {unknown[0]!r}; --help lists them")
     if not options.table:
-        methods = {"all": list(TITLES), "reported": REPORTED}.get(
-            options.methods, options.methods.split(",")
-        )
+        named = {"all": list(TITLES), "reported": REPORTED, "study": list(FACTORS)}
+        methods = named.get(options.methods, options.methods.split(","))
         n_draws = 1 if options.small else options.splits
         draws = range(options.first, options.first + n_draws)
         where = Options(options.data, options.download, options.small)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -11,7 +10,8 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from pnl_sklearn import PNLClassifier, paper_style, supervised_twin
 from pnl_sklearn._build import steps_per_epoch
-from pnl_sklearn.losses import candidate_loss
+
+from .study import FACTORS, ConfidentPseudoLabels, variations
 
 TITLES = {
     "default": "PNLClassifier()",
@@ -28,23 +28,6 @@ TITLES = {
 REPORTED = ["default", "twin", "paper_style"]
 
 
-class ConfidentPseudoLabels(BaseEstimator):
-    """FixMatch's rule as a selection: all other classes, where one is above 0.95.
-
-    K. Sohn et al., "FixMatch", NeurIPS 2020.
-    """
-
-    loss = staticmethod(candidate_loss)
-
-    def __init__(self, threshold=0.95):
-        self.threshold = threshold
-
-    def __call__(self, probabilities):
-        """Return the mask of pseudo-negative labels."""
-        top = probabilities.max(dim=1, keepdim=True).values
-        return (probabilities < top) & (top > self.threshold)
-
-
 def estimators(method, task, data, draw, device="auto"):
     """Return the (setting, estimator) pairs of a method, for a draw of a task."""
     if method == "label_spreading":
@@ -55,6 +38,8 @@ def estimators(method, task, data, draw, device="auto"):
     default = PNLClassifier(**common)
     off = {"negative_weight": 0, "class_prior": None}
     n_steps = steps_per_epoch(default, data.y_few)
+    if method in FACTORS:
+        return list(variations(method, default, data))
     if method == "default":
         estimator = default
     elif method == "twin":

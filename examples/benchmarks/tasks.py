@@ -192,8 +192,15 @@ _JPEG = "on JPEG files of CIFAR-10 where they lie in the data folder"
 TASKS = {
     task.name: task
     for task in [
-        Task("digits-20", "digits, 20 labels", partial(_digits, per_class=2), "digits"),
-        Task("digits-50", "digits, 50 labels", partial(_digits, per_class=5), "digits"),
+        *(
+            Task(
+                f"digits-{10 * n}",
+                f"digits, {10 * n} labels",
+                partial(_digits, per_class=n),
+                "digits",
+            )
+            for n in (1, 2, 5, 10, 20)
+        ),
         *(
             Task(
                 f"mnist-{10 * n}{suffix}",
@@ -257,7 +264,7 @@ TASKS = {
     ]
 }
 GROUPS = {
-    "digits": ["digits-20", "digits-50"],
+    "digits": [f"digits-{n}" for n in (10, 20, 50, 100, 200)],
     "mnist": ["mnist-20", "mnist-100", "mnist-20-plain", "mnist-100-plain"],
     "cifar10": ["cifar10-1000", "cifar10-4000"],
     "imbalanced": ["digits-imbalanced", "mnist-imbalanced"],

@@ -1,0 +1,217 @@
+"""The study behind the defaults: one setting changed at a time, on the same draws.
+
+``python -m examples.benchmarks digits-20 --first 0 --splits 3 --methods study`` runs it
+on one task. Its draws are those that tuned the defaults, not those of reported figures.
+"""
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+
+from pnl_sklearn import (
+    AdaptiveNegatives,
+    LowestNegatives,
+    PNLClassifier,
+    RandomNegatives,
+)
+from pnl_sklearn.losses import candidate_loss
+from pnl_sklearn.networks import MLP, SmallCNN
+from pnl_sklearn.views import AdversarialView, ImageView, TableView
+
+
+class ConfidentPseudoLabels(BaseEstimator):
+    """FixMatch's rule as a selection: all other classes, where one is above 0.95.
+
+    K. Sohn et al., "FixMatch", NeurIPS 2020.
+    """
+
+    loss = staticmethod(candidate_loss)
+
+    def __init__(self, threshold=0.95):
+        self.threshold = threshold
+
+    def __call__(self, probabilities):
+        """Return the mask of pseudo-negative labels."""
+        top = probabilities.max(dim=1, keepdim=True).values
+        return (probabilities < top) & (top > self.threshold)
+
+
+class FirstNetwork(PNLClassifier):
+    """Predicts with the first of its two networks only."""
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit both, keep one."""
+        super().fit(X, y, sample_weight)
+        del self.submodels_[1]
+        return self
+
+
+class SmallerPool(ClassifierMixin, BaseEstimator):
+    """Learns all labeled rows and the first `n_unlabeled` of the others."""
+
+    def __init__(self, estimator, n_unlabeled):
+        self.estimator = estimator
+        self.n_unlabeled = n_unlabeled
+
+    def fit(self, X, y):
+        """Drop rows, fit a copy."""
+        unlabeled = np.flatnonzero(y < 0)[: self.n_unlabeled]
+        rows = np.sort(np.concatenate([np.flatnonzero(y >= 0), unlabeled]))
+        self.estimator_ = clone(self.estimator).fit(X[rows], y[rows])
+        self.classes_ = self.estimator_.classes_
+        return self
+
+    def predict(self, X):
+        """Predict with the copy."""
+        return self.estimator_.predict(X)
+
+
+class _TwoPasses:
+    """In training, labeled and unlabeled rows go through the network one by one."""
+
+    n_labeled, n_rows = 16, 80
+
+    def forward(self, x):
+        if not self.training or len(x) != self.n_rows:
+            return super().forward(x)
+        passes = x.tensor_split([self.n_labeled])
+        return torch.cat([super(_TwoPasses, self).forward(rows) for rows in passes])
+
+
+class TwoPassesCNN(_TwoPasses, SmallCNN):
+    """The default network of images, in two passes."""
+
+
+class TwoPassesMLP(_TwoPasses, MLP):
+    """The default network of tables, in two passes."""
+
+
+def _selections():
+    yield "adaptive, tolerance 0.01", {"selection": AdaptiveNegatives(0.01)}
+    yield "adaptive, tolerance 0.02", {"selection": AdaptiveNegatives(0.02)}
+    yield "adaptive, tolerance 0.1", {"selection": AdaptiveNegatives(0.1)}
+    yield "adaptive, tolerance 0.2", {"selection": AdaptiveNegatives(0.2)}
+    yield "adaptive, tolerance 0.4", {"selection": AdaptiveNegatives(0.4)}
+    for m in (1, 2, 3, 5, 7, 9):
+        yield f"random, m = {m}", {"selection": RandomNegatives(m)}
+    for m in (2, 5, 8):
+        yield f"lowest, m = {m}", {"selection": LowestNegatives(m)}
+    yield "pseudo-labels above 0.95", {"selection": ConfidentPseudoLabels()}
+
+
+def _weights():
+    for weight in (0.3, 3.0):
+        yield f"weight {weight:g}", {"negative_weight": weight}
+    for weight in (3.0, 10.0):
+        params = {"negative_weight": weight, "selection": RandomNegatives(2)}
+        yield f"random, m = 2, weight {weight:g}", params
+    yield "no ramp-up", {"rampup": 0.0}
+    yield "ramp-up over 0.8", {"rampup": 0.8}
+
+
+def _exchanges():
+    yield "alternating", {"exchange": "alternating"}
+    yield "alternating, twice the steps", {"exchange": "alternating", "max_epochs": 20}
+    yield "none: each teaches itself", {"exchange": None}
+
+
+def _balances():
+    yield "no balance", {"class_prior": None}
+    yield "uniform", {"class_prior": "uniform"}
+    yield "as labeled", {"class_prior": "labeled"}
+    for weight in (1, 16):
+        yield f"auto, weight {weight}", {"balance_weight": weight}
+    off = {"class_prior": None}
+    yield "no balance, random, m = 2", off | {"selection": RandomNegatives(2)}
+    yield "no balance, pseudo-labels", off | {"selection": ConfidentPseudoLabels()}
+
+
+def _companions():
+    for companion in ("mean_teacher", "dual_student"):
+        yield companion.replace("_", " "), {"companion": companion}
+
+
+def _averages():
+    yield "no average", {"ema_decay": None}
+    for decay in (0.9, 0.999):
+        yield f"decay {decay}", {"ema_decay": decay}
+
+
+def _image_views():
+    def strong(width, erase=0.3):
+        return ImageView(
+            rotation=20 * width,
+            scale=0.15 * width,
+            shear=15 * width,
+            shift=0.12 * width,
+            erase=erase * width,
+            fill=(0.0,),
+        )
+
+    yield "weak: as it is", {"weak_view": None}
+    yield "strong: as weak", {"strong_view": ImageView(5, shift=0.06, fill=(0.0,))}
+    yield "strong: half as wide", {"strong_view": strong(0.5)}
+    yield "strong: 1.5 times as wide", {"strong_view": strong(1.5)}
+    yield "strong: nothing erased", {"strong_view": strong(1, erase=0)}
+    yield (
+        "no views, noise 0.3",
+        {"weak_view": None, "strong_view": ImageView(noise=0.3)},
+    )
+    plain = {"weak_view": None, "strong_view": AdversarialView(0.3)}
+    yield "no views, adversarial", plain
+
+
+def _table_views():
+    yield "weak: as it is", {"weak_view": None}
+    yield "strong: as it is", {"strong_view": None}
+    yield "strong: noise only", {"strong_view": TableView(noise=0.1)}
+    for width in (0.05, 0.2):
+        view = TableView(noise=width, corruption=width)
+        yield f"strong: noise and corruption {width}", {"strong_view": view}
+    yield "strong: adversarial", {"strong_view": AdversarialView(0.3)}
+
+
+def _networks(default, is_table):
+    params = default.get_params(deep=False)
+    yield "one of the two", FirstNetwork(**params)
+    yield "one, teaching itself", FirstNetwork(**params | {"exchange": None})
+    module = TwoPassesMLP if is_table else TwoPassesCNN
+    yield "rows in two passes", clone(default).set_params(module=module)
+
+
+def _pools(default, y_few):
+    n_unlabeled = int((y_few < 0).sum())
+    for n in (30, 100, 300, 1000, 3000, 10000):
+        if n < n_unlabeled:
+            yield f"{n} unlabeled rows", SmallerPool(default, n)
+
+
+# factor -> its title and the parameters of each setting
+_CHANGES = {
+    "selection": ("Selection of pseudo-negative labels", _selections),
+    "weight": ("Weight of the negative loss, ramp-up", _weights),
+    "exchange": ("Exchange", _exchanges),
+    "balance": ("Class balance", _balances),
+    "companion": ("Companion", _companions),
+    "average": ("Average of the weights", _averages),
+    "views": ("Views", None),
+}
+FACTORS = {
+    **{f"study-{factor}": title for factor, (title, _) in _CHANGES.items()},
+    "study-networks": "Networks and passes",
+    "study-pool": "Number of unlabeled rows",
+}
+
+
+def variations(factor, default, data):
+    """Yield (setting, estimator) pairs of a factor: the default, but for one thing."""
+    is_table = data.X.ndim == 2
+    if factor == "study-networks":
+        yield from _networks(default, is_table)
+    elif factor == "study-pool":
+        yield from _pools(default, data.y_few)
+    else:
+        _, changes = _CHANGES[factor.removeprefix("study-")]
+        changes = changes or (_table_views if is_table else _image_views)
+        for setting, params in changes():
+            yield setting, clone(default).set_params(**params)
