@@ -25,7 +25,7 @@ def main(arguments=None):
     parser.add_argument(
         "--methods",
         default="all",
-        help=f"all, reported, study or of {','.join([*TITLES, *FACTORS])}",
+        help=f"of all, reported, study, {','.join([*TITLES, *FACTORS])}",
     )
     parser.add_argument("--data", type=Path, help="folder of MNIST, USPS, CIFAR-10")
     parser.add_argument("--download", action="store_true", help="if not there")
@@ -43,8 +43,9 @@ def main(arguments=None):
     if unknown:
         parser.error(f"unknown task {unknown[0]!r}; --help lists them")
     if not options.table:
-        named = {"all": list(TITLES), "reported": REPORTED, "study": list(FACTORS)}
-        methods = named.get(options.methods, options.methods.split(","))
+        sets = {"all": list(TITLES), "reported": REPORTED, "study": list(FACTORS)}
+        asked = options.methods.split(",")
+        methods = [method for word in asked for method in sets.get(word, [word])]
         n_draws = 1 if options.small else options.splits
         draws = range(options.first, options.first + n_draws)
         where = Options(options.data, options.download, options.small)
