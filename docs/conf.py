@@ -20,7 +20,12 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
+exclude_patterns = [
+    "_build",
+    "auto_examples/*.ipynb",
+    "auto_examples/*.py",
+    "study_tables.md",  # included by study.md
+]
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc states the types

@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from .methods import REPORTED, TITLES
-from .report import table, write_page
+from .report import reported, table, write_page
 from .runs import read, run_all
 from .study import FACTORS
-from .tasks import GROUPS, TASKS, Options
+from .study_page import write_study
+from .tasks import FIRST_REPORTED, GROUPS, TASKS, Options
 
 _HERE = Path(__file__).parent
 
@@ -21,7 +22,12 @@ def main(arguments=None):
         f"{', '.join(GROUPS)}) or a task ({', '.join(TASKS)})",
     )
     parser.add_argument("--splits", type=int, default=5, help="label draws (5)")
-    parser.add_argument("--first", type=int, default=100, help="first draw (100)")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=FIRST_REPORTED,
+        help=f"first draw ({FIRST_REPORTED}); those before are for tuning",
+    )
     parser.add_argument(
         "--methods",
         default="all",
@@ -37,6 +43,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.task == "report":
         write_page(read(options.records), options.docs)
+        write_study(read(options.records), options.docs)
         return
     names = GROUPS.get(options.task, [options.task])
     unknown = [name for name in names if name not in TASKS]
@@ -50,7 +57,9 @@ def main(arguments=None):
         draws = range(options.first, options.first + n_draws)
         where = Options(options.data, options.download, options.small)
         run_all(names, methods, draws, options.records, where, options.device)
-    print("\n".join(table(read(options.records), names, options.small)))
+    tuning = options.first < FIRST_REPORTED
+    records = reported(read(options.records), tuning)
+    print("\n".join(table(records, names, options.small)))
 
 
 if __name__ == "__main__":

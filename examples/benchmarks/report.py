@@ -5,9 +5,14 @@ from collections import defaultdict
 import numpy as np
 
 from .methods import REPORTED, TITLES
-from .tasks import TASKS
+from .tasks import FIRST_REPORTED, TASKS
 
 _N_DRAWS = 5
+
+
+def reported(records, tuning=False):
+    """Return the records of reported draws, or those of the draws for tuning."""
+    return [r for r in records if (r["draw"] < FIRST_REPORTED) == tuning]
 
 
 def summarize(records, small=False):
@@ -60,6 +65,7 @@ def table(records, names, small=False):
 
 def write_page(records, folder):
     """Write benchmarks.md and its figures into the folder of the documentation."""
+    records = reported(records)
     summary = summarize(records)
     names = [name for name in TASKS if name in summary]
     if not names:

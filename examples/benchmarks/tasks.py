@@ -17,6 +17,9 @@ from pnl_sklearn.views import ImageView
 
 from .tables import TABLES
 
+# Draws before this one are for tuning; figures are of those from here on.
+FIRST_REPORTED = 100
+
 
 class Data(NamedTuple):
     """One draw: `y_few` is `y` with -1 for all rows but the labeled ones."""

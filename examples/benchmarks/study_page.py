@@ -1,0 +1,148 @@
+"""Tables and figures of the study, from the recorded runs."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from .methods import TITLES
+from .report import reported, summarize
+from .study import FACTORS
+from .tasks import GROUPS, TASKS
+
+
+def changes(records):
+    """Return task -> factor -> setting -> {draw: error}, of the tuning draws.
+
+    The factor "default" holds the default itself, and the supervised twin.
+    """
+    found: dict = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    for record in reported(records, tuning=True):
+        method = record["method"]
+        of_task = found[record["task"]]
+        for setting, error in ({} if record["small"] else record["errors"]).items():
+            if method in FACTORS:
+                of_task[method][setting][record["draw"]] = error
+            elif method in ("default", "twin"):
+                of_task["default"][method][record["draw"]] = error
+    return {name: of_task for name, of_task in found.items() if "default" in of_task}
+
+
+def paired(errors, default):
+    """Return mean, mean difference to the default and its standard error, and draws."""
+    draws = sorted(errors.keys() & default.keys())
+    values = np.array([errors[draw] for draw in draws])
+    difference = values - [default[draw] for draw in draws]
+    spread = np.nan
+    if len(draws) > 1:
+        spread = difference.std(ddof=1) / np.sqrt(len(draws))
+    return values.mean(), difference.mean(), spread, values
+
+
+def write_study(records, folder):
+    """Write study_tables.md and its figures into the folder of the documentation."""
+    lines = ["<!-- Written by `python -m examples.benchmarks report`; do not edit. -->"]
+    for name, of_task in changes(records).items():
+        lines += _tables(name, of_task)
+        _figure(of_task, folder / f"study_{name}.png")
+    (folder / "study_tables.md").write_text("\n".join(lines) + "\n")
+    _curves(records, folder / "study_curves.png")
+
+
+def _rows(of_task):
+    """Yield (title of the factor, [(setting, errors), ...]) in the order of FACTORS."""
+    first = {"default": "the default", "twin": "supervised twin"}
+    of_default = of_task["default"].items()
+    yield "", [(first[method], errors) for method, errors in of_default]
+    for factor, title in FACTORS.items():
+        if factor in of_task:
+            yield title, list(of_task[factor].items())
+
+
+def _tables(name, of_task):
+    default = of_task["default"]["default"]
+    draws = ", ".join(str(draw) for draw in sorted(default))
+    yield f"\n## {TASKS[name].title}: every setting\n"
+    yield f"Test error in percent, draws {draws}; in parentheses fewer draws.\n"
+    yield f"![Error of each setting](study_{name}.png)\n"
+    yield "| | setting | error | difference | standard error |"
+    yield "|---|---|---|---|---|"
+    for title, settings in _rows(of_task):
+        for setting, errors in settings:
+            mean, difference, spread, values = paired(errors, default)
+            cells = [f"{mean:.2f}"]
+            if len(values) < len(default):
+                cells[0] += f" ({len(values)})"
+            is_default = errors is default
+            cells.append("" if is_default else f"{difference:+.2f}")
+            cells.append("" if is_default or np.isnan(spread) else f"{spread:.2f}")
+            yield f"| {title} | {setting} | " + " | ".join(cells) + " |"
+            title = ""
+
+
+def _figure(of_task, path):
+    """One line a setting: a dot a draw, a bar at the mean; the default as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    default = of_task["default"]["default"]
+    rows, ticks, y = [], [], 0.0
+    for _, settings in _rows(of_task):
+        for setting, errors in settings:
+            rows.append((y, paired(errors, default)[3]))
+            ticks.append(setting)
+            y += 1
+        y += 0.7  # a gap between factors
+    height = 1.2 + 0.17 * y
+    fig, ax = plt.subplots(figsize=(7.5, height), layout="constrained")
+    for y, values in rows:
+        ax.scatter(values, [y] * len(values), s=14, color="C0", alpha=0.6)
+        ax.plot([values.mean()] * 2, [y - 0.4, y + 0.4], color="C3", lw=2)
+    ax.axvline(rows[0][1].mean(), color="C3", lw=0.8, ls=":")
+    ax.set_xscale("log")
+    ax.set_xticks([2, 3, 5, 10, 20, 40, 80], ["2", "3", "5", "10", "20", "40", "80"])
+    ax.minorticks_off()
+    ax.set_yticks([y for y, _ in rows], ticks, fontsize=8)
+    ax.set_ylim(rows[-1][0] + 1, -1)
+    ax.grid(axis="x", alpha=0.3)
+    ax.set_xlabel("test error in % (dots: draws, bars: their mean)")
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+
+
+def _curves(records, path):
+    """Error by the number of labels, and of unlabeled rows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    summary = summarize(reported(records))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    for method in ("default", "twin", "self_training", "label_spreading"):
+        points = [
+            (int(name.removeprefix("digits-")), summary[name][method][2].mean())
+            for name in GROUPS["digits"]
+            if method in summary.get(name, {})
+        ]
+        if points:
+            left.plot(*zip(*points, strict=True), marker="o", label=TITLES[method])
+    left.set_xlabel("labeled digits")
+    left.legend(frameon=False, fontsize=8)
+    for name, of_task in changes(records).items():
+        pools = of_task.get("study-pool", {})
+        default = of_task["default"]
+        points = [
+            (int(setting.split()[0]), paired(errors, default["default"])[0])
+            for setting, errors in pools.items()
+        ]
+        if points:
+            right.plot(*zip(*points, strict=True), marker="o", label=TASKS[name].title)
+    right.set_xlabel("unlabeled rows, of all in the pool")
+    right.legend(frameon=False, fontsize=8)
+    for ax in (left, right):
+        ax.set(xscale="log", yscale="log", ylabel="test error in %")
+        ax.grid(alpha=0.3)
+    fig.savefig(path, dpi=110)
+    plt.close(fig)

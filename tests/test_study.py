@@ -1,0 +1,113 @@
+"""The study behind the defaults: what each setting changes, and how it is told."""
+
+import numpy as np
+import pytest
+import torch
+
+from examples.benchmarks.study import (
+    FACTORS,
+    FirstNetwork,
+    SmallerPool,
+    TwoPassesCNN,
+    variations,
+)
+from examples.benchmarks.study_page import changes, paired, write_study
+from examples.benchmarks.tasks import TASKS, Options
+from pnl_sklearn import PNLClassifier
+
+
+@pytest.mark.parametrize("name", ["digits-20", "digits_as_table"])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_settings_are_the_default_but_for_one_thing(name, factor):
+    default = PNLClassifier(random_state=3)
+    settings = list(variations(factor, default, TASKS[name].load(0, Options())))
+    names = [setting for setting, _ in settings]
+    assert len(set(names)) == len(names) >= 2
+    before = default.get_params(deep=False)
+    for setting, estimator in settings:
+        own = getattr(estimator, "estimator", estimator)
+        after = own.get_params(deep=False)
+        changed = {key for key in before if before[key] is not after[key]}
+        assert changed or type(estimator) is not PNLClassifier
+        assert len(changed) <= (3 if "no views" in setting else 2), setting
+        assert own.random_state == 3
+
+
+def blobs():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4)) + 3 * (np.arange(60) % 2)[:, None]
+    y = np.full(60, -1)
+    y[5:11] = np.arange(5, 11) % 2
+    return X.astype(np.float32), y
+
+
+def test_one_network_predicts_alone():
+    X, y = blobs()
+    both = PNLClassifier(max_epochs=1, steps_per_epoch=3, random_state=0).fit(X, y)
+    one = FirstNetwork(max_epochs=1, steps_per_epoch=3, random_state=0).fit(X, y)
+    expected = both.submodels_[0].predict_proba(X)
+    np.testing.assert_allclose(one.predict_proba(X), expected, rtol=1e-5)
+    assert not np.allclose(both.predict_proba(X), expected, rtol=1e-5)
+
+
+def test_a_smaller_pool_keeps_the_labeled_rows():
+    X, y = blobs()
+
+    class Recorder(PNLClassifier):
+        def fit(self, X, y):
+            self.classes_, self.seen = np.array([0, 1]), (X, y)
+            return self
+
+    pool = SmallerPool(Recorder(), n_unlabeled=10).fit(X, y)
+    X_seen, y_seen = pool.estimator_.seen
+    # Rows 0-4 are unlabeled, 5-10 labeled, and five more make ten.
+    np.testing.assert_array_equal(X_seen, X[:16])
+    np.testing.assert_array_equal(y_seen, y[:16])
+
+
+def test_two_passes_normalize_each_part_by_itself():
+    torch.manual_seed(0)
+    net = TwoPassesCNN(image_shape=(1, 8, 8), n_classes=3)
+    x = torch.randn(80, 1, 8, 8)
+    x[16:] += 2
+    with torch.no_grad():
+        logits = net(x)
+        labeled, unlabeled = net(x[:16]), net(x[16:])
+        torch.testing.assert_close(logits, torch.cat([labeled, unlabeled]))
+        net.eval()
+        assert torch.allclose(net(x)[:16], net(x[:16]), atol=1e-5)
+
+
+RECORD = {"task": "digits-20", "small": False}
+RECORDS = [
+    RECORD | {"method": "default", "draw": 0, "errors": {"": 3.0}},
+    RECORD | {"method": "default", "draw": 1, "errors": {"": 5.0}},
+    RECORD | {"method": "default", "draw": 100, "errors": {"": 4.0}},
+    RECORD | {"method": "study-average", "draw": 0, "errors": {"no average": 4.0}},
+    RECORD | {"method": "study-average", "draw": 1, "errors": {"no average": 8.0}},
+    RECORD | {"method": "study-pool", "draw": 0, "errors": {"30 unlabeled rows": 9.0}},
+]
+
+
+def test_settings_are_compared_with_the_default_on_the_same_draws():
+    of_task = changes(RECORDS)["digits-20"]
+    default = of_task["default"]["default"]
+    assert default == {0: 3.0, 1: 5.0}
+    mean, difference, spread, values = paired(
+        of_task["study-average"]["no average"], default
+    )
+    # The differences are 1 and 3: their mean 2, its standard error sqrt(2) / sqrt(2).
+    assert (mean, difference, values.tolist()) == (6.0, 2.0, [4.0, 8.0])
+    assert spread == pytest.approx(1.0)
+    assert np.isnan(paired(of_task["study-pool"]["30 unlabeled rows"], default)[2])
+
+
+def test_the_study_is_written(tmp_path):
+    write_study(RECORDS, tmp_path)
+    page = (tmp_path / "study_tables.md").read_text()
+    assert "| Average of the weights | no average | 6.00 | +2.00 | 1.00 |" in page
+    row = "| Number of unlabeled rows | 30 unlabeled rows | 9.00 (1) | +6.00 |  |"
+    assert row in page
+    assert "100" not in page
+    for name in ("study_digits-20.png", "study_curves.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
