@@ -1,0 +1,362 @@
+"""Model selection where most labels are missing.
+
+scikit-learn's splitters and scorers take the mark of an unlabeled row, -1, for a class.
+What is here puts that right, for any semi-supervised estimator, not for
+:class:`~pnl_sklearn.PNLClassifier` alone.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from copy import copy
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import (
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    check_cv,
+)
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    get_routing_for_object,
+)
+from sklearn.utils.validation import _num_samples, check_consistent_length
+
+from ._validation import known_mask, to_array
+
+__all__ = ["SemiSupervisedSplit", "hide_labels", "labeled_scorer"]
+
+
+class SemiSupervisedSplit(BaseEstimator):
+    """Cross-validation over the labeled rows; every training part has all others.
+
+    A splitter for ``cv=`` of `GridSearchCV`, `RandomizedSearchCV`,
+    `HalvingGridSearchCV`, `cross_validate` and the like. Test parts hold labeled rows
+    only, so that every score counts; no unlabeled row is lost for training.
+
+    Parameters
+    ----------
+    cv : int or splitter, default=5
+        Splits the labeled rows. An int is the number of stratified folds; a splitter is
+        one of :mod:`sklearn.model_selection`, or any object with methods ``split`` and
+        ``get_n_splits``. Stratified folds are as many as the rarest class has labels,
+        with a warning, where that is fewer; but two at least.
+
+    See Also
+    --------
+    labeled_scorer : Scores known targets only, where a test part holds unlabeled rows.
+
+    Notes
+    -----
+    `groups` keep labeled rows of one group together. Unlabeled rows are in all training
+    parts, those of a test part's groups, too: they carry no label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pnl_sklearn.model_selection import SemiSupervisedSplit
+    >>> y = np.array([0, 1, -1, -1, 0, 1, -1])
+    >>> for train, test in SemiSupervisedSplit(cv=2).split(y, y):
+    ...     print(train, test)
+    [2 3 4 5 6] [0 1]
+    [0 1 2 3 6] [4 5]
+    """
+
+    def __init__(self, cv=5):
+        self.cv = cv
+
+    def split(self, X, y, groups=None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows of each training and test part.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or Dataset of n_samples
+            Inputs; only their number is used, unless the wrapped splitter looks at
+            them.
+        y : array-like of shape (n_samples,)
+            Labels; -1, "-1", None, NaN or pandas.NA where a row is unlabeled.
+        groups : array-like of shape (n_samples,), default=None
+            Groups, for a splitter that keeps them together.
+
+        Yields
+        ------
+        train : int array
+            Labeled rows of the training part and all unlabeled rows, in order.
+        test : int array
+            Labeled rows of the test part, in order.
+
+        Raises
+        ------
+        ValueError
+            If y has fewer than two labeled rows.
+        """
+        cv, labels, labeled = self._resolve(y, warn=True)
+        unlabeled = np.setdiff1d(np.arange(len(labeled)), np.flatnonzero(labeled))
+        rows = np.flatnonzero(labeled)
+        if X is not None and hasattr(X, "shape"):
+            check_consistent_length(X, labeled)
+            X = _safe_indexing(X, rows)
+        else:
+            X = np.zeros(len(rows))
+        if groups is not None:
+            check_consistent_length(groups, labeled)
+            groups = _safe_indexing(groups, rows)
+        with warnings.catch_warnings():
+            # Said already, with the name of the class.
+            warnings.filterwarnings("ignore", "The least populated class")
+            parts = list(cv.split(X, labels, groups))
+        for train, test in parts:
+            yield np.union1d(rows[train], unlabeled), np.sort(rows[test])
+
+    def get_n_splits(self, X=None, y=None, groups=None) -> int:
+        """Return the number of splits, which few labels may lower.
+
+        Parameters
+        ----------
+        X : array-like, default=None
+            Not used.
+        y : array-like of shape (n_samples,), default=None
+            Labels; without them the number that was asked for is returned.
+        groups : array-like of shape (n_samples,), default=None
+            Groups, for a splitter that leaves groups out.
+
+        Returns
+        -------
+        n_splits : int
+        """
+        if y is None:
+            return check_cv(self.cv, classifier=True).get_n_splits(X, y, groups)
+        cv, labels, labeled = self._resolve(y, warn=False)
+        if groups is not None:
+            groups = _safe_indexing(groups, np.flatnonzero(labeled))
+        return cv.get_n_splits(labels, labels, groups)
+
+    @property
+    def shuffle(self):
+        """Whether the wrapped splitter shuffles; `HalvingGridSearchCV` asks."""
+        return getattr(self._wrapped, "shuffle", True)
+
+    @property
+    def random_state(self):
+        """Seed of the wrapped splitter; `HalvingGridSearchCV` asks."""
+        return getattr(self._wrapped, "random_state", 0)
+
+    @property
+    def _wrapped(self):
+        return getattr(self.cv, "cv", self.cv)
+
+    def get_metadata_routing(self):
+        """Return the routing of the wrapped splitter, which may ask for `groups`.
+
+        Returns
+        -------
+        routing : MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="split", callee="split")
+        return MetadataRouter(owner=self).add(
+            splitter=check_cv(self.cv, classifier=True), method_mapping=mapping
+        )
+
+    def _resolve(self, y, warn: bool):
+        """Return the splitter, with as many folds as labels allow; labels; labeled."""
+        y = to_array(y)
+        labeled = known_mask(y)
+        if labeled.sum() < 2:
+            raise ValueError(
+                f"y holds {labeled.sum()} labeled rows; two at least are needed to "
+                "train on some and test on others."
+            )
+        labels = np.asarray(y[labeled].tolist())
+        cv = check_cv(self.cv, labels, classifier=True)
+        classes, counts = np.unique(labels, return_counts=True)
+        asked, possible = _n_folds(cv), max(2, int(counts.min()))
+        if asked is not None and asked > possible:
+            cv = _with_folds(cv, possible)
+            if warn:
+                rarest = classes[counts.argmin()].item()
+                warnings.warn(
+                    f"Class {rarest!r} has {counts.min()} labeled rows, fewer than the "
+                    f"{asked} folds that were asked for; {possible} are used."
+                    + (
+                        " Where its one label is tested, none is left to train on."
+                        if counts.min() == 1
+                        else ""
+                    ),
+                    UserWarning,
+                    stacklevel=3,
+                )
+        return cv, labels, labeled
+
+
+def _n_folds(cv) -> int | None:
+    """Return the number of folds, of a splitter that puts each class into all."""
+    if isinstance(cv, RepeatedStratifiedKFold):
+        return cv.cvargs["n_splits"]
+    if isinstance(cv, StratifiedKFold | StratifiedGroupKFold):
+        return cv.n_splits
+    return None
+
+
+def _with_folds(cv, n_folds: int):
+    cv = copy(cv)
+    if isinstance(cv, RepeatedStratifiedKFold):
+        cv.cvargs = cv.cvargs | {"n_splits": n_folds}
+    else:
+        cv.n_splits = n_folds
+    return cv
+
+
+def labeled_scorer(scoring):
+    """Return a scorer that leaves out rows whose target is unknown.
+
+    For test parts that hold unlabeled rows. With :class:`SemiSupervisedSplit` there are
+    none, and scikit-learn's scorers serve as they are.
+
+    Parameters
+    ----------
+    scoring : str, callable, list, tuple, set or dict
+        Name of a scorer, ``scorer(estimator, X, y)``, or several of them as for
+        ``scoring=`` of :class:`~sklearn.model_selection.GridSearchCV`.
+
+    Returns
+    -------
+    scorer : callable or dict
+        ``scorer(estimator, X, y, **params)``; where several are given, a dict of them.
+        Array-like `params` with an entry a row, such as `sample_weight`, lose the same
+        rows. It raises a ValueError if no target is known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from pnl_sklearn.model_selection import labeled_scorer
+    >>> X, y = np.zeros((4, 1)), np.array([0, 0, 1, -1])
+    >>> model = DummyClassifier().fit(X[:3], y[:3])
+    >>> round(labeled_scorer("accuracy")(model, X, y), 2)
+    0.67
+    """
+    if isinstance(scoring, Mapping):
+        return {name: labeled_scorer(scorer) for name, scorer in scoring.items()}
+    if isinstance(scoring, list | tuple | set):
+        return {name: labeled_scorer(name) for name in scoring}
+    return _LabeledScorer(get_scorer(scoring))
+
+
+class _LabeledScorer:
+    """Calls a scorer with the rows whose target is known."""
+
+    def __init__(self, scorer) -> None:
+        self._scorer = scorer
+
+    def __repr__(self) -> str:
+        return f"labeled_scorer({self._scorer!r})"
+
+    def __call__(self, estimator, X, y, **params):
+        y = to_array(y)
+        known = np.flatnonzero(known_mask(y))
+        if not len(known):
+            raise ValueError(
+                "No target is known among the rows to be scored. SemiSupervisedSplit "
+                "makes test parts of labeled rows."
+            )
+        params = {
+            name: _safe_indexing(value, known) if _has_rows(value, len(y)) else value
+            for name, value in params.items()
+        }
+        labels = np.asarray(y[known].tolist())
+        return self._scorer(estimator, _safe_indexing(X, known), labels, **params)
+
+    def get_metadata_routing(self):
+        """Return what the scorer asks for."""
+        return get_routing_for_object(self._scorer)
+
+
+def _has_rows(value, n_rows: int) -> bool:
+    is_array = hasattr(value, "shape") or isinstance(value, list | tuple)
+    return is_array and _num_samples(value) == n_rows
+
+
+@validate_params(
+    {
+        "y": ["array-like"],
+        "n_labeled": [Interval(Integral, 1, None, closed="left")],
+        "stratify": [StrOptions({"equal", "proportional"}), None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
+    """Keep some labels and mark all other rows as unlabeled, to experiment or teach.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels. Rows that are unlabeled already stay so, and are not counted.
+    n_labeled : int
+        Number of labels to keep.
+    stratify : {"equal", "proportional"} or None, default="equal"
+        "equal" keeps as many of each class, give or take one, as far as its rows go;
+        "proportional" in proportion to the classes, and one at least; None draws among
+        all rows, so that a class may lose all of its labels.
+    random_state : int, RandomState instance or None, default=None
+        Governs which are kept.
+
+    Returns
+    -------
+    hidden : array of shape (n_samples,)
+        Copy of y with -1 where unlabeled: of the same dtype if that is signed, int64
+        for unsigned integers and bool, object for strings.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer labels than `n_labeled`, or more classes where stratified.
+
+    Examples
+    --------
+    >>> from pnl_sklearn.model_selection import hide_labels
+    >>> hide_labels([0, 0, 0, 1, 1, 1], n_labeled=2, random_state=0)
+    array([-1, -1,  0, -1, -1,  1])
+    """
+    y = to_array(y)
+    rows = np.flatnonzero(known_mask(y))
+    classes, codes = np.unique(np.asarray(y[rows].tolist()), return_inverse=True)
+    if n_labeled > len(rows):
+        raise ValueError(f"n_labeled={n_labeled}, but y holds {len(rows)} labels.")
+    rng = check_random_state(random_state)
+    order = rng.permutation(len(rows))
+    if stratify is None:
+        kept = order[:n_labeled]
+    else:
+        if n_labeled < len(classes):
+            raise ValueError(
+                f"n_labeled={n_labeled} is less than the {len(classes)} classes of y. "
+                "Keep one label of each at least, or give stratify=None."
+            )
+        counts = np.bincount(codes)
+        equal = stratify == "equal"
+        shares = np.full(len(counts), 1 / len(counts)) if equal else counts / len(rows)
+        quotas = _quotas(n_labeled, shares, counts, rng)
+        kept = np.concatenate(
+            [order[codes[order] == k][:quota] for k, quota in enumerate(quotas)]
+        )
+    signed = y.dtype if y.dtype.kind in "if" else np.int64
+    hidden = np.full(len(y), -1, dtype=object if y.dtype.kind in "USO" else signed)
+    hidden[rows[kept]] = y[rows[kept]]
+    return hidden
+
+
+def _quotas(n: int, shares: np.ndarray, available: np.ndarray, rng) -> np.ndarray:
+    """Split n into whole numbers near the shares, from 1 to what is available."""
+    quotas = np.ones(len(shares), dtype=int)
+    ties = rng.permutation(len(shares))
+    for _ in range(n - len(shares)):
+        wanting = np.where(quotas < available, n * shares - quotas, -np.inf)[ties]
+        quotas[ties[wanting.argmax()]] += 1
+    return quotas
