@@ -17,12 +17,17 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Batch(NamedTuple):
-    """What one step sees: inputs float32, labels int64, weights float32."""
+    """What one step sees: inputs float32, labels int64, weights float32.
+
+    `excluded` is a bool mask of the classes that the unlabeled rows are known not to be
+    of, or None.
+    """
 
     labeled: Tensor
     labels: Tensor
     weights: Tensor
     unlabeled: Tensor
+    excluded: Tensor | None
 
 
 class ArrayRows:
@@ -122,6 +127,8 @@ class Batches:
         Labeled and unlabeled rows in a batch.
     device : str
     rng : numpy.random.Generator
+    excluded : bool array of shape (n_rows, n_classes), default=None
+        Classes that rows are known not to be of.
     """
 
     def __init__(
@@ -132,6 +139,7 @@ class Batches:
         sizes: tuple[int, int],
         device: str,
         rng: np.random.Generator,
+        excluded: np.ndarray | None = None,
     ) -> None:
         self.rows = rows
         self.n_labeled = sizes[0]
@@ -139,17 +147,23 @@ class Batches:
         self._unlabeled = _endless(np.flatnonzero(codes < 0), sizes[1], rng)
         self._codes = torch.from_numpy(codes).to(device)
         self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
+        self._excluded = None
+        if excluded is not None:
+            self._excluded = torch.from_numpy(excluded).to(device)
 
     def epoch(self, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of the next `n_steps` steps."""
         labeled = [next(self._labeled) for _ in range(n_steps)]
         indices = [np.concatenate([i, next(self._unlabeled)]) for i in labeled]
-        where = torch.from_numpy(np.stack(labeled)).to(self._codes.device)
+        where = torch.from_numpy(np.stack(indices)).to(self._codes.device)
         n = self.n_labeled
-        for step, inputs in enumerate(self.rows.stream(indices)):
-            labels = self._codes[where[step]]
-            weights = self._weights[where[step]]
-            yield Batch(inputs[:n], labels, weights, inputs[n:])
+        for inputs, rows in zip(self.rows.stream(indices), where, strict=True):
+            labels = self._codes[rows[:n]]
+            weights = self._weights[rows[:n]]
+            excluded = None
+            if self._excluded is not None:
+                excluded = self._excluded[rows[n:]]
+            yield Batch(inputs[:n], labels, weights, inputs[n:], excluded)
 
 
 def _endless(

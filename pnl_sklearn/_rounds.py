@@ -15,6 +15,7 @@ from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
 from .companions import Companion
 from .losses import negative_learning_loss
+from .negatives import without
 from .views import View
 
 # As the built-in map, but it returns a list.
@@ -210,6 +211,8 @@ def _lessons(
         [partner for _, partner in pairs],
         weak_rows,
     )
+    if batch.excluded is not None:
+        predictions = [without(p, batch.excluded) for p in predictions]
     for probabilities in predictions:
         prior.observe(probabilities)
     lessons = []
@@ -226,11 +229,14 @@ def _lessons(
                 student, partner, weak[n_labeled:], strong, probabilities
             )
             negatives = negatives & guidance.learns[:, None]
+        if batch.excluded is not None:
+            negatives = negatives | batch.excluded
         lesson = Lesson(
             torch.cat([weak[:n_labeled], strong]),
             batch.labels,
             batch.weights,
             negatives,
+            batch.excluded,
             prior.prior,
             getattr(plan.select, "loss", negative_learning_loss),
             ramps[0] * plan.negative_weight,

@@ -16,7 +16,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ._batches import Rows
 from ._schedules import average_decay
 from .companions import Guidance
-from .losses import balance_loss, consistency_loss, supervised_loss
+from .losses import (
+    balance_loss,
+    candidate_loss,
+    consistency_loss,
+    supervised_loss,
+)
 from .networks import Standardized
 
 # Decay, a step, of the mean prediction that is drawn to the class prior.
@@ -32,14 +37,15 @@ class Lesson(NamedTuple):
 
     The first rows of `inputs`, as many as there are `labels`, are weak views of
     labeled rows; the others are strong views of unlabeled rows, whose pseudo-negative
-    labels are `negatives` and whose mean prediction is drawn to `prior`. A companion
-    may add `guidance`.
+    labels are `negatives` and whose mean prediction is drawn to `prior`. Of these,
+    `excluded` were given by people, if any were. A companion may add `guidance`.
     """
 
     inputs: Tensor
     labels: Tensor
     weights: Tensor
     negatives: Tensor
+    excluded: Tensor | None
     prior: Tensor
     negative_loss: Callable[[Tensor, Tensor], Tensor]
     negative_weight: float
@@ -154,6 +160,8 @@ class Submodel(NeuralNet):
         logits, taught = self.heads(batch.inputs, **fit_params)
         labeled, unlabeled = logits.tensor_split([len(batch.labels)])
         supervised = supervised_loss(labeled, batch.labels, batch.weights)
+        if batch.excluded is not None:
+            supervised = supervised + candidate_loss(unlabeled, batch.excluded)
         negative = batch.negative_loss(unlabeled, batch.negatives)
         running_mean = self._observe(unlabeled, batch.prior)
         balance = balance_loss(unlabeled, batch.prior, running_mean)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from ._additions import check_negative_labels, check_unlabeled, join
 from ._batches import Batches, chunks
 from ._build import (
     build_plan,
@@ -164,8 +165,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Number of epochs trained.
     transduction_ : array of shape (n_samples,)
-        Labels of all rows of the X of `fit`: those given, and those predicted for the
-        unlabeled rows. Not set for a Dataset.
+        Labels of all rows of the X of `fit`, and then of its `X_unlabeled`: those
+        given, and those predicted for the unlabeled rows, never one that
+        `negative_labels` exclude. Not set for a Dataset.
 
     See Also
     --------
@@ -255,7 +257,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.classes = classes
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_unlabeled=None, negative_labels=None):
         """Train the two submodels on labeled and unlabeled rows.
 
         Parameters
@@ -272,6 +274,14 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the labeled rows in the supervised loss, of any scale. Those of
             unlabeled rows are not used.
+        X_unlabeled : array-like, sparse matrix, Tensor or Dataset, default=None
+            Further unlabeled rows, of the form of X. So y need hold no -1, and what
+            splits X and y by folds, such as a grid search with metadata routing, leaves
+            them whole. It must not have as many rows as X: scikit-learn would split it.
+        negative_labels : bool array of shape (n_samples, n_classes), or sequence of \
+                collections of labels, default=None
+            Classes that a row of X is known not to be of, in the order of `classes_`,
+            or by name; an empty collection, or None, where nothing is known.
 
         Returns
         -------
@@ -280,7 +290,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X, y or a parameter cannot be used; the message says how to mend it.
+            If X, y or a parameter cannot be used, or labels contradict each other; the
+            message says how to mend it.
         TypeError
             If X holds objects that are not numbers.
         FloatingPointError
@@ -288,6 +299,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             the last epoch whose loss was finite.
         """
         codes, classes = check_targets(y, self.classes)
+        excluded = check_negative_labels(negative_labels, codes, classes)
         previous = self.submodels_ if self._continues(classes) else None
         if previous is None:
             # A fit that is refused leaves nothing that predicts.
@@ -295,6 +307,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         inputs = check_inputs(self, X, reset=previous is None)
         check_consistent_length(inputs, codes)
         weights = labeled_weights(codes, classes, sample_weight, self.class_weight)
+        if X_unlabeled is not None:
+            more = check_unlabeled(self, X_unlabeled, len(inputs))
+            inputs = join(inputs, more)
+            codes = np.pad(codes, (0, len(more)), constant_values=-1)
+            weights = np.pad(weights, (0, len(more)))
+            if excluded is not None:
+                excluded = np.pad(excluded, ((0, len(more)), (0, 0)))
         device = check_device(self.device)
         self.classes_ = classes
         random_state = check_random_state(self.random_state)
@@ -309,7 +328,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             torch.manual_seed(seed)
             sizes = (self.labeled_batch_size, self.batch_size)
             generator = np.random.default_rng(seed)
-            batches = Batches(rows, codes, weights, sizes, device, generator)
+            batches = Batches(rows, codes, weights, sizes, device, generator, excluded)
             plan = build_plan(self, inputs, rows, codes, submodels)
             if previous is not None:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
@@ -318,7 +337,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             self.submodels_ = submodels
             self.n_iter_ = len(self.history_)
             if not inputs.is_dataset:
-                self.transduction_ = self._transduce(inputs, rows, codes)
+                self.transduction_ = self._transduce(inputs, rows, codes, excluded)
         if error is not None:
             raise error
         return self
@@ -422,14 +441,15 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             )
         return True
 
-    def _transduce(self, inputs, rows, codes):
+    def _transduce(self, inputs, rows, codes, excluded):
         """Label all rows: as given where labeled, as predicted elsewhere."""
         codes = codes.copy()
-        unlabeled = np.flatnonzero(codes < 0)
-        indices = chunks(unlabeled, inputs.sample_shape)
+        indices = chunks(np.flatnonzero(codes < 0), inputs.sample_shape)
         parts = log_probabilities(self.submodels_, rows, indices)
-        predicted = [part.argmax(axis=1) for part in parts]
-        codes[unlabeled] = np.concatenate([*predicted, unlabeled[:0]])
+        for index, part in zip(indices, parts, strict=True):
+            if excluded is not None:
+                part = np.where(excluded[index], -np.inf, part)
+            codes[index] = part.argmax(axis=1)
         return self.classes_[codes]
 
     def _log_proba_parts(self, X):

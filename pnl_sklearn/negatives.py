@@ -145,6 +145,25 @@ SELECTIONS: dict[str, Callable] = {
 }
 
 
+def without(probabilities: Tensor, excluded: Tensor) -> Tensor:
+    """Take excluded classes out of predictions and scale the others to sum to 1.
+
+    Parameters
+    ----------
+    probabilities : Tensor of shape (n_rows, n_classes)
+    excluded : bool Tensor of shape (n_rows, n_classes)
+        True where a row is known not to be of the class; never for all of them.
+
+    Returns
+    -------
+    probabilities : Tensor of shape (n_rows, n_classes)
+        Uniform over the classes left where these had no probability.
+    """
+    tiny = torch.finfo(probabilities.dtype).tiny
+    left = probabilities.clamp_min(tiny).masked_fill(excluded, 0.0)
+    return left / left.sum(dim=1, keepdim=True)
+
+
 def _count(n_negatives: int, probabilities: Tensor) -> int:
     if n_negatives < 1:
         raise ValueError(

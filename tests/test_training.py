@@ -8,6 +8,7 @@ from torch import nn
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
 from pnl_sklearn._rounds import ClassPrior
 from pnl_sklearn.companions import Guidance
+from pnl_sklearn.negatives import without
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
@@ -25,7 +26,7 @@ class TwoParameters(nn.Module):
         return x * self.weight
 
 
-def fit(**params):
+def fit(negative_labels=None, **params):
     defaults = {
         "module": TwoParameters(),
         "standardize": False,
@@ -44,7 +45,8 @@ def fit(**params):
         "ema_decay": None,
         "random_state": 0,
     }
-    return PNLClassifier(**(defaults | params)).fit(X, Y)
+    classifier = PNLClassifier(**(defaults | params))
+    return classifier.fit(X, Y, negative_labels=negative_labels)
 
 
 def weights(classifier):
@@ -202,6 +204,33 @@ def test_predictions_are_the_mean_of_both_submodels():
     classifier = fit(exchange="alternating", steps_per_epoch=3)
     expected = np.mean([softmax(X * weight) for weight in weights(classifier)], axis=0)
     np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("selection", "kind", "mask"),
+    [
+        # Without class 0 the partner is sure of class 1, whatever it says of x = 3.
+        (AdaptiveNegatives(0.05), "candidates", [True, False]),
+        (LowestNegatives(1), "negatives", [True, False]),
+    ],
+)
+def test_one_step_with_a_human_negative_label_by_hand(selection, kind, mask):
+    start = np.array([0.3, -0.2])
+    mask = np.array(mask)
+    # The label counts once at full weight, as supervision: -log p_1, with d/dz = p - e.
+    human = (softmax(X[2] * start) - np.eye(2)[1]) * X[2]
+    expected = start - LR * (gradient(start, mask, kind) + human)
+    classifier = fit(selection=selection, negative_labels=[[], None, [0]])
+    for weight in weights(classifier):
+        np.testing.assert_allclose(weight, expected, rtol=1e-5)
+    assert classifier.transduction_[2] == 1
+
+
+def test_excluded_classes_are_taken_out_of_predictions():
+    p = torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.2, 0.2, 0.6]])
+    mask = torch.tensor([[True, False, False], [True, False, False], [False] * 3])
+    expected = torch.tensor([[0, 0.6, 0.4], [0, 0.5, 0.5], [0.2, 0.2, 0.6]])
+    torch.testing.assert_close(without(p, mask), expected)
 
 
 class Witness:

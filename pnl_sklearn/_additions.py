@@ -1,0 +1,120 @@
+"""What `fit` takes beside X and y: further unlabeled rows and human negative labels."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.validation import check_consistent_length
+from torch.utils.data import ConcatDataset
+
+from ._validation import Inputs, check_inputs
+
+# Rows that a message names.
+_N_NAMED = 5
+
+
+def check_unlabeled(estimator, X_unlabeled, n_rows: int) -> Inputs:
+    """Validate `X_unlabeled` against the X of `n_rows` rows that `fit` has checked."""
+    more = check_inputs(estimator, X_unlabeled, reset=False)
+    if len(more) == n_rows:
+        raise ValueError(
+            f"X_unlabeled has as many rows as X, {n_rows}, so that scikit-learn's "
+            "cross-validation would take it for one value a row and split it by folds. "
+            "Leave out one of its rows, or put them into X, with -1 in y."
+        )
+    return more
+
+
+def join(inputs: Inputs, more: Inputs) -> Inputs:
+    """Put further rows below the others."""
+    if inputs.is_dataset != more.is_dataset:
+        raise TypeError(
+            "X and X_unlabeled have to be both Datasets, or both arrays or matrices."
+        )
+    parts = [inputs.data, more.data]
+    data: Any
+    if inputs.is_dataset:
+        data = ConcatDataset(parts)
+    elif any(sparse.issparse(part) for part in parts):
+        data = sparse.vstack(parts, format="csr")
+    else:
+        data = np.concatenate([part.reshape(len(part), -1) for part in parts])
+    return Inputs(data, inputs.sample_shape)
+
+
+def check_negative_labels(
+    negative_labels, codes: np.ndarray, classes: np.ndarray
+) -> np.ndarray | None:
+    """Return the classes that rows are known not to be of, as a mask.
+
+    Parameters
+    ----------
+    negative_labels : bool array-like (n_samples, n_classes), sequence of collections \
+            of labels, or None
+    codes : int array of shape (n_samples,)
+        Class codes, -1 where unlabeled.
+    classes : array of shape (n_classes,)
+
+    Returns
+    -------
+    excluded : bool array of shape (n_samples, n_classes), or None
+        None where nothing is excluded.
+    """
+    if negative_labels is None:
+        return None
+    check_consistent_length(negative_labels, codes)
+    excluded = _mask(negative_labels, classes)
+    rows = np.flatnonzero(excluded.all(axis=1))
+    if len(rows):
+        raise ValueError(
+            f"negative_labels exclude every class of the rows {_named(rows)}; leave "
+            "one class at least."
+        )
+    labeled = np.flatnonzero(codes >= 0)
+    rows = labeled[excluded[labeled, codes[labeled]]]
+    if len(rows):
+        raise ValueError(
+            f"negative_labels exclude the label that y gives to the rows "
+            f"{_named(rows)}. Take back one or the other."
+        )
+    return excluded if excluded.any() else None
+
+
+def _mask(negative_labels, classes: np.ndarray) -> np.ndarray:
+    shape = len(negative_labels), len(classes)
+    if hasattr(negative_labels, "shape") and len(negative_labels.shape) > 1:
+        array = np.asarray(negative_labels)
+        if array.dtype != bool or array.shape != shape:
+            raise ValueError(
+                f"negative_labels of dtype {array.dtype} and shape {array.shape} has "
+                f"to be a bool array of shape {shape}, (n_samples, n_classes), or a "
+                "sequence of collections of labels."
+            )
+        return array.copy()  # of any strides, and writable
+    excluded = np.zeros(shape, dtype=bool)
+    positions = {label: k for k, label in enumerate(classes.tolist())}
+    for row, labels in enumerate(negative_labels):
+        if labels is None:
+            continue
+        if isinstance(labels, str) or not isinstance(labels, Collection | np.ndarray):
+            raise TypeError(
+                f"negative_labels hold {labels!r} for row {row}. Give a collection of "
+                f"labels for each row, [{labels!r}] for example, or a bool array of "
+                "shape (n_samples, n_classes)."
+            )
+        for label in labels:
+            # True == 1 in Python: a list of a mask's rows would pass for labels.
+            mistaken = isinstance(label, bool | np.bool_) and classes.dtype != bool
+            if mistaken or label not in positions:
+                raise ValueError(
+                    f"negative_labels hold {label!r} for row {row}, which is not in "
+                    f"classes: {classes.tolist()}. (A mask has to be an array.)"
+                )
+            excluded[row, positions[label]] = True
+    return excluded
+
+
+def _named(rows: np.ndarray) -> str:
+    more = f" and {len(rows) - _N_NAMED} more" if len(rows) > _N_NAMED else ""
+    return ", ".join(map(str, rows[:_N_NAMED])) + more

@@ -1,0 +1,264 @@
+"""Further unlabeled rows and human negative labels beside X and y."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from scipy.sparse import csr_array
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    TunedThresholdClassifierCV,
+    cross_validate,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import LabelSpreading
+from torch.utils.data import TensorDataset
+
+from pnl_sklearn import PNLClassifier, supervised_twin
+
+rng = np.random.default_rng(0)
+TRUTH = np.arange(90) % 3
+X = (rng.normal(size=(90, 4)) + 3 * np.eye(4)[TRUTH]).astype(np.float32)
+Y = TRUTH[:18]
+POOL = X[18:]
+ALL = np.concatenate([Y, np.full(72, -1)])
+
+
+def tiny(**params):
+    params = {"max_epochs": 1, "steps_per_epoch": 20, "random_state": 0} | params
+    return PNLClassifier(**params)
+
+
+def frame(rows):
+    return pd.DataFrame(rows, columns=list("abcd"))
+
+
+def images(rows):
+    return (10 * rows + 100).clip(0, 255).astype(np.uint8).reshape(-1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.asarray,
+        frame,
+        csr_array,
+        torch.from_numpy,
+        images,
+        lambda rows: TensorDataset(torch.from_numpy(rows)),
+    ],
+)
+def test_a_pool_apart_is_as_good_as_within(form):
+    apart = tiny().fit(form(X[:18]), Y, X_unlabeled=form(POOL))
+    within = tiny().fit(form(X), ALL)
+    expected = within.predict_proba(form(X))
+    np.testing.assert_array_equal(apart.predict_proba(form(X)), expected)
+    if not isinstance(form(X), TensorDataset):
+        np.testing.assert_array_equal(apart.transduction_, within.transduction_)
+
+
+def test_unlabeled_rows_in_both_places_and_mixed_forms():
+    weights = np.arange(40.0)
+    apart = tiny().fit(X[:40], ALL[:40], weights, X_unlabeled=csr_array(X[40:]))
+    within = tiny().fit(csr_array(X), ALL, np.pad(weights, (0, 50)))
+    np.testing.assert_array_equal(apart.predict_proba(X), within.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "pool", "message"),
+    [
+        (X[:18], X[:18], "as many rows as X, 18, .* with -1 in y"),
+        (X[:18], POOL[:, :3], "X has 3 features.*expecting 4"),
+        (frame(X[:18]), frame(POOL)[["b", "a", "c", "d"]], "feature names"),
+        (X[:18], np.full((5, 4), np.nan), "NaN"),
+        (X[:18], TensorDataset(torch.from_numpy(POOL)), "both Datasets"),
+        (images(X[:18]), np.zeros((5, 3, 3)), r"samples of shape \(1, 3, 3\)"),
+    ],
+)
+def test_a_pool_that_does_not_fit(inputs, pool, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        tiny().fit(inputs, Y, X_unlabeled=pool)
+
+
+@pytest.fixture
+def routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+class Seen(PNLClassifier):
+    """Keeps what `fit` was given."""
+
+    fits: list = []  # noqa: RUF012
+
+    def fit(self, X, y, sample_weight=None, *, X_unlabeled=None, negative_labels=None):
+        self.fits.append((X, y, X_unlabeled, negative_labels))
+        super().fit(X, y, X_unlabeled=X_unlabeled, negative_labels=negative_labels)
+        return self
+
+
+@pytest.fixture
+def seen(routing):
+    Seen.fits.clear()
+    classifier = Seen(**tiny().get_params(deep=False))
+    return classifier.set_fit_request(X_unlabeled=True, negative_labels=True)
+
+
+def test_a_grid_search_keeps_the_pool_whole(seen):
+    folds = StratifiedKFold(3)
+    search = GridSearchCV(seen, {"selection__tolerance": [0.05, 0.2]}, cv=folds)
+    search.fit(X[:18], Y, X_unlabeled=POOL)
+    assert len(Seen.fits) == 7
+    for inputs, labels, pool, _ in Seen.fits:
+        assert len(inputs) == len(labels)
+        assert (labels >= 0).all()
+        np.testing.assert_array_equal(pool, POOL)
+    assert search.best_score_ > 0.6
+    with pytest.raises(ValueError, match=r"as many rows as X, 12, .*split"):
+        search.set_params(error_score="raise").fit(X[:18], Y, X_unlabeled=POOL[:18])
+
+
+def test_a_pipeline_transforms_the_pool(seen):
+    scaler = StandardScaler()
+    pipeline = make_pipeline(scaler, seen, transform_input=["X_unlabeled"])
+    search = GridSearchCV(pipeline, {"seen__lr": [0.001, 0.002]}, cv=2)
+    search.fit(X[:18], Y, X_unlabeled=POOL)
+    expected = StandardScaler().fit(X[:18]).transform(POOL)
+    np.testing.assert_allclose(Seen.fits[-1][2], expected, rtol=1e-6)
+
+
+def test_meta_estimators_see_no_class_of_unlabeled_rows(seen):
+    calibrated = CalibratedClassifierCV(seen, cv=2)
+    calibrated.fit(X[:18], Y, X_unlabeled=POOL)
+    assert calibrated.classes_.tolist() == [0, 1, 2]
+    assert calibrated.score(POOL, TRUTH[18:]) > 0.6
+    two = TRUTH[:18] < 2
+    tuned = TunedThresholdClassifierCV(seen, cv=2)
+    tuned.fit(X[:18][two], Y[two], X_unlabeled=POOL)
+    assert tuned.classes_.tolist() == [0, 1]
+    assert 0 < tuned.best_threshold_ < 1
+
+
+def test_a_stack_of_fitted_estimators():
+    y = np.where(np.arange(90) < 9, ALL, -1)
+    fitted = [("pnl", tiny().fit(X, y)), ("spreading", LabelSpreading().fit(X, y))]
+    stack = StackingClassifier(fitted, cv="prefit").fit(X[9:18], Y[9:])
+    assert stack.classes_.tolist() == [0, 1, 2]
+    assert stack.score(POOL, TRUTH[18:]) > 0.6
+
+
+def test_negative_labels_follow_their_rows_into_folds(seen):
+    mask = np.zeros((90, 3), dtype=bool)
+    mask[np.arange(90), (TRUTH + 1) % 3] = True
+    mask[::4] = False
+    folds = [(np.arange(0, 90, 2), np.arange(1, 18, 2)), (np.arange(1, 90), [0, 2])]
+    pipeline = make_pipeline(StandardScaler(), seen)
+    params = {"negative_labels": mask}
+    scores = cross_validate(pipeline, X, ALL, cv=folds, params=params)
+    assert (scores["test_score"] >= 0.5).all()
+    for (train, _), (_, labels, _, negatives) in zip(folds, Seen.fits, strict=True):
+        np.testing.assert_array_equal(labels, ALL[train])
+        np.testing.assert_array_equal(negatives, mask[train])
+
+
+NAMES = np.array(["ant", "bee", "cow"])
+NAMED = [NAMES[k] for k in Y] + [None] * 72
+
+
+def negatives(names):
+    """Class 2 is excluded for row 20, classes 0 and 1 for row 21."""
+    rows = [[] for _ in range(90)]
+    rows[20], rows[21] = [names[2]], [names[0], names[1]]
+    return rows
+
+
+MASK = np.array([[k in row for k in range(3)] for row in negatives([0, 1, 2])])
+
+
+@pytest.mark.parametrize(
+    ("y", "given"),
+    [
+        (ALL, MASK),
+        (ALL, pd.DataFrame(MASK)),
+        (ALL, negatives([0, 1, 2])),
+        (ALL, [set(row) or None for row in negatives([0, 1, 2])]),
+        (ALL, pd.Series([np.array(row) for row in negatives([0, 1, 2])])),
+        (NAMED, negatives(NAMES)),
+        (NAMED, MASK),
+    ],
+)
+def test_forms_of_negative_labels(y, given):
+    found = tiny().fit(X, y, negative_labels=given)
+    expected = tiny().fit(X, ALL, negative_labels=MASK)
+    np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+    assert found.transduction_[21] == found.classes_[2]
+    assert found.transduction_[20] != found.classes_[2]
+    plain = tiny().fit(X, ALL).predict_proba(X)
+    assert not np.array_equal(expected.predict_proba(X), plain)
+
+
+def test_columns_of_negative_labels_are_in_the_order_of_classes():
+    found = tiny(classes=[2, 1, 0]).fit(X, ALL, negative_labels=MASK[:, ::-1])
+    assert found.transduction_[21] == 2
+
+
+def test_nothing_excluded_is_as_without():
+    expected = tiny().fit(X, ALL).predict_proba(X)
+    for nothing in (np.zeros((90, 3), dtype=bool), [[]] * 90, [None] * 90):
+        found = tiny().fit(X, ALL, negative_labels=nothing)
+        np.testing.assert_array_equal(found.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("selection", ["adaptive", "random", "lowest"])
+def test_negative_labels_teach(selection, twin):
+    # The only label of each class is a row of another one; what 60 rows are not tells.
+    y = np.full(90, -1)
+    y[[0, 1, 2]] = [1, 2, 0]
+    negatives = [[] if i < 10 else [(k + 1) % 3, (k + 2) % 3]
+                 for i, k in enumerate(TRUTH)]  # fmt: skip
+    classifier = tiny(selection=selection, steps_per_epoch=100)
+    if twin:
+        classifier = supervised_twin(classifier)
+    assert classifier.fit(X, y).score(X[3:], TRUTH[3:]) < 0.3
+    taught = classifier.fit(X, y, negative_labels=negatives)
+    assert taught.score(X[3:], TRUTH[3:]) > 0.8
+    np.testing.assert_array_equal(taught.transduction_[10:], TRUTH[10:])
+
+
+def test_negative_labels_with_a_pool_and_a_companion():
+    classifier = tiny(companion="dual_student")
+    classifier.fit(X[:40], ALL[:40], X_unlabeled=X[40:], negative_labels=MASK[:40])
+    assert len(classifier.transduction_) == 90
+    assert classifier.transduction_[21] == 2
+
+
+def changed(row, value):
+    rows = negatives([0, 1, 2])
+    rows[row] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (MASK[:, :2], r"shape \(90, 2\) has to be a bool array of shape \(90, 3\)"),
+        (MASK.astype(int), "dtype int64"),
+        (MASK[:50], "inconsistent numbers of samples"),
+        (changed(30, [0, 1, 2]), "exclude every class of the rows 30; leave one"),
+        (changed(4, [1]), "the label that y gives to the rows 4"),
+        (changed(30, [7]), r"hold 7 for row 30, which is not in classes: \[0, 1, 2\]"),
+        (changed(30, 2), "hold 2 for row 30. Give a collection"),
+        (changed(30, "2"), "hold '2' for row 30. Give a collection"),
+        (MASK.tolist(), "hold False for row 0.*mask has to be an array"),
+        ([[0, 1, 2]] * 90, "rows 0, 1, 2, 3, 4 and 85 more"),
+    ],
+)
+def test_bad_negative_labels(given, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        tiny().fit(X, ALL, negative_labels=given)
