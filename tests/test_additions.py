@@ -144,9 +144,12 @@ def test_meta_estimators_see_no_class_of_unlabeled_rows(seen):
     assert 0 < tuned.best_threshold_ < 1
 
 
+SPREADING = LabelSpreading(kernel="knn")
+
+
 def test_a_stack_of_fitted_estimators():
     y = np.where(np.arange(90) < 9, ALL, -1)
-    fitted = [("pnl", tiny().fit(X, y)), ("spreading", LabelSpreading().fit(X, y))]
+    fitted = [("pnl", tiny().fit(X, y)), ("spreading", SPREADING.fit(X, y))]
     stack = StackingClassifier(fitted, cv="prefit").fit(X[9:18], Y[9:])
     assert stack.classes_.tolist() == [0, 1, 2]
     assert stack.score(POOL, TRUTH[18:]) > 0.6

@@ -78,6 +78,24 @@ def test_two_passes_normalize_each_part_by_itself():
         assert torch.allclose(net(x)[:16], net(x[:16]), atol=1e-5)
 
 
+def test_answers_are_true_and_as_many_as_said():
+    data = TASKS["digits-20"].load(0, Options())
+    default = PNLClassifier(random_state=0)
+    for setting, answered in variations("study-answers", default, data):
+        n = int(setting.split()[0])
+        if answered.labels is not None:
+            new = answered.labels >= 0
+            assert new.sum() == n
+            assert (data.y_few[new] == -1).all()
+            np.testing.assert_array_equal(answered.labels[new], data.y[new])
+        else:
+            mask = answered.negative_labels
+            assert mask.sum() == n
+            assert (data.y_few[mask.any(axis=1)] == -1).all()
+            assert not mask[np.arange(len(mask)), data.y].any()
+            assert set(mask.sum(axis=1)) == {0, int(setting.split('"')[0].split()[-1])}
+
+
 RECORD = {"task": "digits-20", "small": False}
 RECORDS = [
     RECORD | {"method": "default", "draw": 0, "errors": {"": 3.0}},

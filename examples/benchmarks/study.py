@@ -66,6 +66,28 @@ class SmallerPool(ClassifierMixin, BaseEstimator):
         return self.estimator_.predict(X)
 
 
+class Answered(ClassifierMixin, BaseEstimator):
+    """Learns what people say of further rows, too: labels, or what they are not."""
+
+    def __init__(self, estimator, labels=None, negative_labels=None):
+        self.estimator = estimator
+        self.labels = labels
+        self.negative_labels = negative_labels
+
+    def fit(self, X, y):
+        """Add the answers, fit a copy."""
+        if self.labels is not None:
+            y = np.where(self.labels >= 0, self.labels, y)
+        self.estimator_ = clone(self.estimator)
+        self.estimator_.fit(X, y, negative_labels=self.negative_labels)
+        self.classes_ = self.estimator_.classes_
+        return self
+
+    def predict(self, X):
+        """Predict with the copy."""
+        return self.estimator_.predict(X)
+
+
 class _TwoPasses:
     """In training, labeled and unlabeled rows go through the network one by one."""
 
@@ -186,6 +208,26 @@ def _pools(default, y_few):
             yield f"{n} unlabeled rows", SmallerPool(default, n)
 
 
+def _answers(default, data):
+    """Answers of people about random unlabeled rows: labels, or one or three "no"."""
+    rng = np.random.default_rng(default.random_state)
+    classes = np.unique(data.y)
+    rows = rng.permutation(np.flatnonzero(data.y_few < 0))
+    # For each row all wrong classes in random order; an asker hits them in turn.
+    order = rng.permuted(np.tile(classes, (len(data.y), 1)), axis=1)
+    wrong = order[order != data.y[:, None]].reshape(len(data.y), -1)
+    for n in (30, 100, 300, 900):
+        labels = np.full_like(data.y, -1)
+        labels[rows[:n]] = data.y[rows[:n]]
+        yield f"{n} answers: as many labels", Answered(default, labels=labels)
+        for per_row in (1, 3):
+            mask = np.zeros((len(data.y), len(classes)), dtype=bool)
+            asked = rows[: n // per_row, None]
+            mask[asked, np.searchsorted(classes, wrong[asked[:, 0], :per_row])] = True
+            setting = f'{n} answers: {per_row} "no" on each of {n // per_row} rows'
+            yield setting, Answered(default, negative_labels=mask)
+
+
 # factor -> its title and the parameters of each setting
 _CHANGES = {
     "selection": ("Selection of pseudo-negative labels", _selections),
@@ -200,6 +242,7 @@ FACTORS = {
     **{f"study-{factor}": title for factor, (title, _) in _CHANGES.items()},
     "study-networks": "Networks and passes",
     "study-pool": "Number of unlabeled rows",
+    "study-answers": "Answers of people about further rows",
 }
 
 
@@ -210,6 +253,8 @@ def variations(factor, default, data):
         yield from _networks(default, is_table)
     elif factor == "study-pool":
         yield from _pools(default, data.y_few)
+    elif factor == "study-answers":
+        yield from _answers(default, data)
     else:
         _, changes = _CHANGES[factor.removeprefix("study-")]
         changes = changes or (_table_views if is_table else _image_views)
