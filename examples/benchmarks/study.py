@@ -216,7 +216,7 @@ def _answers(default, data):
     # For each row all wrong classes in random order; an asker hits them in turn.
     order = rng.permuted(np.tile(classes, (len(data.y), 1)), axis=1)
     wrong = order[order != data.y[:, None]].reshape(len(data.y), -1)
-    for n in (30, 100, 300, 900):
+    for n in (30, 90, 300, 900):
         labels = np.full_like(data.y, -1)
         labels[rows[:n]] = data.y[rows[:n]]
         yield f"{n} answers: as many labels", Answered(default, labels=labels)
