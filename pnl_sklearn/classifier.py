@@ -452,13 +452,16 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             codes[index] = part.argmax(axis=1)
         return self.classes_[codes]
 
-    def _log_proba_parts(self, X):
-        """Yield log-probabilities, float64, of part after part of the rows."""
+    def _log_proba_parts(self, X, submodels=None):
+        """Yield log-probabilities, float64, of part after part of the rows.
+
+        They are of the mean of both submodels, or of those given.
+        """
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
         rows = make_rows(inputs, self.submodels_[0].device, self.net_params or {})
         indices = chunks(np.arange(len(inputs)), inputs.sample_shape)
-        yield from log_probabilities(self.submodels_, rows, indices)
+        yield from log_probabilities(submodels or self.submodels_, rows, indices)
 
 
 def supervised_twin(estimator):

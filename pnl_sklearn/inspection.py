@@ -1,0 +1,195 @@
+"""What to trust, and what to label next, where most labels are missing."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from scipy.special import entr
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Bunch, _safe_indexing
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ._gain import UnlabeledGain, fit_rows, split_labeled, unlabeled_gain
+from ._validation import to_array
+from .classifier import PNLClassifier
+
+__all__ = ["UnlabeledGain", "query", "suspect_labels", "unlabeled_gain"]
+
+# Of so many times the rows asked for, the most uncertain ones are grouped.
+_N_CANDIDATES = 10
+
+
+@validate_params(
+    {
+        "n_instances": [Interval(Integral, 1, None, closed="left")],
+        "strategy": [StrOptions({"disagreement", "entropy", "margin"})],
+        "diverse": ["boolean"],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def query(
+    estimator,
+    X,
+    n_instances=10,
+    *,
+    strategy="disagreement",
+    diverse=True,
+    random_state=None,
+):
+    """Return the rows whose labels would tell most.
+
+    Parameters
+    ----------
+    estimator : fitted PNLClassifier, or classifier with `predict_proba`
+        "disagreement" needs a PNLClassifier.
+    X : array-like or sparse matrix of n_samples
+        Unlabeled rows.
+    n_instances : int, default=10
+        Number of rows wanted.
+    strategy : {"disagreement", "entropy", "margin"}, default="disagreement"
+        What makes a row uncertain: that the two submodels disagree (Jensen-Shannon
+        divergence of their probabilities), the entropy of the prediction, or a small
+        lead of the first class on the second.
+    diverse : bool, default=True
+        Spread the rows: ten times as many of the most uncertain ones are grouped by
+        k-means, weighted by their uncertainty, and the row nearest to each center is
+        taken. False takes the most uncertain ones as they come, often much alike.
+    random_state : int, RandomState instance or None, default=None
+        Governs k-means.
+
+    Returns
+    -------
+    rows : int array of shape (n_instances,)
+        Positions in X, the most uncertain first.
+
+    References
+    ----------
+    H. S. Seung, M. Opper and H. Sompolinsky, "Query by committee", COLT 1992;
+    F. Zhdanov, "Diverse mini-batch Active Learning", 2019, arXiv 1901.05954.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from pnl_sklearn.inspection import query
+    >>> X = np.array([[0.0], [1.0], [0.6]])
+    >>> model = LogisticRegression().fit(X[:2], [0, 1])
+    >>> query(model, X, n_instances=1, strategy="margin", diverse=False)
+    array([2])
+    """
+    if strategy == "disagreement":
+        uncertainty = _disagreement(estimator, X)
+    else:
+        probabilities = estimator.predict_proba(X)
+        if strategy == "entropy":
+            uncertainty = entr(probabilities).sum(axis=1)
+        else:
+            second, first = np.sort(probabilities, axis=1)[:, -2:].T
+            uncertainty = 1 - (first - second)
+    n_rows = len(uncertainty)
+    if n_instances > n_rows:
+        raise ValueError(f"n_instances={n_instances}, but X has {n_rows} rows.")
+    ranked = np.argsort(-uncertainty, kind="stable")
+    if not diverse:
+        return ranked[:n_instances]
+    candidates = ranked[: _N_CANDIDATES * n_instances]
+    features = _features(X, candidates)
+    weights = uncertainty[candidates].clip(1e-12)
+    means = KMeans(n_instances, n_init=1, random_state=random_state)
+    with warnings.catch_warnings():
+        # Where rows are alike there are fewer groups; as many rows are taken.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        means.fit(features, sample_weight=weights)
+    distances = means.transform(features)
+    chosen: list[int] = []
+    for center in distances.T:
+        center[chosen] = np.inf
+        chosen.append(int(center.argmin()))
+    return candidates[np.sort(chosen)]
+
+
+def _disagreement(estimator, X) -> np.ndarray:
+    """Jensen-Shannon divergence of the submodels' probabilities, in nats."""
+    if isinstance(estimator, Pipeline):
+        X, estimator = estimator[:-1].transform(X), estimator[-1]
+    if not isinstance(estimator, PNLClassifier):
+        raise TypeError(
+            f"{type(estimator).__name__} has no submodels that could disagree; give "
+            "strategy='entropy' or 'margin'."
+        )
+    each = np.exp(
+        [
+            np.concatenate(list(estimator._log_proba_parts(X, [submodel])))
+            for submodel in estimator.submodels_
+        ]
+    )
+    return entr(each.mean(axis=0)).sum(axis=1) - entr(each).sum(axis=2).mean(axis=0)
+
+
+def _features(X, rows: np.ndarray) -> np.ndarray:
+    """Flat standardized rows."""
+    X = _safe_indexing(X, rows)
+    X = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    return StandardScaler().fit_transform(X.reshape(len(rows), -1))
+
+
+def suspect_labels(estimator, X, y, *, cv=5):
+    """List labeled rows whose label is disputed by a fit that has not seen it.
+
+    Parameters
+    ----------
+    estimator : semi-supervised classifier with `predict_proba`
+        Is fitted once a split, with all unlabeled rows.
+    X : array-like or sparse matrix of n_samples
+    y : array-like of shape (n_samples,)
+        Labels, and -1 for unlabeled rows.
+    cv : int or splitter, default=5
+        Splits the labeled rows, as in
+        :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`, each into one test
+        part.
+
+    Returns
+    -------
+    suspects : Bunch
+        ``rows``: positions in y of the labels that are not predicted, the most
+        disputed first; ``predicted``: the classes predicted instead; ``margins``: by
+        how much the probability of the predicted class exceeds that of the label, from
+        0 to 1.
+
+    References
+    ----------
+    C. Northcutt, L. Jiang and I. Chuang, "Confident Learning: Estimating Uncertainty in
+    Dataset Labels", JAIR 70, 2021, for labels judged by out-of-fold probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.semi_supervised import LabelSpreading
+    >>> from pnl_sklearn.inspection import suspect_labels
+    >>> X = np.array([[0.0], [0.1], [0.2], [0.3], [0.4], [5.0], [5.1], [5.2], [5.3]])
+    >>> y = np.array([0, 0, 1, 0, -1, 1, 1, 1, -1])  # the third is wrong
+    >>> suspect_labels(LabelSpreading(gamma=1), X, y, cv=3).rows
+    array([2])
+    """
+    found = []
+    labels = to_array(y)
+    for train, test in split_labeled(cv).split(X, y):
+        model = fit_rows(estimator, X, y, train)
+        probabilities = model.predict_proba(_safe_indexing(X, test))
+        codes = {label: k for k, label in enumerate(model.classes_.tolist())}
+        for row, p in zip(test, probabilities, strict=True):
+            own = codes.get(labels[row])
+            margin = p.max() - (0 if own is None else p[own])
+            if own is None or p.argmax() != own:
+                found.append((float(margin), int(row), model.classes_[p.argmax()]))
+    found.sort(key=lambda suspect: (-suspect[0], suspect[1]))
+    margins, rows, predicted = zip(*found, strict=True) if found else ((), (), ())
+    return Bunch(
+        rows=np.array(rows, dtype=int),
+        predicted=np.array(predicted, dtype=model.classes_.dtype),
+        margins=np.array(margins, dtype=float),
+    )

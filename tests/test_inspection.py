@@ -1,0 +1,200 @@
+"""Whether unlabeled rows helped, what to label next, and which labels to doubt."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from scipy.stats import entropy, t
+from sklearn.datasets import make_moons
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    RepeatedStratifiedKFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+
+from pnl_sklearn import PNLClassifier, supervised_twin
+from pnl_sklearn.inspection import (
+    UnlabeledGain,
+    query,
+    suspect_labels,
+    unlabeled_gain,
+)
+from pnl_sklearn.model_selection import SemiSupervisedSplit, hide_labels
+
+X, TRUTH = make_moons(600, noise=0.1, random_state=0)
+Y = hide_labels(TRUTH, 40, random_state=0)
+LABELED = np.flatnonzero(Y != -1)
+TINY = PNLClassifier(max_epochs=1, steps_per_epoch=30, random_state=0)
+SPREADING = LabelSpreading(kernel="knn", n_neighbors=7)
+
+
+def test_the_interval_is_nadeaus_and_bengios():
+    gain = UnlabeledGain(np.array([0.8, 0.9, 0.7]), np.full(3, 0.7), 0.25, 30)
+    # Differences 0.1, 0.2, 0: mean 0.1, variance 0.01, times 1/3 + n_test / n_train.
+    half = t.ppf(0.975, 2) * np.sqrt(0.01 * (1 / 3 + 0.25))
+    assert gain.gain == pytest.approx(0.1)
+    assert gain.interval == pytest.approx((0.1 - half, 0.1 + half))
+    assert gain.n_needed == np.ceil(30 * (half / 0.1) ** 2)
+    assert f"not proven; about {gain.n_needed} labels would prove" in str(gain)
+    assert "0.800 with the unlabeled rows and 0.700 without: +0.100" in str(gain)
+
+
+def test_what_is_said_of_clear_gains_and_of_none():
+    baseline = np.array([0.5, 0.6, 0.7])
+    slight = np.array([0.01, 0.0, -0.01])
+    up = UnlabeledGain(baseline + 0.2 + slight, baseline, 0.25, 30)
+    assert str(up).endswith("The unlabeled rows helped.")
+    assert up.n_needed < 30
+    down = UnlabeledGain(baseline - 0.2 + slight, baseline, 0.25, 30)
+    assert str(down).endswith("The unlabeled rows did harm.")
+    none = UnlabeledGain(baseline, baseline, 0.25, 30)
+    assert none.n_needed is None
+    assert str(none).endswith("not proven.")
+
+
+def test_scores_are_paired_on_the_same_labeled_rows():
+    training = SelfTrainingClassifier(LogisticRegression())
+    gain = unlabeled_gain(training, X, Y, cv=StratifiedKFold(4))
+    plain = cross_val_score(LogisticRegression(), X[LABELED], Y[LABELED], cv=4)
+    np.testing.assert_allclose(gain.baseline_scores, plain)
+    pooled = cross_val_score(training, X, Y, cv=SemiSupervisedSplit(4))
+    np.testing.assert_allclose(gain.scores, pooled)
+    assert gain.n_labeled == 40
+    assert gain.test_share == pytest.approx(10 / 30)
+
+
+def test_our_own_baseline_is_the_twin_in_a_pipeline_too():
+    scaler = StandardScaler()
+    for model, twin in [
+        (TINY, supervised_twin(TINY)),
+        (make_pipeline(scaler, TINY), make_pipeline(scaler, supervised_twin(TINY))),
+    ]:
+        split = SemiSupervisedSplit(2)
+        gain = unlabeled_gain(model, X, Y, cv=split, scoring="neg_log_loss")
+        for scores, estimator in [(gain.scores, model), (gain.baseline_scores, twin)]:
+            expected = cross_val_score(
+                estimator, X, Y, cv=split, scoring="neg_log_loss"
+            )
+            np.testing.assert_allclose(scores, expected)
+
+
+def test_a_gain_that_is_there_is_found():
+    cv = RepeatedStratifiedKFold(n_splits=4, n_repeats=5, random_state=0)
+    y = hide_labels(TRUTH, 80, random_state=0)
+    gain = unlabeled_gain(SPREADING, X, y, baseline=LogisticRegression(), cv=cv)
+    assert gain.interval[0] > 0
+    assert str(gain).endswith("The unlabeled rows helped.")
+    nothing = y.copy()
+    nothing[y != -1] = np.random.default_rng(0).permutation(y[y != -1])
+    gain = unlabeled_gain(SPREADING, X, nothing, baseline=LogisticRegression(), cv=cv)
+    assert "not proven" in str(gain)
+
+
+def test_gains_that_cannot_be_told():
+    with pytest.raises(ValueError, match="LabelSpreading has no supervised twin"):
+        unlabeled_gain(SPREADING, X, Y)
+    with pytest.raises(ValueError, match="gives one split"):
+        unlabeled_gain(TINY, X, Y, cv=ShuffleSplit(1, random_state=0))
+    with pytest.raises(ValueError, match="confidence"):
+        unlabeled_gain(TINY, X, Y, confidence=1.5)
+
+
+def test_the_plot_shows_every_split():
+    mpl.use("Agg")
+    gain = UnlabeledGain(np.array([0.8, 0.9, 0.7]), np.full(3, 0.7), 0.25, 30)
+    ax = gain.plot()
+    drawn = [line.get_ydata() for line in ax.lines]
+    np.testing.assert_allclose(drawn[:3], [[0.7, 0.8], [0.7, 0.9], [0.7, 0.7]])
+    np.testing.assert_allclose(drawn[3], [0.7, 0.8])
+    assert gain.plot(ax) is ax
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return PNLClassifier(max_epochs=1, steps_per_epoch=60, random_state=0).fit(X, Y)
+
+
+def test_disagreement_is_the_jensen_shannon_divergence(fitted):
+    inputs = X.astype(np.float32)
+    each = [net.predict_proba(inputs).astype(float) for net in fitted.submodels_]
+    # The mean Kullback-Leibler divergence of each from their mean.
+    divergence = np.mean([entropy(p, np.mean(each, 0), axis=1) for p in each], axis=0)
+    rows = query(fitted, X, 20, diverse=False)
+    assert (np.diff(divergence[rows]) <= 1e-7).all()
+    assert divergence[rows].min() >= np.sort(divergence)[-20] - 1e-7
+    model = make_pipeline(StandardScaler(), fitted)
+    model[0].fit(X)
+    scaled = model[0].transform(X)
+    expected = query(fitted, scaled, 20, diverse=False)
+    np.testing.assert_array_equal(query(model, X, 20, diverse=False), expected)
+
+
+def test_entropy_and_margin():
+    model = LogisticRegression().fit(X[LABELED], Y[LABELED])
+    p = model.predict_proba(X)
+    expected = np.argsort(-entropy(p, axis=1), kind="stable")[:15]
+    found = query(model, X, 15, strategy="entropy", diverse=False)
+    np.testing.assert_array_equal(found, expected)
+    margins = np.abs(p[:, 0] - p[:, 1])
+    found = query(model, X, 15, strategy="margin", diverse=False)
+    np.testing.assert_allclose(margins[found], np.sort(margins)[:15])
+
+
+class Undecided:
+    """Says of every row that it knows nothing."""
+
+    def predict_proba(self, X):
+        return np.full((len(X), 2), 0.5)
+
+
+def test_diverse_rows_are_of_all_clusters():
+    rng = np.random.default_rng(0)
+    centers = 20 * np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    cluster = np.repeat(np.arange(4), [25, 5, 5, 5])
+    rows = centers[cluster] + rng.normal(size=(40, 2))
+    chosen = query(Undecided(), rows, 4, strategy="entropy", random_state=0)
+    assert set(cluster[chosen]) == {0, 1, 2, 3}
+    images = rows.reshape(40, 1, 1, 2)
+    again = query(Undecided(), images, 4, strategy="entropy", random_state=0)
+    np.testing.assert_array_equal(again, chosen)
+    twins = np.zeros((12, 2))  # all rows alike: still as many as asked for
+    chosen = query(Undecided(), twins, 5, strategy="margin", random_state=0)
+    assert len(set(chosen)) == 5
+
+
+def test_queries_that_cannot_be_answered(fitted):
+    with pytest.raises(ValueError, match="n_instances=601, but X has 600 rows"):
+        query(fitted, X, 601)
+    with pytest.raises(TypeError, match="LabelSpreading has no submodels"):
+        query(SPREADING.fit(X, Y), X)
+    with pytest.raises(ValueError, match="strategy"):
+        query(fitted, X, strategy="random")
+
+
+@pytest.mark.parametrize("strings", [False, True])
+def test_planted_wrong_labels_are_suspected(strings):
+    y = Y.copy()
+    wrong = LABELED[[3, 17, 30]]
+    y[wrong] = 1 - y[wrong]
+    if strings:
+        y = np.where(y == -1, None, np.array(["no", "yes"], dtype=object)[y])
+    model = TINY if strings else SPREADING
+    model = model.set_params(max_epochs=3) if strings else model
+    suspects = suspect_labels(model, X, y, cv=StratifiedKFold(4))
+    assert set(wrong) <= set(suspects.rows)
+    assert len(suspects.rows) <= 8
+    assert (np.diff(suspects.margins) <= 0).all()
+    assert ((suspects.margins >= 0) & (suspects.margins <= 1)).all()
+    assert all(y[suspects.rows] != suspects.predicted)
+
+
+def test_no_label_is_suspected_without_a_reason():
+    rows = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0)
+    y = np.repeat([0, 1], 20)
+    y[::2] = -1
+    suspects = suspect_labels(LabelSpreading(gamma=0.1), rows, y, cv=2)
+    assert len(suspects.rows) == len(suspects.predicted) == len(suspects.margins) == 0
