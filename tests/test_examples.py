@@ -52,6 +52,28 @@ def table_rows(output, *names):
 
 
 @pytest.mark.slow
+def test_few_labels(tmp_path):
+    output = run_script("plot_few_labels.py", tmp_path, "--draws", "1", "--epochs", "1")
+    names = ["LabelSpreading", "PNLClassifier", "SelfTraining", "SelfTraining, naive"]
+    *right, naive = table_rows(output, *names)
+    for reported, truth, difference in right:
+        assert reported - truth == pytest.approx(difference, abs=0.002)
+        assert abs(difference) < 0.15
+    assert naive[0] < 0.2
+    assert "LabelSpreading against logistic regression: Mean score" in output
+
+
+@pytest.mark.slow
+def test_label_next(tmp_path):
+    output = run_script("plot_label_next.py", tmp_path, "--draws", "1", "--epochs", "1")
+    first, chosen, drawn = table_rows(
+        output, "20 labels", "20 + 20 chosen", "20 + 20 at random"
+    )
+    assert 0 < min(chosen[0], drawn[0]) < first[0] < 50
+    assert "of the 20 wrong ones" in output
+
+
+@pytest.mark.slow
 def test_digits(tmp_path):
     output = run_script("plot_digits.py", tmp_path, "--draws", "100", "--epochs", "1")
     twin, *baselines, pnl = table_rows(
