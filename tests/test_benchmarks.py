@@ -9,7 +9,7 @@ import torch
 from examples.benchmarks.__main__ import main
 from examples.benchmarks.methods import TITLES, estimators
 from examples.benchmarks.report import summarize, table
-from examples.benchmarks.runs import run
+from examples.benchmarks.runs import run, run_all
 from examples.benchmarks.study import ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
 from examples.benchmarks.tasks import GROUPS, TASKS, Options
@@ -64,7 +64,7 @@ def test_confident_pseudo_labels_are_fixmatchs_rule():
     assert torch.equal(ConfidentPseudoLabels()(p), expected)
 
 
-@pytest.mark.parametrize("method", TITLES)
+@pytest.mark.parametrize("method", [m for m in TITLES if m != "best"])
 def test_methods_take_the_same_number_of_steps(method, monkeypatch):
     taken = []
     monkeypatch.setattr(
@@ -101,7 +101,20 @@ def test_a_grid_counts_at_its_best_setting_on_all_draws():
     assert (setting, draws, values.tolist()) == ("b", [100, 101], [6, 6])
     lines = list(table(records, ["digits-20"]))
     assert any("LabelSpreading" in line and "6.00" in line for line in lines)
-    assert sum("not run" in line for line in lines) == len(TITLES) - 1
+    # What is no better than the default is not run, but said to be it.
+    assert sum("not run" in line for line in lines) == len(TITLES) - 2
+    assert sum("the default" in line for line in lines) == 1
+
+
+def test_the_best_setting_is_run_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("examples.benchmarks.runs.ProcessPoolExecutor", None)
+    with pytest.raises(TypeError):  # where it would be run
+        run_all(["digits_as_table"], ["best"], [100], tmp_path / "r", Options())
+    run_all(["wine"], ["best"], [100], tmp_path / "r", Options())
+    task = TASKS["digits_as_table"]
+    ((_, estimator),) = estimators("best", task, task.load(100, Options()), 100)
+    assert estimator.net_params == {"module__hidden": 256}
+    assert estimator.random_state == 100
 
 
 @pytest.mark.slow

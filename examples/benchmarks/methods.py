@@ -15,6 +15,7 @@ from .study import FACTORS, ConfidentPseudoLabels, variations
 
 TITLES = {
     "default": "PNLClassifier()",
+    "best": "best setting found",
     "twin": "supervised twin",
     "paper_style": "paper style",
     "all_labels": "supervised, all labels",
@@ -42,6 +43,8 @@ def estimators(method, task, data, draw, device="auto"):
         return list(variations(method, default, data))
     if method == "default":
         estimator = default
+    elif method == "best":
+        estimator = default.set_params(**task.best)
     elif method == "twin":
         estimator = supervised_twin(default)
     elif method == "all_labels":

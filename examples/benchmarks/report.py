@@ -51,7 +51,8 @@ def table(records, names, small=False):
             yield f"{'the paper':34} {task.paper:6.2f}"
         for method, title in TITLES.items():
             if method not in summary[name]:
-                yield f"{title:34} not run"
+                is_default = method == "best" and not task.best
+                yield f"{title:34} {'the default' if is_default else 'not run'}"
                 continue
             setting, draws, values = summary[name][method]
             spread = f"{values.std(ddof=1):5.2f}" if len(values) > 1 else "    -"
@@ -178,7 +179,7 @@ def _figure(summary, names, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    marks = dict(zip(TITLES, "oXs|v^<Dd", strict=True))
+    marks = dict(zip(TITLES, "o*Xs|v^<Dd", strict=True))
     height = 1.6 + 0.36 * len(names)
     fig, ax = plt.subplots(figsize=(8, height), layout="constrained")
     for method, mark in marks.items():

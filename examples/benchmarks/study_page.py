@@ -129,7 +129,6 @@ def _curves(records, path):
         if points:
             left.plot(*zip(*points, strict=True), marker="o", label=TITLES[method])
     left.set_xlabel("labeled digits")
-    left.legend(frameon=False, fontsize=8)
     for name, of_task in changes(records).items():
         pools = of_task.get("study-pool", {})
         default = of_task["default"]
@@ -140,9 +139,10 @@ def _curves(records, path):
         if points:
             right.plot(*zip(*points, strict=True), marker="o", label=TASKS[name].title)
     right.set_xlabel("unlabeled rows, of all in the pool")
-    right.legend(frameon=False, fontsize=8)
     for ax in (left, right):
         ax.set(xscale="log", yscale="log", ylabel="test error in %")
         ax.grid(alpha=0.3)
+        if ax.lines:
+            ax.legend(frameon=False, fontsize=8)
     fig.savefig(path, dpi=110)
     plt.close(fig)
