@@ -94,7 +94,8 @@ class SemiSupervisedSplit(BaseEstimator):
         Raises
         ------
         ValueError
-            If y has fewer than two labeled rows.
+            If y has fewer than two labeled rows, or for stratified folds no class with
+            two.
         """
         cv, labels, labeled = self._resolve(y, warn=True)
         unlabeled = np.setdiff1d(np.arange(len(labeled)), np.flatnonzero(labeled))
@@ -176,6 +177,11 @@ class SemiSupervisedSplit(BaseEstimator):
         cv = check_cv(self.cv, labels, classifier=True)
         classes, counts = np.unique(labels, return_counts=True)
         asked, possible = _n_folds(cv), max(2, int(counts.min()))
+        if asked is not None and counts.max() < 2:
+            raise ValueError(
+                "No class has two labeled rows, so that none can be both trained on "
+                "and tested. Label more rows, or give a splitter such as KFold(2)."
+            )
         if asked is not None and asked > possible:
             cv = _with_folds(cv, possible)
             if warn:

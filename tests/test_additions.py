@@ -1,7 +1,6 @@
 """Further unlabeled rows and human negative labels beside X and y."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -20,6 +19,8 @@ from sklearn.semi_supervised import LabelSpreading
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier, supervised_twin
+
+pd = pytest.importorskip("pandas")
 
 rng = np.random.default_rng(0)
 TRUTH = np.arange(90) % 3

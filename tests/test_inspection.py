@@ -1,6 +1,5 @@
 """Whether unlabeled rows helped, what to label next, and which labels to doubt."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from scipy.stats import entropy, t
@@ -104,7 +103,7 @@ def test_gains_that_cannot_be_told():
 
 
 def test_the_plot_shows_every_split():
-    mpl.use("Agg")
+    pytest.importorskip("matplotlib").use("Agg")
     gain = UnlabeledGain(np.array([0.8, 0.9, 0.7]), np.full(3, 0.7), 0.25, 30)
     ax = gain.plot()
     drawn = [line.get_ydata() for line in ax.lines]

@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import clone
@@ -36,6 +35,11 @@ from pnl_sklearn.model_selection import (
     hide_labels,
     labeled_scorer,
 )
+
+pd = pytest.importorskip("pandas")
+hypothesis = pytest.importorskip("hypothesis")
+st = pytest.importorskip("hypothesis.strategies")
+npst = pytest.importorskip("hypothesis.extra.numpy")
 
 rng = np.random.default_rng(0)
 TRUTH = np.arange(120) % 2
@@ -75,6 +79,33 @@ def test_labeled_rows_are_split_as_the_splitter_does(cv, inner):
         if by_group:
             in_train = set(GROUPS[np.intersect1d(train, LABELED)])
             assert not in_train & set(GROUPS[test])
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(
+    y=npst.arrays(np.int64, st.integers(4, 60), elements=st.integers(-1, 3)),
+    cv=st.sampled_from(
+        [2, 5, KFold(2), KFold(2, shuffle=True), ShuffleSplit(4, test_size=0.5)]
+    ),
+)
+def test_any_labels(y, cv):
+    hypothesis.assume(2 <= (y != -1).sum() < len(y))
+    if isinstance(cv, int) and np.unique(y[y != -1], return_counts=True)[1].max() < 2:
+        with pytest.raises(ValueError, match="No class has two labeled rows"):
+            next(SemiSupervisedSplit(cv).split(y, y))
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Class")
+        parts = list(SemiSupervisedSplit(cv).split(y, y))
+    labeled, unlabeled = set(np.flatnonzero(y != -1)), set(np.flatnonzero(y == -1))
+    for train, test in parts:
+        assert not set(train) & set(test)
+        assert set(train) | set(test) == labeled | unlabeled
+        assert unlabeled <= set(train)
+        assert set(test) <= labeled
+        assert len(test)
+    if not isinstance(cv, ShuffleSplit):
+        assert sorted(np.concatenate([test for _, test in parts])) == sorted(labeled)
 
 
 @pytest.mark.parametrize(

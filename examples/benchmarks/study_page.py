@@ -141,6 +141,12 @@ def _curves(records, path):
     right.set_xlabel("unlabeled rows, of all in the pool")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log", ylabel="test error in %")
+        for axis, marks in [
+            (ax.xaxis, (10, 30, 100, 300, 1000)),
+            (ax.yaxis, (1, 2, 3, 5, 10, 20, 30, 50)),
+        ]:
+            axis.set_ticks(marks, [str(mark) for mark in marks])
+        ax.minorticks_off()
         ax.grid(alpha=0.3)
         if ax.lines:
             ax.legend(frameon=False, fontsize=8)
