@@ -73,6 +73,7 @@ for draw in range(100, 100 + options.draws):
         rows.append([name, draw, search.best_score_, truth])
         print(f"draw {draw}, {name}: {rows[-1][2]:.3f}, truth {truth:.3f}", flush=True)
     naive = GridSearchCV(training, searches["SelfTraining"][1]).fit(X_train, y_few)
+    truth = naive.score(X_test, y_test)
     rows.append(["SelfTraining, naive", draw, naive.best_score_, truth])
 
 table = pd.DataFrame(rows, columns=["model", "draw", "reported", "truth"])

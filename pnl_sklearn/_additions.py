@@ -1,6 +1,6 @@
 """What `fit` takes beside X and y: further unlabeled rows and human negative labels."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ def check_unlabeled(estimator, X_unlabeled, n_rows: int) -> Inputs:
     more = check_inputs(estimator, X_unlabeled, reset=False)
     if len(more) == n_rows:
         raise ValueError(
-            f"X_unlabeled has as many rows as X, {n_rows}, so that scikit-learn's "
-            "cross-validation would take it for one value a row and split it by folds. "
-            "Leave out one of its rows, or put them into X, with -1 in y."
+            f"X_unlabeled has as many rows as X, or as this training part of it, "
+            f"{n_rows}. scikit-learn's cross-validation takes what is as long as X for "
+            "one value a row and splits it by folds, so this is refused. Leave out one "
+            "of its rows, or put them into X, with -1 in y."
         )
     return more
 
@@ -39,7 +40,7 @@ def join(inputs: Inputs, more: Inputs) -> Inputs:
     elif any(sparse.issparse(part) for part in parts):
         data = sparse.vstack(parts, format="csr")
     else:
-        data = np.concatenate([part.reshape(len(part), -1) for part in parts])
+        data = np.concatenate(parts)
     return Inputs(data, inputs.sample_shape)
 
 
@@ -82,9 +83,15 @@ def check_negative_labels(
 
 
 def _mask(negative_labels, classes: np.ndarray) -> np.ndarray:
+    if sparse.issparse(negative_labels):
+        negative_labels = negative_labels.toarray()
     shape = len(negative_labels), len(classes)
-    if hasattr(negative_labels, "shape") and len(negative_labels.shape) > 1:
+    if hasattr(negative_labels, "columns"):
+        negative_labels = _in_order(negative_labels, classes)
+    if len(getattr(negative_labels, "shape", ())) > 1:
         array = np.asarray(negative_labels)
+        if array.dtype == object and all(isinstance(v, bool) for v in array.flat):
+            array = array.astype(bool)  # a nullable frame
         if array.dtype != bool or array.shape != shape:
             raise ValueError(
                 f"negative_labels of dtype {array.dtype} and shape {array.shape} has "
@@ -95,7 +102,7 @@ def _mask(negative_labels, classes: np.ndarray) -> np.ndarray:
     excluded = np.zeros(shape, dtype=bool)
     positions = {label: k for k, label in enumerate(classes.tolist())}
     for row, labels in enumerate(negative_labels):
-        if labels is None:
+        if labels is None or (isinstance(labels, float) and np.isnan(labels)):
             continue
         if isinstance(labels, str) or not isinstance(labels, Collection | np.ndarray):
             raise TypeError(
@@ -106,13 +113,26 @@ def _mask(negative_labels, classes: np.ndarray) -> np.ndarray:
         for label in labels:
             # True == 1 in Python: a list of a mask's rows would pass for labels.
             mistaken = isinstance(label, bool | np.bool_) and classes.dtype != bool
-            if mistaken or label not in positions:
+            if mistaken or not isinstance(label, Hashable) or label not in positions:
                 raise ValueError(
                     f"negative_labels hold {label!r} for row {row}, which is not in "
                     f"classes: {classes.tolist()}. (A mask has to be an array.)"
                 )
             excluded[row, positions[label]] = True
     return excluded
+
+
+def _in_order(frame, classes: np.ndarray):
+    """Put columns that are named after classes in their order."""
+    names = list(frame.columns)
+    if set(names) == set(classes.tolist()):
+        return frame[classes.tolist()]
+    if names != list(range(len(names))):
+        raise ValueError(
+            f"negative_labels have the columns {names}, but the classes are "
+            f"{classes.tolist()}. Name them so, or give an array in that order."
+        )
+    return frame
 
 
 def _named(rows: np.ndarray) -> str:

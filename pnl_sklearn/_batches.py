@@ -76,8 +76,7 @@ class DatasetRows:
         # A DataLoader without a generator draws from torch's global one.
         generator = torch.Generator().manual_seed(seed)
         loader_params = {"generator": generator} | loader_params
-        self.dataset = _Inputs(dataset)
-        self.shape = shape
+        self.dataset = _Inputs(dataset, shape)
         self.device = device
         self.loader_params = loader_params
 
@@ -86,22 +85,22 @@ class DatasetRows:
         batches = [index.tolist() for index in indices]
         loader = DataLoader(self.dataset, batch_sampler=batches, **self.loader_params)
         for batch in loader:
-            batch = batch.to(self.device, non_blocking=True).float()
-            yield batch.reshape(len(batch), *self.shape)
+            yield batch.to(self.device, non_blocking=True).float()
 
 
 Rows = ArrayRows | SparseRows | DatasetRows
 
 
 class _Inputs(Dataset):
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, shape: tuple[int, ...]) -> None:
         self.dataset = dataset
+        self.shape = shape
 
     def __getitem__(self, index: int) -> Tensor:
         x = torch.as_tensor(dataset_input(self.dataset, index))
         if not x.isfinite().all():
             raise ValueError(f"Item {index} of the Dataset contains NaN or infinity.")
-        return x
+        return x.reshape(self.shape)
 
 
 def dataset_input(dataset: Dataset, index: int) -> Any:

@@ -12,13 +12,17 @@ from sklearn.pipeline import Pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import indexable
 
-from ._validation import known_mask, to_array
+from ._validation import known_labels
 from .classifier import PNLClassifier, supervised_twin
-from .model_selection import SemiSupervisedSplit
+from .model_selection import SemiSupervisedSplit, mark_unlabeled
+
+# Of differences of scores.
+_ROUNDING = 1e-12
 
 
-@dataclass
+@dataclass(eq=False)
 class UnlabeledGain:
     """What unlabeled rows are worth, by paired scores on held-out labeled rows.
 
@@ -44,10 +48,10 @@ class UnlabeledGain:
     gain : float
         Their mean.
     interval : tuple of two floats
-        Of the gain.
+        Of the gain; infinite where all differences are the same, which tells no spread.
     n_needed : int or None
         Number of labeled rows at which an interval around this gain would leave out 0;
-        None if the gain is 0.
+        None if the gain is 0, or its spread is not told.
     """
 
     scores: np.ndarray
@@ -75,14 +79,20 @@ class UnlabeledGain:
     @property
     def n_needed(self) -> int | None:
         """Labeled rows that would prove a gain of this size."""
-        if self.gain == 0:
+        if abs(self.gain) < _ROUNDING or not self._has_spread:
             return None
         # The half-width falls as the square root of the number of rows.
         ratio = self._half_width / abs(self.gain)
         return max(math.ceil(self.n_labeled * ratio**2), 1)
 
     @property
+    def _has_spread(self) -> bool:
+        return bool(np.ptp(self.differences) > _ROUNDING)
+
+    @property
     def _half_width(self) -> float:
+        if not self._has_spread:
+            return math.inf
         n = len(self.scores)
         variance = self.differences.var(ddof=1) * (1 / n + self.test_share)
         quantile = student_t.ppf((1 + self.confidence) / 2, n - 1)
@@ -90,11 +100,18 @@ class UnlabeledGain:
 
     def __str__(self) -> str:
         low, high = self.interval
+        source = f"{len(self.scores)} splits of {self.n_labeled} labeled rows"
         text = (
             f"Mean score {self.scores.mean():.3f} with the unlabeled rows and "
             f"{self.baseline_scores.mean():.3f} without: {self.gain:+.3f}, "
-            f"{self.confidence:.0%} interval {low:+.3f} to {high:+.3f}, from "
-            f"{len(self.scores)} splits of {self.n_labeled} labeled rows. "
+        )
+        if not self._has_spread:
+            return (
+                f"{text}the same in all {source}, which tells nothing of its spread. "
+                "Take more splits, such as RepeatedStratifiedKFold."
+            )
+        text += (
+            f"{self.confidence:.0%} interval {low:+.3f} to {high:+.3f}, from {source}. "
         )
         if low > 0:
             return text + "The unlabeled rows helped."
@@ -134,6 +151,7 @@ class UnlabeledGain:
 
 @validate_params(
     {
+        "scoring": [str, callable, None],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
     },
     prefer_skip_nested_validation=True,
@@ -156,10 +174,10 @@ def unlabeled_gain(
     y : array-like of shape (n_samples,)
         Labels; -1 where a row is unlabeled, or what else the estimator takes for it.
     baseline : classifier, default=None
-        Is fitted on labeled rows only. None: for :class:`~pnl_sklearn.PNLClassifier`
-        its :func:`~pnl_sklearn.supervised_twin`, which gets all rows and learns the
-        labeled ones; for a SelfTrainingClassifier the classifier in it. Others, such as
-        LabelSpreading, need one.
+        Is fitted on labeled rows only; a :class:`~pnl_sklearn.PNLClassifier`, such as a
+        twin, on all rows. None: for a PNLClassifier its
+        :func:`~pnl_sklearn.supervised_twin`, for a SelfTrainingClassifier the
+        classifier in it. Others, such as LabelSpreading, need one.
     cv : int or splitter, default=5
         Splits the labeled rows, as in
         :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`. Repeated splits, for
@@ -199,11 +217,13 @@ def unlabeled_gain(
     >>> gain.scores.shape
     (5,)
     """
-    sees_pool = baseline is None
     if baseline is None:
-        baseline, sees_pool = _baseline(estimator)
+        baseline = _baseline(estimator)
+    sees_pool = isinstance(_final(baseline), PNLClassifier)
     scorer = check_scoring(estimator, scoring)
-    labeled = known_mask(to_array(y))
+    labeled, labels = known_labels(y)
+    y = mark_unlabeled(labeled, labels)
+    X, y = indexable(X, y)
     pairs, shares = [], []
     for train, test in split_labeled(cv).split(X, y):
         known = train[labeled[train]]
@@ -231,20 +251,24 @@ def fit_rows(model, X, y, rows):
     return clone(model).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
 
 
+def _final(estimator):
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+
+
 def _baseline(estimator):
-    """Return what learns labeled rows only, and whether it takes the others, too."""
-    final = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    """Return what learns labeled rows only, in a pipeline if the estimator is."""
+    final = _final(estimator)
     if isinstance(final, PNLClassifier):
-        baseline, sees_pool = supervised_twin(final), True
-    elif isinstance(final, SelfTrainingClassifier):
-        baseline, sees_pool = clone(final.estimator), False
+        baseline = supervised_twin(final)
+    elif isinstance(final, SelfTrainingClassifier) and final.estimator is not None:
+        baseline = clone(final.estimator)
     else:
         raise ValueError(
-            f"{type(final).__name__} has no supervised twin; give the classifier to "
+            f"{final!r} has no supervised twin; give the classifier to "
             "compare it with as baseline, baseline=LogisticRegression() for example."
         )
     if isinstance(estimator, Pipeline):
         pipeline = clone(estimator)
         pipeline.steps[-1] = (pipeline.steps[-1][0], baseline)
         baseline = pipeline
-    return baseline, sees_pool
+    return baseline

@@ -199,9 +199,7 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
         Positions in the classes, -1 where unlabeled.
     classes : array of shape (n_classes,)
     """
-    y = to_array(y)
-    known = known_mask(y)
-    labels = _clean_labels(y[known])
+    known, labels = known_labels(y, one_class=classes is not None)
     if not known.any():
         raise ValueError(
             "y has no labeled row: every target is -1 or missing. Label a few rows of "
@@ -209,12 +207,6 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
         )
     found = np.unique(labels)
     if classes is None:
-        if len(found) == 1 and str(found[0]) in ("1", "1.0") and not known.all():
-            raise ValueError(
-                "y holds only -1 and 1. -1 marks unlabeled rows here, so a single "
-                "class is left. If -1 and 1 are your two classes, recode them, for "
-                "example y = np.where(y == -1, 0, y), and mark unlabeled rows with -1."
-            )
         if len(found) == 1:
             raise ValueError(
                 f"y holds labels of one class only, {found[:1].tolist()}; two classes "
@@ -228,10 +220,28 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
         strange = np.setdiff1d(found, classes)
         if len(strange):
             raise ValueError(f"y holds labels {strange!r} that are not in classes.")
-    codes = np.full(len(y), -1, dtype=np.int64)
+    codes = np.full(len(known), -1, dtype=np.int64)
     order = np.argsort(classes)
     codes[known] = order[np.searchsorted(classes, labels, sorter=order)]
     return codes, classes
+
+
+def known_labels(y, one_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return where targets are labels, and these labels, of one dtype.
+
+    A y of -1 and 1 only is refused, unless the labels may be of `one_class`.
+    """
+    y = to_array(y)
+    known = known_mask(y)
+    labels = _clean_labels(y[known])
+    found = {str(label) for label in np.unique(labels)}
+    if not one_class and found in ({"1"}, {"1.0"}) and not known.all():
+        raise ValueError(
+            "y holds only -1 and 1. -1 marks unlabeled rows here, so a single "
+            "class is left. If -1 and 1 are your two classes, recode them, for "
+            "example y = np.where(y == -1, 0, y), and mark unlabeled rows with -1."
+        )
+    return known, labels
 
 
 def to_array(y) -> np.ndarray:

@@ -84,7 +84,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         rise.
     exchange : {"simultaneous", "alternating"} or None, default="simultaneous"
         Whether at each step both submodels are students of each other, or one is. None:
-        nothing is exchanged, each is its own partner.
+        nothing is exchanged, each is its own partner (then Dual Student adds nothing).
     companion : {"mean_teacher", "dual_student"}, object or None, default=None
         Consistency loss beside the pseudo-negative labels:
         :class:`~pnl_sklearn.companions.MeanTeacher`,
@@ -277,11 +277,14 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         X_unlabeled : array-like, sparse matrix, Tensor or Dataset, default=None
             Further unlabeled rows, of the form of X. So y need hold no -1, and what
             splits X and y by folds, such as a grid search with metadata routing, leaves
-            them whole. It must not have as many rows as X: scikit-learn would split it.
+            them whole. It must not have as many rows as X, or as a training part of it:
+            scikit-learn splits what is as long as X. A pipeline transforms it if told
+            so, by ``transform_input=["X_unlabeled"]``.
         negative_labels : bool array of shape (n_samples, n_classes), or sequence of \
                 collections of labels, default=None
             Classes that a row of X is known not to be of, in the order of `classes_`,
-            or by name; an empty collection, or None, where nothing is known.
+            or by name; an empty collection, or None, where nothing is known. Columns of
+            a DataFrame may be named after the classes, in any order.
 
         Returns
         -------

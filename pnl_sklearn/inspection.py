@@ -11,10 +11,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import check_is_fitted, indexable
 
 from ._gain import UnlabeledGain, fit_rows, split_labeled, unlabeled_gain
-from ._validation import to_array
+from ._validation import known_labels
 from .classifier import PNLClassifier
+from .model_selection import mark_unlabeled
 
 __all__ = ["UnlabeledGain", "query", "suspect_labels", "unlabeled_gain"]
 
@@ -45,7 +47,8 @@ def query(
     Parameters
     ----------
     estimator : fitted PNLClassifier, or classifier with `predict_proba`
-        "disagreement" needs a PNLClassifier.
+        "disagreement" needs a PNLClassifier. Or a pipeline that ends with one: the
+        other steps transform X first.
     X : array-like or sparse matrix of n_samples
         Unlabeled rows.
     n_instances : int, default=10
@@ -81,6 +84,10 @@ def query(
     >>> query(model, X, n_instances=1, strategy="margin", diverse=False)
     array([2])
     """
+    check_is_fitted(estimator)
+    if isinstance(estimator, Pipeline):
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+        estimator = estimator[-1]
     if strategy == "disagreement":
         uncertainty = _disagreement(estimator, X)
     else:
@@ -114,8 +121,6 @@ def query(
 
 def _disagreement(estimator, X) -> np.ndarray:
     """Jensen-Shannon divergence of the submodels' probabilities, in nats."""
-    if isinstance(estimator, Pipeline):
-        X, estimator = estimator[:-1].transform(X), estimator[-1]
     if not isinstance(estimator, PNLClassifier):
         raise TypeError(
             f"{type(estimator).__name__} has no submodels that could disagree; give "
@@ -132,6 +137,7 @@ def _disagreement(estimator, X) -> np.ndarray:
 
 def _features(X, rows: np.ndarray) -> np.ndarray:
     """Flat standardized rows."""
+    (X,) = indexable(X)
     X = _safe_indexing(X, rows)
     X = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
     return StandardScaler().fit_transform(X.reshape(len(rows), -1))
@@ -150,7 +156,7 @@ def suspect_labels(estimator, X, y, *, cv=5):
     cv : int or splitter, default=5
         Splits the labeled rows, as in
         :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`, each into one test
-        part.
+        part at most.
 
     Returns
     -------
@@ -158,7 +164,7 @@ def suspect_labels(estimator, X, y, *, cv=5):
         ``rows``: positions in y of the labels that are not predicted, the most
         disputed first; ``predicted``: the classes predicted instead; ``margins``: by
         how much the probability of the predicted class exceeds that of the label, from
-        0 to 1.
+        0 to 1. A class's only label cannot be judged and is not listed.
 
     References
     ----------
@@ -175,21 +181,28 @@ def suspect_labels(estimator, X, y, *, cv=5):
     >>> suspect_labels(LabelSpreading(gamma=1), X, y, cv=3).rows
     array([2])
     """
+    known, labels = known_labels(y)
+    y = mark_unlabeled(known, labels)
+    X, y = indexable(X, y)
     found = []
-    labels = to_array(y)
+    tested: set[int] = set()
     for train, test in split_labeled(cv).split(X, y):
+        if tested & set(test):
+            raise ValueError(f"cv={cv!r} tests a row in several splits; one is needed.")
+        tested |= set(test)
         model = fit_rows(estimator, X, y, train)
         probabilities = model.predict_proba(_safe_indexing(X, test))
         codes = {label: k for k, label in enumerate(model.classes_.tolist())}
+        taught = set(y[train].tolist())
         for row, p in zip(test, probabilities, strict=True):
-            own = codes.get(labels[row])
-            margin = p.max() - (0 if own is None else p[own])
-            if own is None or p.argmax() != own:
+            # No fit that does not know a class can dispute it.
+            if y[row] in taught and p.argmax() != codes[y[row]]:
+                margin = p.max() - p[codes[y[row]]]
                 found.append((float(margin), int(row), model.classes_[p.argmax()]))
     found.sort(key=lambda suspect: (-suspect[0], suspect[1]))
     margins, rows, predicted = zip(*found, strict=True) if found else ((), (), ())
     return Bunch(
         rows=np.array(rows, dtype=int),
-        predicted=np.array(predicted, dtype=model.classes_.dtype),
+        predicted=np.array(predicted, dtype=y.dtype),
         margins=np.array(margins, dtype=float),
     )

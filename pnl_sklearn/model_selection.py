@@ -9,11 +9,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from copy import copy
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import (
+    PredefinedSplit,
     RepeatedStratifiedKFold,
     StratifiedGroupKFold,
     StratifiedKFold,
@@ -21,14 +23,10 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.metadata_routing import (
-    MetadataRouter,
-    MethodMapping,
-    get_routing_for_object,
-)
-from sklearn.utils.validation import _num_samples, check_consistent_length
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.validation import _num_samples, check_consistent_length, indexable
 
-from ._validation import known_mask, to_array
+from ._validation import known_labels
 
 __all__ = ["SemiSupervisedSplit", "hide_labels", "labeled_scorer"]
 
@@ -44,9 +42,9 @@ class SemiSupervisedSplit(BaseEstimator):
     ----------
     cv : int or splitter, default=5
         Splits the labeled rows. An int is the number of stratified folds; a splitter is
-        one of :mod:`sklearn.model_selection`, or any object with methods ``split`` and
-        ``get_n_splits``. Stratified folds are as many as the rarest class has labels,
-        with a warning, where that is fewer; but two at least.
+        one of :mod:`sklearn.model_selection` (but PredefinedSplit), or any object with
+        methods ``split`` and ``get_n_splits``. Stratified folds are as many as the
+        rarest class has labels, with a warning, where that is fewer; but two at least.
 
     See Also
     --------
@@ -67,6 +65,9 @@ class SemiSupervisedSplit(BaseEstimator):
     [2 3 4 5 6] [0 1]
     [0 1 2 3 6] [4 5]
     """
+
+    # As splitters by group do: `groups` that are passed reach `split`.
+    __metadata_request__split: ClassVar[dict] = {"groups": True}
 
     def __init__(self, cv=5):
         self.cv = cv
@@ -97,11 +98,12 @@ class SemiSupervisedSplit(BaseEstimator):
             If y has fewer than two labeled rows, or for stratified folds no class with
             two.
         """
+        if y is None:
+            raise ValueError("SemiSupervisedSplit needs y, to tell labeled rows.")
         cv, labels, labeled = self._resolve(y, warn=True)
-        unlabeled = np.setdiff1d(np.arange(len(labeled)), np.flatnonzero(labeled))
-        rows = np.flatnonzero(labeled)
+        rows, unlabeled = np.flatnonzero(labeled), np.flatnonzero(~labeled)
         if X is not None and hasattr(X, "shape"):
-            check_consistent_length(X, labeled)
+            X, _ = indexable(X, labeled)
             X = _safe_indexing(X, rows)
         else:
             X = np.zeros(len(rows))
@@ -141,39 +143,29 @@ class SemiSupervisedSplit(BaseEstimator):
     @property
     def shuffle(self):
         """Whether the wrapped splitter shuffles; `HalvingGridSearchCV` asks."""
-        return getattr(self._wrapped, "shuffle", True)
+        return getattr(self.cv, "shuffle", True)
 
     @property
     def random_state(self):
         """Seed of the wrapped splitter; `HalvingGridSearchCV` asks."""
-        return getattr(self._wrapped, "random_state", 0)
-
-    @property
-    def _wrapped(self):
-        return getattr(self.cv, "cv", self.cv)
-
-    def get_metadata_routing(self):
-        """Return the routing of the wrapped splitter, which may ask for `groups`.
-
-        Returns
-        -------
-        routing : MetadataRouter
-        """
-        mapping = MethodMapping().add(caller="split", callee="split")
-        return MetadataRouter(owner=self).add(
-            splitter=check_cv(self.cv, classifier=True), method_mapping=mapping
-        )
+        return getattr(self.cv, "random_state", 0)
 
     def _resolve(self, y, warn: bool):
         """Return the splitter, with as many folds as labels allow; labels; labeled."""
-        y = to_array(y)
-        labeled = known_mask(y)
+        labeled, labels = known_labels(y)
         if labeled.sum() < 2:
             raise ValueError(
                 f"y holds {labeled.sum()} labeled rows; two at least are needed to "
                 "train on some and test on others."
             )
-        labels = np.asarray(y[labeled].tolist())
+        if isinstance(self.cv, PredefinedSplit) or not (
+            isinstance(self.cv, Integral) or hasattr(self.cv, "split")
+        ):
+            raise ValueError(
+                f"cv={self.cv!r} names rows of X, but here labeled rows are split. "
+                "Give a number of folds or another splitter; rows of your own choice "
+                "can be given to scikit-learn as they are."
+            )
         cv = check_cv(self.cv, labels, classifier=True)
         classes, counts = np.unique(labels, return_counts=True)
         asked, possible = _n_folds(cv), max(2, int(counts.min()))
@@ -264,18 +256,20 @@ class _LabeledScorer:
         return f"labeled_scorer({self._scorer!r})"
 
     def __call__(self, estimator, X, y, **params):
-        y = to_array(y)
-        known = np.flatnonzero(known_mask(y))
+        labeled, labels = known_labels(y, one_class=True)
+        known = np.flatnonzero(labeled)
         if not len(known):
             raise ValueError(
                 "No target is known among the rows to be scored. SemiSupervisedSplit "
                 "makes test parts of labeled rows."
             )
         params = {
-            name: _safe_indexing(value, known) if _has_rows(value, len(y)) else value
+            name: _safe_indexing(value, known)
+            if _has_rows(value, len(labeled))
+            else value
             for name, value in params.items()
         }
-        labels = np.asarray(y[known].tolist())
+        (X,) = indexable(X)
         return self._scorer(estimator, _safe_indexing(X, known), labels, **params)
 
     def get_metadata_routing(self):
@@ -284,7 +278,7 @@ class _LabeledScorer:
 
 
 def _has_rows(value, n_rows: int) -> bool:
-    is_array = hasattr(value, "shape") or isinstance(value, list | tuple)
+    is_array = isinstance(value, list | tuple) or bool(getattr(value, "shape", ()))
     return is_array and _num_samples(value) == n_rows
 
 
@@ -328,15 +322,17 @@ def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
     --------
     >>> from pnl_sklearn.model_selection import hide_labels
     >>> hide_labels([0, 0, 0, 1, 1, 1], n_labeled=2, random_state=0)
-    array([-1, -1,  0, -1, -1,  1])
+    array([ 0, -1, -1, -1,  1, -1])
     """
-    y = to_array(y)
-    rows = np.flatnonzero(known_mask(y))
-    classes, codes = np.unique(np.asarray(y[rows].tolist()), return_inverse=True)
+    known, labels = known_labels(y)
+    rows = np.flatnonzero(known)
+    classes, codes = np.unique(labels, return_inverse=True)
     if n_labeled > len(rows):
         raise ValueError(f"n_labeled={n_labeled}, but y holds {len(rows)} labels.")
     rng = check_random_state(random_state)
-    order = rng.permutation(len(rows))
+    # Not a permutation: KFold and the like begin with that of the same seed, and the
+    # first of its rows, those kept here, would all be in one test part.
+    order = rng.random_sample(len(rows)).argsort()
     if stratify is None:
         kept = order[:n_labeled]
     else:
@@ -352,10 +348,22 @@ def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
         kept = np.concatenate(
             [order[codes[order] == k][:quota] for k, quota in enumerate(quotas)]
         )
-    signed = y.dtype if y.dtype.kind in "if" else np.int64
-    hidden = np.full(len(y), -1, dtype=object if y.dtype.kind in "USO" else signed)
-    hidden[rows[kept]] = y[rows[kept]]
-    return hidden
+    kept_rows = np.zeros(len(known), dtype=bool)
+    kept_rows[rows[kept]] = True
+    return mark_unlabeled(kept_rows, labels[np.sort(kept)])
+
+
+def mark_unlabeled(known: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return labels where they are known, and -1 elsewhere, as scikit-learn wants it.
+
+    Of the dtype of the labels if that is signed, of int64 for unsigned integers and
+    bool, of objects for strings.
+    """
+    kind = labels.dtype.kind
+    dtype = object if kind in "USO" else labels.dtype if kind in "if" else np.int64
+    y = np.full(len(known), -1, dtype=dtype)
+    y[known] = labels
+    return y
 
 
 def _quotas(n: int, shares: np.ndarray, available: np.ndarray, rng) -> np.ndarray:

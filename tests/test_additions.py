@@ -52,6 +52,10 @@ def images(rows):
         torch.from_numpy,
         images,
         lambda rows: TensorDataset(torch.from_numpy(rows)),
+        # The pool holds images (h, w), the labeled part images (1, h, w).
+        lambda rows: TensorDataset(
+            torch.from_numpy(rows).reshape(-1, *[1] * (len(rows) != 72), 2, 2)
+        ),
     ],
 )
 def test_a_pool_apart_is_as_good_as_within(form):
@@ -73,7 +77,7 @@ def test_unlabeled_rows_in_both_places_and_mixed_forms():
 @pytest.mark.parametrize(
     ("inputs", "pool", "message"),
     [
-        (X[:18], X[:18], "as many rows as X, 18, .* with -1 in y"),
+        (X[:18], X[:18], "as many rows as X, or .*, 18. .*with -1 in y"),
         (X[:18], POOL[:, :3], "X has 3 features.*expecting 4"),
         (frame(X[:18]), frame(POOL)[["b", "a", "c", "d"]], "feature names"),
         (X[:18], np.full((5, 4), np.nan), "NaN"),
@@ -120,7 +124,7 @@ def test_a_grid_search_keeps_the_pool_whole(seen):
         assert (labels >= 0).all()
         np.testing.assert_array_equal(pool, POOL)
     assert search.best_score_ > 0.6
-    with pytest.raises(ValueError, match=r"as many rows as X, 12, .*split"):
+    with pytest.raises(ValueError, match=r"this training part of it, 12\."):
         search.set_params(error_score="raise").fit(X[:18], Y, X_unlabeled=POOL[:18])
 
 
@@ -189,6 +193,10 @@ MASK = np.array([[k in row for k in range(3)] for row in negatives([0, 1, 2])])
     [
         (ALL, MASK),
         (ALL, pd.DataFrame(MASK)),
+        (ALL, pd.DataFrame(MASK, dtype="boolean")),
+        (ALL, csr_array(MASK)),
+        (NAMED, pd.DataFrame(MASK, columns=NAMES)[["cow", "ant", "bee"]]),
+        (ALL, pd.Series(negatives([0, 1, 2])).where(MASK.any(axis=1))),
         (ALL, negatives([0, 1, 2])),
         (ALL, [set(row) or None for row in negatives([0, 1, 2])]),
         (ALL, pd.Series([np.array(row) for row in negatives([0, 1, 2])])),
@@ -253,6 +261,8 @@ def changed(row, value):
     [
         (MASK[:, :2], r"shape \(90, 2\) has to be a bool array of shape \(90, 3\)"),
         (MASK.astype(int), "dtype int64"),
+        (pd.DataFrame(MASK, columns=["a", "b", "c"]), "have the columns"),
+        (changed(30, [[1]]), r"hold \[1\] for row 30, which is not in classes"),
         (MASK[:50], "inconsistent numbers of samples"),
         (changed(30, [0, 1, 2]), "exclude every class of the rows 30; leave one"),
         (changed(4, [1]), "the label that y gives to the rows 4"),

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array
 from scipy.stats import entropy, t
+from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import make_moons
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     RepeatedStratifiedKFold,
@@ -50,9 +54,19 @@ def test_what_is_said_of_clear_gains_and_of_none():
     assert up.n_needed < 30
     down = UnlabeledGain(baseline - 0.2 + slight, baseline, 0.25, 30)
     assert str(down).endswith("The unlabeled rows did harm.")
-    none = UnlabeledGain(baseline, baseline, 0.25, 30)
+    none = UnlabeledGain(baseline[[1, 2, 0]], baseline, 0.25, 30)
+    assert abs(none.gain) < 1e-12  # 0 up to rounding
     assert none.n_needed is None
     assert str(none).endswith("not proven.")
+
+
+def test_equal_differences_prove_nothing():
+    baseline = np.array([0.5, 0.6, 0.7])
+    for shift in (0, 0.1):
+        gain = UnlabeledGain(baseline + shift, baseline, 0.25, 30)
+        assert gain.interval == (-np.inf, np.inf)
+        assert gain.n_needed is None
+        assert "the same in all 3 splits" in str(gain)
 
 
 def test_scores_are_paired_on_the_same_labeled_rows():
@@ -93,9 +107,33 @@ def test_a_gain_that_is_there_is_found():
     assert "not proven" in str(gain)
 
 
+def test_a_twin_that_is_given_is_the_one_derived():
+    derived = unlabeled_gain(TINY, X, Y, cv=2, scoring="neg_log_loss")
+    twin = supervised_twin(TINY)
+    given = unlabeled_gain(TINY, X, Y, baseline=twin, cv=2, scoring="neg_log_loss")
+    np.testing.assert_array_equal(given.baseline_scores, derived.baseline_scores)
+
+
+def test_marks_and_forms_of_targets_and_inputs():
+    expected = unlabeled_gain(TINY, X, Y, cv=2, scoring="f1_macro").scores
+    for inputs, y in [
+        (coo_array(X), np.where(Y == -1, None, Y)),
+        (X.tolist(), np.where(Y == -1, np.nan, Y)),
+    ]:
+        gain = unlabeled_gain(TINY, inputs, y, cv=2, scoring="f1_macro")
+        np.testing.assert_allclose(gain.scores, expected, atol=0.1)
+    # LogisticRegression takes neither None nor objects.
+    y = np.where(Y == -1, None, Y)
+    unlabeled_gain(TINY, X, y, baseline=LogisticRegression(), cv=2)
+
+
 def test_gains_that_cannot_be_told():
-    with pytest.raises(ValueError, match="LabelSpreading has no supervised twin"):
+    with pytest.raises(ValueError, match=r"LabelSpreading\(.* has no supervised twin"):
         unlabeled_gain(SPREADING, X, Y)
+    with pytest.raises(ValueError, match=r"SelfTrainingClassifier.* has no supervised"):
+        unlabeled_gain(SelfTrainingClassifier(), X, Y)
+    with pytest.raises(ValueError, match="scoring"):
+        unlabeled_gain(TINY, X, Y, scoring=["accuracy"])
     with pytest.raises(ValueError, match="gives one split"):
         unlabeled_gain(TINY, X, Y, cv=ShuffleSplit(1, random_state=0))
     with pytest.raises(ValueError, match="confidence"):
@@ -143,8 +181,16 @@ def test_entropy_and_margin():
     np.testing.assert_allclose(margins[found], np.sort(margins)[:15])
 
 
-class Undecided:
+class Undecided(BaseEstimator):
     """Says of every row that it knows nothing."""
+
+    classes_ = (0, 1)
+
+    def fit(self, X, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
 
     def predict_proba(self, X):
         return np.full((len(X), 2), 0.5)
@@ -165,7 +211,21 @@ def test_diverse_rows_are_of_all_clusters():
     assert len(set(chosen)) == 5
 
 
+def test_a_pipeline_prepares_what_is_grouped():
+    texts = np.array(
+        [f"{word} {word}s" for word in ("ant", "bee", "cow", "dog", "elk")]
+    )
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    pipeline.fit(texts[:4], [0, 1, 0, 1])
+    rows = query(pipeline, texts, 3, strategy="entropy", random_state=0)
+    assert len(set(rows)) == 3
+    alone = make_pipeline(LogisticRegression()).fit(X[LABELED], Y[LABELED])
+    assert len(query(alone, coo_array(X), 4, strategy="margin", random_state=0)) == 4
+
+
 def test_queries_that_cannot_be_answered(fitted):
+    with pytest.raises(NotFittedError):
+        query(clone(TINY), X)
     with pytest.raises(ValueError, match="n_instances=601, but X has 600 rows"):
         query(fitted, X, 601)
     with pytest.raises(TypeError, match="LabelSpreading has no submodels"):
@@ -181,8 +241,7 @@ def test_planted_wrong_labels_are_suspected(strings):
     y[wrong] = 1 - y[wrong]
     if strings:
         y = np.where(y == -1, None, np.array(["no", "yes"], dtype=object)[y])
-    model = TINY if strings else SPREADING
-    model = model.set_params(max_epochs=3) if strings else model
+    model = clone(TINY).set_params(max_epochs=3) if strings else SPREADING
     suspects = suspect_labels(model, X, y, cv=StratifiedKFold(4))
     assert set(wrong) <= set(suspects.rows)
     assert len(suspects.rows) <= 8
@@ -197,3 +256,13 @@ def test_no_label_is_suspected_without_a_reason():
     y[::2] = -1
     suspects = suspect_labels(LabelSpreading(gamma=0.1), rows, y, cv=2)
     assert len(suspects.rows) == len(suspects.predicted) == len(suspects.margins) == 0
+
+
+def test_what_cannot_be_judged_is_not_suspected():
+    y = np.where(np.arange(600) == LABELED[0], 2, Y)  # the one label of a class
+    with pytest.warns(UserWarning, match="Class 2 has 1"):
+        suspects = suspect_labels(LabelSpreading(gamma=5), X, y, cv=3)
+    assert LABELED[0] not in suspects.rows
+    folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
+    with pytest.raises(ValueError, match="tests a row in several splits"):
+        suspect_labels(SPREADING, X, Y, cv=folds)

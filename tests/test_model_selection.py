@@ -5,16 +5,23 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+from scipy.sparse import coo_array
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score, make_scorer, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    make_scorer,
+    roc_auc_score,
+)
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
     HalvingGridSearchCV,
     KFold,
     LeaveOneGroupOut,
+    PredefinedSplit,
     RandomizedSearchCV,
     RepeatedStratifiedKFold,
     ShuffleSplit,
@@ -90,6 +97,7 @@ def test_labeled_rows_are_split_as_the_splitter_does(cv, inner):
 )
 def test_any_labels(y, cv):
     hypothesis.assume(2 <= (y != -1).sum() < len(y))
+    hypothesis.assume(set(y) != {-1, 1})
     if isinstance(cv, int) and np.unique(y[y != -1], return_counts=True)[1].max() < 2:
         with pytest.raises(ValueError, match="No class has two labeled rows"):
             next(SemiSupervisedSplit(cv).split(y, y))
@@ -129,7 +137,7 @@ def test_every_mark_of_unlabeled_rows(y):
 
 def test_inputs_of_any_kind():
     expected = [test.tolist() for _, test in SemiSupervisedSplit(2).split(X, Y)]
-    for inputs in (X.tolist(), pd.DataFrame(X), TensorDataset(), None):
+    for inputs in (X.tolist(), pd.DataFrame(X), coo_array(X), TensorDataset(), None):
         found = [test.tolist() for _, test in SemiSupervisedSplit(2).split(inputs, Y)]
         assert found == expected
 
@@ -159,10 +167,10 @@ def test_fewer_labels_than_folds(cv):
 
 
 def test_one_label_of_a_class():
-    y = np.array([0, 0, 0, 1, -1, -1])
-    with pytest.warns(UserWarning, match="Class 1 has 1 .* 2 are used. Where its one"):
+    y = np.array([1, 1, 1, 0, -1, -1])
+    with pytest.warns(UserWarning, match="Class 0 has 1 .* 2 are used. Where its one"):
         parts = list(SemiSupervisedSplit(3).split(y, y))
-    assert [1 in y[test] for _, test in parts] in ([True, False], [False, True])
+    assert [0 in y[test] for _, test in parts] in ([True, False], [False, True])
     with pytest.raises(ValueError, match="1 labeled rows; two at least"):
         next(SemiSupervisedSplit(3).split(y[3:], y[3:]))
 
@@ -210,9 +218,10 @@ def test_halving_over_epochs():
     ).fit(X, Y)
     assert search.n_resources_ == [1, 3]
     assert search.best_score_ > 0.8
-    search.set_params(cv=SemiSupervisedSplit(StratifiedKFold(2, shuffle=True)))
-    with pytest.raises(ValueError, match="must yield consistent folds"):
-        search.fit(X, Y)
+    for cv in (StratifiedKFold(2, shuffle=True), RepeatedStratifiedKFold(n_splits=2)):
+        search.set_params(cv=SemiSupervisedSplit(cv))
+        with pytest.raises(ValueError, match="must yield consistent folds"):
+            search.fit(X, Y)
 
 
 def test_groups_reach_the_splitter_by_name_and_by_routing():
@@ -223,9 +232,36 @@ def test_groups_reach_the_splitter_by_name_and_by_routing():
         plain = cross_val_score(model, X, Y, cv=split, groups=GROUPS)
     with sklearn.config_context(enable_metadata_routing=True):
         routed = cross_val_score(model, X, Y, cv=split, params={"groups": GROUPS})
+        refused = clone(split).set_split_request(groups=False)
+        with pytest.raises(TypeError, match="unexpected argument"):
+            cross_val_score(model, X, Y, cv=refused, params={"groups": GROUPS})
     np.testing.assert_array_equal(plain, routed)
     with pytest.raises(ValueError, match="groups"):
         next(split.split(X, Y))
+
+
+@pytest.mark.parametrize("stratify", ["equal", "proportional", None])
+def test_labels_are_kept_apart_from_folds_of_the_same_seed(stratify):
+    # KFold tests on the first entries of this seed's permutation.
+    for seed in range(5):
+        y = hide_labels(TRUTH, 40, stratify=stratify, random_state=seed)
+        folds = KFold(3, shuffle=True, random_state=seed).split(y)
+        counts = [(y[test] != -1).sum() for _, test in folds]
+        assert min(counts) >= 5  # 13 or so in each
+
+
+@pytest.mark.parametrize(
+    ("cv", "y", "message"),
+    [
+        (PredefinedSplit(TRUTH), Y, "names rows of X"),
+        ([(LABELED[:12], LABELED[12:])], Y, "names rows of X"),
+        (2, np.array([-1, 1] * 60), "y holds only -1 and 1"),
+        (2, None, "SemiSupervisedSplit needs y"),
+    ],
+)
+def test_splits_that_cannot_be(cv, y, message):
+    with pytest.raises(ValueError, match=message):
+        next(SemiSupervisedSplit(cv).split(X, y))
 
 
 class Fixed:
@@ -266,6 +302,7 @@ def test_scores_of_known_targets():
     assert score("f1_macro") == pytest.approx(2 / 3)
     assert score(make_scorer(f1_score)) == pytest.approx(2 / 3)
     assert score(lambda model, X, y: len(X)) == 3
+    assert score(lambda model, X, y, by: by * len(X), by=np.float64(2)) == 6
     unknown = np.full(5, np.nan)
     with pytest.raises(ValueError, match="No target is known"):
         labeled_scorer("accuracy")(Fixed(), ANSWERS, unknown)
@@ -344,6 +381,7 @@ def test_hidden_labels_at_random():
         (np.array([0, 1] * 5, np.uint8), np.int64),
         (np.array([False, True] * 5), np.int64),
         (np.array([0.0, 1.0, np.nan] * 4), np.float64),
+        (np.array([0, 1, None] * 4), np.int64),
         (["no", "yes"] * 5, object),
     ],
 )

@@ -28,7 +28,8 @@ def test_settings_are_the_default_but_for_one_thing(name, factor):
         own = getattr(estimator, "estimator", estimator)
         after = own.get_params(deep=False)
         changed = {key for key in before if before[key] is not after[key]}
-        assert changed or type(estimator) is not PNLClassifier
+        if type(estimator) is PNLClassifier:
+            assert changed
         assert len(changed) <= (3 if "no views" in setting else 2), setting
         assert own.random_state == 3
 
@@ -58,11 +59,14 @@ def test_a_smaller_pool_keeps_the_labeled_rows():
             self.classes_, self.seen = np.array([0, 1]), (X, y)
             return self
 
-    pool = SmallerPool(Recorder(), n_unlabeled=10).fit(X, y)
+    pool = SmallerPool(Recorder(random_state=0), n_unlabeled=10).fit(X, y)
     X_seen, y_seen = pool.estimator_.seen
-    # Rows 0-4 are unlabeled, 5-10 labeled, and five more make ten.
-    np.testing.assert_array_equal(X_seen, X[:16])
-    np.testing.assert_array_equal(y_seen, y[:16])
+    assert len(X_seen) == 16
+    # Rows 5 to 10 are the labeled ones.
+    np.testing.assert_array_equal(X_seen[y_seen != -1], X[5:11])
+    np.testing.assert_array_equal(y_seen[y_seen != -1], y[5:11])
+    assert {tuple(row) for row in X_seen} <= {tuple(row) for row in X}
+    assert pool.estimator_.steps_per_epoch == 110
 
 
 def test_two_passes_normalize_each_part_by_itself():
@@ -94,6 +98,22 @@ def test_answers_are_true_and_as_many_as_said():
             assert (data.y_few[mask.any(axis=1)] == -1).all()
             assert not mask[np.arange(len(mask)), data.y].any()
             assert set(mask.sum(axis=1)) == {0, int(setting.split('"')[0].split()[-1])}
+
+
+def test_answers_that_cannot_be_given_are_left_out():
+    default = PNLClassifier(random_state=0)
+    data = TASKS["two_normals"].load(0, Options())
+    names = [name for name, _ in variations("study-answers", default, data)]
+    assert not any(": 3 " in name for name in names)  # there is one wrong class
+    data = TASKS["iris"].load(0, Options())
+    names = [name for name, _ in variations("study-answers", default, data)]
+    assert {name.split()[0] for name in names} == {"30", "90"}  # of 93 rows
+
+
+def test_the_study_is_of_the_defaults():
+    data = TASKS["digits-20"].load(0, Options())
+    with pytest.raises(SystemExit, match="changes the defaults"):
+        list(variations("study-views", PNLClassifier(weak_view=None), data))
 
 
 RECORD = {"task": "digits-20", "small": False}

@@ -14,6 +14,7 @@ from pnl_sklearn import (
     PNLClassifier,
     RandomNegatives,
 )
+from pnl_sklearn._build import steps_per_epoch
 from pnl_sklearn.losses import candidate_loss
 from pnl_sklearn.networks import MLP, SmallCNN
 from pnl_sklearn.views import AdversarialView, ImageView, TableView
@@ -47,7 +48,7 @@ class FirstNetwork(PNLClassifier):
 
 
 class SmallerPool(ClassifierMixin, BaseEstimator):
-    """Learns all labeled rows and the first `n_unlabeled` of the others."""
+    """Learns all labeled rows and `n_unlabeled` of the others, in as many steps."""
 
     def __init__(self, estimator, n_unlabeled):
         self.estimator = estimator
@@ -55,9 +56,12 @@ class SmallerPool(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         """Drop rows, fit a copy."""
-        unlabeled = np.flatnonzero(y < 0)[: self.n_unlabeled]
+        rng = np.random.default_rng(self.estimator.random_state)
+        unlabeled = rng.permutation(np.flatnonzero(y < 0))[: self.n_unlabeled]
         rows = np.sort(np.concatenate([np.flatnonzero(y >= 0), unlabeled]))
-        self.estimator_ = clone(self.estimator).fit(X[rows], y[rows])
+        n_steps = steps_per_epoch(self.estimator, y)
+        self.estimator_ = clone(self.estimator).set_params(steps_per_epoch=n_steps)
+        self.estimator_.fit(X[rows], y[rows])
         self.classes_ = self.estimator_.classes_
         return self
 
@@ -108,7 +112,7 @@ class TwoPassesMLP(_TwoPasses, MLP):
     """The default network of tables, in two passes."""
 
 
-def _selections():
+def _selections(_default):
     yield "adaptive, tolerance 0.01", {"selection": AdaptiveNegatives(0.01)}
     yield "adaptive, tolerance 0.02", {"selection": AdaptiveNegatives(0.02)}
     yield "adaptive, tolerance 0.1", {"selection": AdaptiveNegatives(0.1)}
@@ -121,7 +125,7 @@ def _selections():
     yield "pseudo-labels above 0.95", {"selection": ConfidentPseudoLabels()}
 
 
-def _weights():
+def _weights(_default):
     for weight in (0.3, 3.0):
         yield f"weight {weight:g}", {"negative_weight": weight}
     for weight in (3.0, 10.0):
@@ -131,13 +135,14 @@ def _weights():
     yield "ramp-up over 0.8", {"rampup": 0.8}
 
 
-def _exchanges():
+def _exchanges(default):
     yield "alternating", {"exchange": "alternating"}
-    yield "alternating, twice the steps", {"exchange": "alternating", "max_epochs": 20}
+    twice = {"exchange": "alternating", "max_epochs": 2 * default.max_epochs}
+    yield "alternating, twice the steps", twice
     yield "none: each teaches itself", {"exchange": None}
 
 
-def _balances():
+def _balances(_default):
     yield "no balance", {"class_prior": None}
     yield "uniform", {"class_prior": "uniform"}
     yield "as labeled", {"class_prior": "labeled"}
@@ -148,18 +153,18 @@ def _balances():
     yield "no balance, pseudo-labels", off | {"selection": ConfidentPseudoLabels()}
 
 
-def _companions():
+def _companions(_default):
     for companion in ("mean_teacher", "dual_student"):
         yield companion.replace("_", " "), {"companion": companion}
 
 
-def _averages():
+def _averages(_default):
     yield "no average", {"ema_decay": None}
     for decay in (0.9, 0.999):
         yield f"decay {decay}", {"ema_decay": decay}
 
 
-def _image_views():
+def _image_views(_default):
     def strong(width, erase=0.3):
         return ImageView(
             rotation=20 * width,
@@ -183,7 +188,7 @@ def _image_views():
     yield "no views, adversarial", plain
 
 
-def _table_views():
+def _table_views(_default):
     yield "weak: as it is", {"weak_view": None}
     yield "strong: as it is", {"strong_view": None}
     yield "strong: noise only", {"strong_view": TableView(noise=0.1)}
@@ -217,10 +222,14 @@ def _answers(default, data):
     order = rng.permuted(np.tile(classes, (len(data.y), 1)), axis=1)
     wrong = order[order != data.y[:, None]].reshape(len(data.y), -1)
     for n in (30, 90, 300, 900):
+        if n > len(rows):
+            continue
         labels = np.full_like(data.y, -1)
         labels[rows[:n]] = data.y[rows[:n]]
         yield f"{n} answers: as many labels", Answered(default, labels=labels)
         for per_row in (1, 3):
+            if per_row >= len(classes):
+                continue
             mask = np.zeros((len(data.y), len(classes)), dtype=bool)
             asked = rows[: n // per_row, None]
             mask[asked, np.searchsorted(classes, wrong[asked[:, 0], :per_row])] = True
@@ -248,6 +257,8 @@ FACTORS = {
 
 def variations(factor, default, data):
     """Yield (setting, estimator) pairs of a factor: the default, but for one thing."""
+    if default.module != "auto" or default.weak_view != "auto":
+        raise SystemExit("The study changes the defaults; this task has others.")
     is_table = data.X.ndim == 2
     if factor == "study-networks":
         yield from _networks(default, is_table)
@@ -258,5 +269,5 @@ def variations(factor, default, data):
     else:
         _, changes = _CHANGES[factor.removeprefix("study-")]
         changes = changes or (_table_views if is_table else _image_views)
-        for setting, params in changes():
+        for setting, params in changes(default):
             yield setting, clone(default).set_params(**params)

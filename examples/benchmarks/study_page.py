@@ -24,7 +24,11 @@ def changes(records):
                 of_task[method][setting][record["draw"]] = error
             elif method in ("default", "twin"):
                 of_task["default"][method][record["draw"]] = error
-    return {name: of_task for name, of_task in found.items() if "default" in of_task}
+    return {
+        name: of_task
+        for name, of_task in found.items()
+        if "default" in of_task["default"]
+    }
 
 
 def paired(errors, default):
