@@ -261,7 +261,7 @@ def test_no_label_is_suspected_without_a_reason():
 def test_what_cannot_be_judged_is_not_suspected():
     y = np.where(np.arange(600) == LABELED[0], 2, Y)  # the one label of a class
     with pytest.warns(UserWarning, match="Class 2 has 1"):
-        suspects = suspect_labels(LabelSpreading(gamma=5), X, y, cv=3)
+        suspects = suspect_labels(TINY, X, y, cv=3)
     assert LABELED[0] not in suspects.rows
     folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
     with pytest.raises(ValueError, match="tests a row in several splits"):
