@@ -265,4 +265,4 @@ def test_what_cannot_be_judged_is_not_suspected():
     assert LABELED[0] not in suspects.rows
     folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
     with pytest.raises(ValueError, match="tests a row in several splits"):
-        suspect_labels(SPREADING, X, Y, cv=folds)
+        suspect_labels(TINY, X, Y, cv=folds)
