@@ -218,8 +218,8 @@ def unlabeled_gain(
     (5,)
     """
     if baseline is None:
-        baseline = _baseline(estimator)
-    sees_pool = isinstance(_final(baseline), PNLClassifier)
+        baseline = derived_baseline(estimator)
+    sees_pool = learns_pool(baseline)
     scorer = check_scoring(estimator, scoring)
     labeled, labels = known_labels(y)
     y = mark_unlabeled(labeled, labels)
@@ -251,11 +251,16 @@ def fit_rows(model, X, y, rows):
     return clone(model).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
 
 
+def learns_pool(baseline) -> bool:
+    """Tell whether a baseline is given all rows: a twin, whose steps they set."""
+    return isinstance(_final(baseline), PNLClassifier)
+
+
 def _final(estimator):
     return estimator[-1] if isinstance(estimator, Pipeline) else estimator
 
 
-def _baseline(estimator):
+def derived_baseline(estimator):
     """Return what learns labeled rows only, in a pipeline if the estimator is."""
     final = _final(estimator)
     if isinstance(final, PNLClassifier):

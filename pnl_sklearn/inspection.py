@@ -13,12 +13,20 @@ from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted, indexable
 
+from ._displays import HistoryDisplay, LabelBudgetDisplay
 from ._gain import UnlabeledGain, fit_rows, split_labeled, unlabeled_gain
 from ._validation import known_labels
 from .classifier import PNLClassifier
 from .model_selection import mark_unlabeled
 
-__all__ = ["UnlabeledGain", "query", "suspect_labels", "unlabeled_gain"]
+__all__ = [
+    "HistoryDisplay",
+    "LabelBudgetDisplay",
+    "UnlabeledGain",
+    "query",
+    "suspect_labels",
+    "unlabeled_gain",
+]
 
 # Of so many times the rows asked for, the most uncertain ones are grouped.
 _N_CANDIDATES = 10

@@ -21,6 +21,8 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from pnl_sklearn import PNLClassifier, supervised_twin
 from pnl_sklearn.inspection import (
+    HistoryDisplay,
+    LabelBudgetDisplay,
     UnlabeledGain,
     query,
     suspect_labels,
@@ -266,3 +268,63 @@ def test_what_cannot_be_judged_is_not_suspected():
     folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
     with pytest.raises(ValueError, match="tests a row in several splits"):
         suspect_labels(TINY, X, Y, cv=folds)
+
+
+def test_the_history_is_drawn(fitted):
+    pytest.importorskip("matplotlib").use("Agg")
+    losses, shares, classes = HistoryDisplay.from_estimator(fitted).axes_
+    (row,) = fitted.history_
+    drawn = {line.get_label(): line.get_ydata() for line in losses.lines}
+    # There is no companion, and so no line of its loss.
+    assert drawn == {
+        "supervised": [row["supervised_loss"]],
+        "negative": [row["negative_loss"]],
+        "balance": [row["balance_loss"]],
+    }
+    assert [line.get_ydata() for line in shares.lines] == [
+        [row["agreement"]],
+        [row["coverage"]],
+    ]
+    shown = [line.get_ydata()[0] for line in classes.lines]
+    assert shown == row["class_distribution"]
+    with pytest.raises(NotFittedError):
+        HistoryDisplay.from_estimator(clone(TINY))
+
+
+def test_budgets_of_labels_are_drawn():
+    pytest.importorskip("matplotlib").use("Agg")
+    seen = []
+
+    class Recorder(LogisticRegression):
+        def fit(self, X, y):
+            seen.append(y)
+            return super().fit(X, y)
+
+    y = TRUTH.copy()
+    y[::3] = -1
+    training = SelfTrainingClassifier(Recorder())
+    display = LabelBudgetDisplay.from_estimator(
+        training, X, y, budgets=[6, 40], n_draws=2, random_state=0
+    )
+    assert display.scores.shape == display.baseline_scores.shape == (2, 2)
+    assert (display.baseline_scores > 0.6).all()
+    # The last fit is of the baseline, with the last budget and no unlabeled row.
+    assert len(seen[-1]) == 40
+    assert set(seen[-1]) == {0, 1}
+    means, _, _, baseline_means, *_ = display.ax_.lines
+    np.testing.assert_allclose(means.get_ydata(), display.scores.mean(axis=1))
+    expected = display.baseline_scores.mean(axis=1)
+    np.testing.assert_allclose(baseline_means.get_ydata(), expected)
+    again = LabelBudgetDisplay.from_estimator(
+        training, X, y, budgets=[6, 40], n_draws=2, random_state=0, ax=display.ax_
+    )
+    np.testing.assert_array_equal(again.scores, display.scores)
+    assert again.ax_ is display.ax_
+
+
+def test_a_budget_of_our_own_is_compared_with_the_twin():
+    pytest.importorskip("matplotlib").use("Agg")
+    display = LabelBudgetDisplay.from_estimator(TINY, X, TRUTH, budgets=[10], n_draws=1)
+    assert (display.name, display.baseline_name) == ("PNLClassifier", "supervised twin")
+    with pytest.raises(ValueError, match="n_labeled=500"):
+        LabelBudgetDisplay.from_estimator(TINY, X, TRUTH, budgets=[500])

@@ -1,0 +1,248 @@
+"""Pictures of a fit and of what labels are worth, in scikit-learn's display style."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import check_is_fitted, indexable
+
+from ._gain import derived_baseline, fit_rows, learns_pool
+from ._validation import known_labels
+from .model_selection import hide_labels, mark_unlabeled
+
+_LOSSES = {
+    "supervised_loss": "supervised",
+    "negative_loss": "negative",
+    "balance_loss": "balance",
+    "consistency_loss": "consistency",
+}
+
+
+class HistoryDisplay:
+    """Losses, agreement of the networks and mean prediction, epoch by epoch.
+
+    Make one by `from_estimator`. A class whose share falls to nothing, or an agreement
+    that falls, tells of a fit that went astray.
+
+    Parameters
+    ----------
+    history : list of dict
+        The attribute ``history_`` of a fitted estimator.
+    classes : array-like of shape (n_classes,)
+        Names of the classes.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        Set by `plot`.
+    axes_ : array of three matplotlib Axes
+        Set by `plot`.
+    """
+
+    def __init__(self, history, classes):
+        self.history = history
+        self.classes = classes
+
+    @classmethod
+    def from_estimator(cls, estimator):
+        """Draw the history of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : PNLClassifier
+
+        Returns
+        -------
+        display : HistoryDisplay
+        """
+        check_is_fitted(estimator)
+        return cls(estimator.history_, estimator.classes_).plot()
+
+    def plot(self):
+        """Draw.
+
+        Returns
+        -------
+        self : HistoryDisplay
+        """
+        import matplotlib.pyplot as plt
+
+        epochs = [row["epoch"] for row in self.history]
+        self.figure_, self.axes_ = plt.subplots(
+            1, 3, figsize=(11, 3.2), layout="constrained"
+        )
+        losses, shares, classes = self.axes_
+        for name, label in _LOSSES.items():
+            values = [row[name] for row in self.history]
+            if any(values):
+                losses.plot(epochs, values, marker="o", ms=3, label=label)
+        losses.set(title="losses", xlabel="epoch")
+        for name in ("agreement", "coverage"):
+            values = [row[name] for row in self.history]
+            shares.plot(epochs, values, marker="o", ms=3, label=name)
+        shares.set(title="share of unlabeled rows", xlabel="epoch", ylim=(0, 1.03))
+        predicted = np.array([row["class_distribution"] for row in self.history])
+        for label, values in zip(self.classes, predicted.T, strict=True):
+            classes.plot(epochs, values, marker="o", ms=3, label=str(label))
+        classes.set(title="mean prediction of each class", xlabel="epoch")
+        classes.set_ylim(bottom=0)
+        for ax in (losses, shares):
+            ax.legend(frameon=False, fontsize=8)
+        if len(self.classes) <= 10:
+            classes.legend(frameon=False, fontsize=8, ncols=2)
+        return self
+
+
+class LabelBudgetDisplay:
+    """Score by the number of labels, with the unlabeled rows and without.
+
+    Make one by `from_estimator`.
+
+    Parameters
+    ----------
+    budgets : array-like of shape (n_budgets,)
+        Numbers of labels.
+    scores, baseline_scores : float array of shape (n_budgets, n_draws)
+        With the unlabeled rows, and without.
+    name, baseline_name : str
+        What is fitted.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        Set by `plot`.
+    ax_ : matplotlib Axes
+        Set by `plot`.
+    """
+
+    def __init__(self, budgets, scores, baseline_scores, name, baseline_name):
+        self.budgets = budgets
+        self.scores = scores
+        self.baseline_scores = baseline_scores
+        self.name = name
+        self.baseline_name = baseline_name
+
+    @classmethod
+    @validate_params(
+        {
+            "budgets": ["array-like"],
+            "scoring": [str, callable, None],
+            "n_draws": [Interval(Integral, 1, None, closed="left")],
+            "random_state": ["random_state"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y,
+        *,
+        budgets=(20, 50, 100),
+        baseline=None,
+        n_draws=3,
+        test_size=0.3,
+        scoring=None,
+        random_state=None,
+        ax=None,
+    ):
+        """Fit with several numbers of labels, and draw the scores on test rows.
+
+        In each draw part of the labeled rows is kept for testing, stratified; of the
+        others all labels but the budget are hidden, as many of each class.
+
+        Parameters
+        ----------
+        estimator : semi-supervised classifier
+        X : array-like or sparse matrix of n_samples
+        y : array-like of shape (n_samples,)
+            Labels, enough of them for the largest budget and the test part; -1 where a
+            row is unlabeled.
+        budgets : array-like of int, default=(20, 50, 100)
+            Numbers of labels.
+        baseline : classifier, default=None
+            As for :func:`unlabeled_gain`.
+        n_draws : int, default=3
+            Number of draws of test rows and labels.
+        test_size : float or int, default=0.3
+            Share or number of the labeled rows to test on.
+        scoring : str or callable, default=None
+            Scorer; None takes the estimator's, the accuracy.
+        random_state : int, RandomState instance or None, default=None
+            Governs the draws.
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+
+        Returns
+        -------
+        display : LabelBudgetDisplay
+        """
+        if baseline is None:
+            baseline = derived_baseline(estimator)
+        scorer = check_scoring(estimator, scoring)
+        known, labels = known_labels(y)
+        y = mark_unlabeled(known, labels)
+        X, y = indexable(X, y)
+        rng = check_random_state(random_state)
+        scores = np.empty((2, len(budgets), n_draws))
+        for draw in range(n_draws):
+            seed = rng.randint(np.iinfo(np.int32).max)
+            _, test = train_test_split(
+                np.flatnonzero(known),
+                test_size=test_size,
+                stratify=labels,
+                random_state=seed,
+            )
+            y_train = y.copy()
+            y_train[test] = -1
+            rows = np.setdiff1d(np.arange(len(y)), test)
+            X_test, y_test = _safe_indexing(X, test), y[test]
+            for i, budget in enumerate(budgets):
+                few = hide_labels(y_train, int(budget), random_state=seed)
+                labeled = np.flatnonzero(few != -1)
+                for which, model in enumerate([estimator, baseline]):
+                    pool = which == 0 or learns_pool(model)
+                    fitted = fit_rows(model, X, few, rows if pool else labeled)
+                    scores[which, i, draw] = scorer(fitted, X_test, y_test)
+        names = [_name(model) for model in (estimator, baseline)]
+        if learns_pool(baseline):
+            names[1] = "supervised twin"
+        return cls(np.asarray(budgets), *scores, *names).plot(ax)
+
+    def plot(self, ax=None):
+        """Draw the mean scores, and every draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+
+        Returns
+        -------
+        self : LabelBudgetDisplay
+        """
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+        for scores, name, color in [
+            (self.scores, self.name, "C3"),
+            (self.baseline_scores, self.baseline_name, "C0"),
+        ]:
+            ax.plot(self.budgets, scores.mean(axis=1), "o-", color=color, label=name)
+            ax.plot(self.budgets, scores, ".", color=color, alpha=0.4)
+        ax.set_xscale("log")
+        ax.set_xticks(self.budgets, [str(budget) for budget in self.budgets])
+        ax.minorticks_off()
+        ax.set(xlabel="labels", ylabel="score on test rows")
+        ax.legend(frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _name(estimator) -> str:
+    final = estimator[-1] if hasattr(estimator, "steps") else estimator
+    return type(final).__name__
