@@ -10,8 +10,8 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted, indexable
 
 from ._gain import derived_baseline, fit_rows, learns_pool
+from ._hiding import hide_labels, mark_unlabeled
 from ._validation import known_labels
-from .model_selection import hide_labels, mark_unlabeled
 
 _LOSSES = {
     "supervised_loss": "supervised",

@@ -14,9 +14,10 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import indexable
 
+from ._hiding import mark_unlabeled
 from ._validation import known_labels
 from .classifier import PNLClassifier, supervised_twin
-from .model_selection import SemiSupervisedSplit, mark_unlabeled
+from .model_selection import SemiSupervisedSplit
 
 # Of differences of scores.
 _ROUNDING = 1e-12

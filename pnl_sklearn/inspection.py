@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted, indexable
 
 from ._displays import HistoryDisplay, LabelBudgetDisplay
 from ._gain import UnlabeledGain, fit_rows, split_labeled, unlabeled_gain
+from ._hiding import mark_unlabeled
 from ._validation import known_labels
 from .classifier import PNLClassifier
-from .model_selection import mark_unlabeled
 
 __all__ = [
     "HistoryDisplay",
