@@ -1,4 +1,4 @@
-"""What `fit` takes beside X and y: further unlabeled rows and human negative labels."""
+"""What `fit` takes beside X and y: a pool, human negative labels, validation rows."""
 
 from collections.abc import Collection, Hashable
 from typing import Any
@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_consistent_length
 from torch.utils.data import ConcatDataset
 
-from ._validation import Inputs, check_inputs
+from ._validation import Inputs, check_inputs, check_targets
 
 # Rows that a message names.
 _N_NAMED = 5
@@ -42,6 +42,18 @@ def join(inputs: Inputs, more: Inputs) -> Inputs:
     else:
         data = np.concatenate(parts)
     return Inputs(data, inputs.sample_shape)
+
+
+def check_validation(
+    estimator, X_val, y_val, classes: np.ndarray
+) -> tuple[Inputs, np.ndarray]:
+    """Validate rows to measure on; return them and their class codes."""
+    if y_val is None:
+        raise ValueError("X_val comes without y_val; give the labels of its rows, too.")
+    codes, _ = check_targets(y_val, classes)
+    inputs = check_inputs(estimator, X_val, reset=False)
+    check_consistent_length(inputs, codes)
+    return inputs, codes
 
 
 def check_negative_labels(

@@ -14,9 +14,9 @@ from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, moments
-from ._rounds import ClassPrior, Plan
-from ._submodel import Submodel
+from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, chunks, moments
+from ._rounds import ClassPrior, Measure, Plan
+from ._submodel import Submodel, log_probabilities
 from ._validation import Inputs
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
@@ -65,9 +65,12 @@ def make_rows(
 
 
 def build_submodels(
-    estimator, inputs: Inputs, rows: Rows, device: str, seed: int
+    estimator, inputs: Inputs, rows: Rows, device: str, seed: int, validated: bool
 ) -> list[Submodel]:
-    """Build the two submodels from one template, seeded apart."""
+    """Build the two submodels from one template, seeded apart.
+
+    Callbacks may monitor columns of held-out rows if there are some: `validated`.
+    """
     module, params = _module_and_params(estimator, inputs.sample_shape)
     shift, scale = _standardization(estimator.standardize, inputs, rows)
     submodels = []
@@ -81,7 +84,7 @@ def build_submodels(
             optimizer=estimator.optimizer,
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,
-            callbacks=_cloned_callbacks(estimator.callbacks),
+            callbacks=_cloned_callbacks(estimator.callbacks, validated),
             device=device,
             train_split=None,
             predict_nonlinearity=_softmax,
@@ -164,17 +167,20 @@ def _check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) 
             )
 
 
-def _cloned_callbacks(callbacks) -> list:
+def _cloned_callbacks(callbacks, validated: bool) -> list:
     """Copy the callbacks, since one instance would be shared by both submodels."""
     cloned = []
     for item in callbacks or []:
         callback = _callback(item)
         monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor.startswith("valid"):
+        is_valid = isinstance(monitor, str) and monitor.startswith("valid")
+        measured = ("valid_loss", "valid_accuracy") if validated else ()
+        if is_valid and monitor not in measured:
             raise ValueError(
                 f"The callback {callback!r} monitors {monitor!r}, but nothing is held "
-                "out for validation here. Let it monitor 'train_loss', or another "
-                "column of history_."
+                "out for validation. Let it monitor 'train_loss' or another column of "
+                "history_; or give fit labeled rows as X_val and y_val, which add "
+                "'valid_loss' and 'valid_accuracy'."
             )
         callback = clone(callback, safe=False)
         cloned.append((item[0], callback) if isinstance(item, tuple) else callback)
@@ -219,7 +225,12 @@ def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -
 
 
 def build_plan(
-    estimator, inputs: Inputs, rows: Rows, codes: np.ndarray, submodels: list[Submodel]
+    estimator,
+    inputs: Inputs,
+    rows: Rows,
+    codes: np.ndarray,
+    submodels: list[Submodel],
+    validate: Measure | None,
 ) -> Plan:
     """Collect what the training loop needs to know."""
     weak, strong = _views(estimator, inputs, rows)
@@ -244,7 +255,27 @@ def build_plan(
         n_epochs=estimator.max_epochs,
         n_steps=steps_per_epoch(estimator, codes),
         verbose=bool(estimator.verbose),
+        validate=validate,
     )
+
+
+def build_validation(
+    inputs: Inputs, codes: np.ndarray, device: str, net_params: dict[str, Any]
+) -> Measure:
+    """Return what measures loss and accuracy on the rows that have a label."""
+    rows = make_rows(inputs, device, net_params)
+    labeled = np.flatnonzero(codes >= 0)
+    targets = codes[labeled]
+
+    def measure(submodels: list[Submodel]) -> dict[str, float]:
+        indices = chunks(labeled, inputs.sample_shape)
+        parts = list(log_probabilities(submodels, rows, indices))
+        predicted = np.concatenate(parts)
+        loss = -predicted[np.arange(len(targets)), targets].mean()
+        accuracy = (predicted.argmax(axis=1) == targets).mean()
+        return {"valid_loss": float(loss), "valid_accuracy": float(accuracy)}
+
+    return measure
 
 
 def steps_per_epoch(estimator, codes: np.ndarray) -> int:

@@ -18,6 +18,8 @@ from .losses import negative_learning_loss
 from .negatives import without
 from .views import View
 
+# Measurements of the submodels at the end of an epoch.
+Measure = Callable[[list[Submodel]], dict[str, float]]
 # As the built-in map, but it returns a list.
 Map = Callable[..., list]
 
@@ -40,6 +42,7 @@ class Plan:
     n_epochs: int
     n_steps: int
     verbose: bool
+    validate: Measure | None
 
 
 class ClassPrior:
@@ -123,6 +126,8 @@ def run(
                     error = _divergence(row["epoch"], plan.lr)
                     break
                 kept = [submodel.snapshot() for submodel in submodels]
+                if plan.validate is not None:
+                    row |= plan.validate(submodels)
                 history.append(row)
                 if plan.verbose:
                     print_row(row)

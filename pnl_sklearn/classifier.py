@@ -14,12 +14,18 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ._additions import check_negative_labels, check_unlabeled, join
+from ._additions import (
+    check_negative_labels,
+    check_unlabeled,
+    check_validation,
+    join,
+)
 from ._batches import Batches, chunks
 from ._build import (
     build_plan,
     build_prior,
     build_submodels,
+    build_validation,
     check_device,
     make_rows,
 )
@@ -161,7 +167,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ``coverage`` (share of unlabeled rows with a pseudo-negative label),
         ``class_distribution`` (mean prediction, a list), each the mean over the epoch,
         and ``negative_weight`` at its end and ``seconds``. Without unlabeled rows the
-        last three of the means are NaN.
+        last three of the means are NaN. With `X_val` also ``valid_loss`` (the mean
+        cross-entropy, in nats) and ``valid_accuracy``, of what predicts.
     n_iter_ : int
         Number of epochs trained.
     transduction_ : array of shape (n_samples,)
@@ -257,7 +264,17 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.classes = classes
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, X_unlabeled=None, negative_labels=None):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        X_unlabeled=None,
+        negative_labels=None,
+        X_val=None,
+        y_val=None,
+    ):
         """Train the two submodels on labeled and unlabeled rows.
 
         Parameters
@@ -285,6 +302,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             Classes that a row of X is known not to be of, in the order of `classes_`,
             or by name; an empty collection, or None, where nothing is known. Columns of
             a DataFrame may be named after the classes, in any order.
+        X_val, y_val : as X and y, default=None
+            Labeled rows to measure on at the end of each epoch, not to learn: they add
+            ``valid_loss`` and ``valid_accuracy`` to `history_`, which callbacks such as
+            EarlyStopping can monitor.
 
         Returns
         -------
@@ -318,6 +339,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             if excluded is not None:
                 excluded = np.pad(excluded, ((0, len(more)), (0, 0)))
         device = check_device(self.device)
+        validate = None
+        if X_val is not None:
+            held_out = check_validation(self, X_val, y_val, classes)
+            validate = build_validation(*held_out, device, self.net_params or {})
         self.classes_ = classes
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
@@ -327,12 +352,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             submodels = previous
             if submodels is None:
                 self.history_ = []
-                submodels = build_submodels(self, inputs, rows, device, seed)
+                validated = validate is not None
+                submodels = build_submodels(self, inputs, rows, device, seed, validated)
             torch.manual_seed(seed)
             sizes = (self.labeled_batch_size, self.batch_size)
             generator = np.random.default_rng(seed)
             batches = Batches(rows, codes, weights, sizes, device, generator, excluded)
-            plan = build_plan(self, inputs, rows, codes, submodels)
+            plan = build_plan(self, inputs, rows, codes, submodels, validate)
             if previous is not None:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, codes, device)

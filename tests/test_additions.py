@@ -7,6 +7,7 @@ import torch
 from scipy.sparse import csr_array
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier
+from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import (
     GridSearchCV,
     StratifiedKFold,
@@ -16,6 +17,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
+from skorch.callbacks import EarlyStopping
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier, supervised_twin
@@ -276,3 +278,42 @@ def changed(row, value):
 def test_bad_negative_labels(given, message):
     with pytest.raises((ValueError, TypeError), match=message):
         tiny().fit(X, ALL, negative_labels=given)
+
+
+def test_validation_rows_are_measured_and_teach_nothing():
+    y_val = np.where(np.arange(30) < 20, TRUTH[60:], -1)
+    classifier = tiny(max_epochs=2)
+    plain = classifier.fit(X[:60], ALL[:60]).predict_proba(X)
+    classifier.fit(X[:60], ALL[:60], X_val=X[60:], y_val=y_val)
+    p = classifier.predict_proba(X)
+    np.testing.assert_array_equal(p, plain)
+    # The last row of the history is of the model that there is in the end.
+    row, known = classifier.history_[-1], slice(60, 80)
+    loss = log_loss(TRUTH[known], p[known], labels=[0, 1, 2])
+    assert row["valid_loss"] == pytest.approx(loss)
+    accuracy = accuracy_score(TRUTH[known], classifier.predict(X[known]))
+    assert row["valid_accuracy"] == pytest.approx(accuracy)
+    assert classifier.history_[0]["valid_loss"] != row["valid_loss"]
+
+
+def test_early_stopping_on_validation_rows():
+    stop = EarlyStopping(monitor="valid_accuracy", lower_is_better=False, patience=2)
+    classifier = tiny(max_epochs=30, callbacks=[stop])
+    classifier.fit(X[:60], ALL[:60], X_val=X[60:], y_val=TRUTH[60:])
+    measured = [row["valid_accuracy"] for row in classifier.history_]
+    assert 3 <= len(measured) < 30
+    assert max(measured[-2:]) <= max(measured[:-2])
+
+
+@pytest.mark.parametrize(
+    ("y_val", "message"),
+    [
+        (None, "without y_val"),
+        (np.full(30, -1), "no labeled row"),
+        (np.full(30, 7), r"labels array\(\[7\]\) that are not in classes"),
+        (TRUTH[:5], "inconsistent numbers"),
+    ],
+)
+def test_bad_validation_rows(y_val, message):
+    with pytest.raises(ValueError, match=message):
+        tiny().fit(X, ALL, X_val=X[60:], y_val=y_val)
