@@ -14,21 +14,16 @@ from ._validation import Inputs, check_inputs, check_targets
 _N_NAMED = 5
 
 
-def check_unlabeled(estimator, X_unlabeled, n_rows: int) -> Inputs:
-    """Validate `X_unlabeled` against the X of `n_rows` rows that `fit` has checked."""
+def with_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
+    """Put the rows of `X_unlabeled`, checked against those of X, below them."""
     more = check_inputs(estimator, X_unlabeled, reset=False)
-    if len(more) == n_rows:
+    if len(more) == len(inputs):
         raise ValueError(
             f"X_unlabeled has as many rows as X, or as this training part of it, "
-            f"{n_rows}. scikit-learn's cross-validation takes what is as long as X for "
-            "one value a row and splits it by folds, so this is refused. Leave out one "
-            "of its rows, or put them into X, with -1 in y."
+            f"{len(inputs)}. scikit-learn's cross-validation takes what is as long as "
+            "X for one value a row and splits it by folds, so this is refused. Leave "
+            "out one of its rows, or put them into X, with -1 in y."
         )
-    return more
-
-
-def join(inputs: Inputs, more: Inputs) -> Inputs:
-    """Put further rows below the others."""
     if inputs.is_dataset != more.is_dataset:
         raise TypeError(
             "X and X_unlabeled have to be both Datasets, or both arrays or matrices."
@@ -44,12 +39,20 @@ def join(inputs: Inputs, more: Inputs) -> Inputs:
     return Inputs(data, inputs.sample_shape)
 
 
+def lengthened(values: np.ndarray | None, n_rows: int, fill) -> Any:
+    """Fill up an array that has an entry a row to so many rows; None stays."""
+    if values is None:
+        return None
+    widths = [(0, n_rows - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, widths, constant_values=fill)
+
+
 def check_validation(
     estimator, X_val, y_val, classes: np.ndarray
 ) -> tuple[Inputs, np.ndarray]:
     """Validate rows to measure on; return them and their class codes."""
-    if y_val is None:
-        raise ValueError("X_val comes without y_val; give the labels of its rows, too.")
+    if X_val is None or y_val is None:
+        raise ValueError("X_val and y_val belong together; one of them is missing.")
     codes, _ = check_targets(y_val, classes)
     inputs = check_inputs(estimator, X_val, reset=False)
     check_consistent_length(inputs, codes)

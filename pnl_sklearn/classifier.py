@@ -16,9 +16,9 @@ from sklearn.utils.validation import (
 
 from ._additions import (
     check_negative_labels,
-    check_unlabeled,
     check_validation,
-    join,
+    lengthened,
+    with_unlabeled,
 )
 from ._batches import Batches, chunks
 from ._build import (
@@ -332,15 +332,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         check_consistent_length(inputs, codes)
         weights = labeled_weights(codes, classes, sample_weight, self.class_weight)
         if X_unlabeled is not None:
-            more = check_unlabeled(self, X_unlabeled, len(inputs))
-            inputs = join(inputs, more)
-            codes = np.pad(codes, (0, len(more)), constant_values=-1)
-            weights = np.pad(weights, (0, len(more)))
-            if excluded is not None:
-                excluded = np.pad(excluded, ((0, len(more)), (0, 0)))
+            inputs = with_unlabeled(self, inputs, X_unlabeled)
+            codes = lengthened(codes, len(inputs), -1)
+            weights = lengthened(weights, len(inputs), 0)
+            excluded = lengthened(excluded, len(inputs), False)
         device = check_device(self.device)
         validate = None
-        if X_val is not None:
+        if X_val is not None or y_val is not None:
             held_out = check_validation(self, X_val, y_val, classes)
             validate = build_validation(*held_out, device, self.net_params or {})
         self.classes_ = classes

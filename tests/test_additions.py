@@ -308,7 +308,7 @@ def test_early_stopping_on_validation_rows():
 @pytest.mark.parametrize(
     ("y_val", "message"),
     [
-        (None, "without y_val"),
+        (None, "belong together"),
         (np.full(30, -1), "no labeled row"),
         (np.full(30, 7), r"labels array\(\[7\]\) that are not in classes"),
         (TRUTH[:5], "inconsistent numbers"),
