@@ -123,7 +123,12 @@ RECORDS = [
     RECORD | {"method": "default", "draw": 100, "errors": {"": 4.0}},
     RECORD | {"method": "study-average", "draw": 0, "errors": {"no average": 4.0}},
     RECORD | {"method": "study-average", "draw": 1, "errors": {"no average": 8.0}},
-    RECORD | {"method": "study-pool", "draw": 0, "errors": {"30 unlabeled rows": 9.0}},
+    RECORD
+    | {
+        "method": "study-pool",
+        "draw": 0,
+        "errors": {"30 unlabeled rows": 9.0, "100 unlabeled rows": 6.0},
+    },
 ]
 
 
@@ -146,6 +151,11 @@ def test_the_study_is_written(tmp_path):
     assert "| Average of the weights | no average | 6.00 | +2.00 | 1.00 |" in page
     row = "| Number of unlabeled rows | 30 unlabeled rows | 9.00 (1) | +6.00 |  |"
     assert row in page
-    assert "100" not in page
+    assert "![Error by numbers of rows](study_curves.png)" in page
+    assert "draws 0, 1;" in page
     for name in ("study_digits-20.png", "study_curves.png"):
         assert (tmp_path / name).stat().st_size > 10_000
+    (tmp_path / "study_curves.png").unlink()
+    write_study(RECORDS[:-1], tmp_path)
+    assert "study_curves" not in (tmp_path / "study_tables.md").read_text()
+    assert not (tmp_path / "study_curves.png").exists()

@@ -48,8 +48,11 @@ def write_study(records, folder):
     for name, of_task in changes(records).items():
         lines += _tables(name, of_task)
         _figure(of_task, folder / f"study_{name}.png")
+    panels = _curves(records)
+    if panels:
+        _curves_figure(panels, folder / "study_curves.png")
+        lines.insert(1, "\n![Error by numbers of rows](study_curves.png)")
     (folder / "study_tables.md").write_text("\n".join(lines) + "\n")
-    _curves(records, folder / "study_curves.png")
 
 
 def _rows(of_task):
@@ -115,36 +118,44 @@ def _figure(of_task, path):
     plt.close(fig)
 
 
-def _curves(records, path):
+def _curves(records):
+    """Return (label of the x axis, [(name, numbers, errors), ...]) of each panel."""
+    summary = summarize(reported(records))
+    budgets, pools = [], []
+    for method in ("default", "twin", "self_training", "label_spreading"):
+        names = [n for n in GROUPS["digits"] if method in summary.get(n, {})]
+        numbers = [int(name.removeprefix("digits-")) for name in names]
+        errors = [summary[name][method][2].mean() for name in names]
+        budgets.append((TITLES[method], numbers, errors))
+    for name, of_task in changes(records).items():
+        default = of_task["default"]["default"]
+        settings = of_task.get("study-pool", {})
+        numbers = [int(setting.split()[0]) for setting in settings]
+        errors = [paired(found, default)[0] for found in settings.values()]
+        pools.append((TASKS[name].title, numbers, errors))
+    panels = [("labeled digits", budgets), ("unlabeled rows", pools)]
+    return [
+        (label, [line for line in lines if len(line[1]) > 1])
+        for label, lines in panels
+        if any(len(line[1]) > 1 for line in lines)
+    ]
+
+
+def _curves_figure(panels, path):
     """Error by the number of labels, and of unlabeled rows."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    summary = summarize(reported(records))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
-    for method in ("default", "twin", "self_training", "label_spreading"):
-        points = [
-            (int(name.removeprefix("digits-")), summary[name][method][2].mean())
-            for name in GROUPS["digits"]
-            if method in summary.get(name, {})
-        ]
-        if points:
-            left.plot(*zip(*points, strict=True), marker="o", label=TITLES[method])
-    left.set_xlabel("labeled digits")
-    for name, of_task in changes(records).items():
-        pools = of_task.get("study-pool", {})
-        default = of_task["default"]
-        points = [
-            (int(setting.split()[0]), paired(errors, default["default"])[0])
-            for setting, errors in pools.items()
-        ]
-        if points:
-            right.plot(*zip(*points, strict=True), marker="o", label=TASKS[name].title)
-    right.set_xlabel("unlabeled rows, of all in the pool")
-    for ax in (left, right):
-        ax.set(xscale="log", yscale="log", ylabel="test error in %")
+    size = 4.2 * len(panels), 3.4
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=size, layout="constrained", squeeze=False
+    )
+    for ax, (label, lines) in zip(axes[0], panels, strict=True):
+        for name, numbers, errors in lines:
+            ax.plot(numbers, errors, marker="o", label=name)
+        ax.set(xscale="log", yscale="log", xlabel=label, ylabel="test error in %")
         for axis, marks in [
             (ax.xaxis, (10, 30, 100, 300, 1000)),
             (ax.yaxis, (1, 2, 3, 5, 10, 20, 30, 50)),
@@ -152,7 +163,6 @@ def _curves(records, path):
             axis.set_ticks(marks, [str(mark) for mark in marks])
         ax.minorticks_off()
         ax.grid(alpha=0.3)
-        if ax.lines:
-            ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8)
     fig.savefig(path, dpi=110)
     plt.close(fig)
