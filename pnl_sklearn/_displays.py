@@ -1,4 +1,7 @@
-"""Pictures of a fit and of what labels are worth, in scikit-learn's display style."""
+"""Pictures of a fit and of what labels are worth, in scikit-learn's display style.
+
+They need matplotlib, which is imported when they are drawn.
+"""
 
 from numbers import Integral
 
@@ -25,7 +28,7 @@ class HistoryDisplay:
     """Losses, agreement of the networks and mean prediction, epoch by epoch.
 
     Make one by `from_estimator`. A class whose share falls to nothing, or an agreement
-    that falls, tells of a fit that went astray.
+    that falls, tells of a fit that went astray. It needs matplotlib.
 
     Parameters
     ----------
@@ -99,7 +102,7 @@ class HistoryDisplay:
 class LabelBudgetDisplay:
     """Score by the number of labels, with the unlabeled rows and without.
 
-    Make one by `from_estimator`.
+    Make one by `from_estimator`. It needs matplotlib.
 
     Parameters
     ----------

@@ -124,7 +124,7 @@ class UnlabeledGain:
         return f"{text}; about {self.n_needed} labels would prove a gain of this size."
 
     def plot(self, ax=None):
-        """Draw the paired scores, a line a split.
+        """Draw the paired scores, a line a split. This needs matplotlib.
 
         Parameters
         ----------
