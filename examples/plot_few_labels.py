@@ -9,8 +9,8 @@ same models are scored as they will do.
 """
 
 # %%
-# Four estimators
-# ---------------
+# Three estimators
+# ----------------
 # Digits as a table, so that all take the same rows.
 
 import argparse

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted, indexable
 
-from ._gain import derived_baseline, fit_rows, learns_pool
+from ._gain import derived_baseline, final_step, fit_rows, learns_pool
 from ._hiding import hide_labels, mark_unlabeled
 from ._validation import known_labels
 
@@ -210,7 +210,7 @@ class LabelBudgetDisplay:
                     pool = which == 0 or learns_pool(model)
                     fitted = fit_rows(model, X, few, rows if pool else labeled)
                     scores[which, i, draw] = scorer(fitted, X_test, y_test)
-        names = [_name(model) for model in (estimator, baseline)]
+        names = [type(final_step(model)).__name__ for model in (estimator, baseline)]
         if learns_pool(baseline):
             names[1] = "supervised twin"
         return cls(np.asarray(budgets), *scores, *names).plot(ax)
@@ -244,8 +244,3 @@ class LabelBudgetDisplay:
         ax.legend(frameon=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
-
-
-def _name(estimator) -> str:
-    final = estimator[-1] if hasattr(estimator, "steps") else estimator
-    return type(final).__name__

@@ -254,16 +254,17 @@ def fit_rows(model, X, y, rows):
 
 def learns_pool(baseline) -> bool:
     """Tell whether a baseline is given all rows: a twin, whose steps they set."""
-    return isinstance(_final(baseline), PNLClassifier)
+    return isinstance(final_step(baseline), PNLClassifier)
 
 
-def _final(estimator):
+def final_step(estimator):
+    """Return the last step of a pipeline, or the estimator itself."""
     return estimator[-1] if isinstance(estimator, Pipeline) else estimator
 
 
 def derived_baseline(estimator):
     """Return what learns labeled rows only, in a pipeline if the estimator is."""
-    final = _final(estimator)
+    final = final_step(estimator)
     if isinstance(final, PNLClassifier):
         baseline = supervised_twin(final)
     elif isinstance(final, SelfTrainingClassifier) and final.estimator is not None:

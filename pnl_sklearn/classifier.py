@@ -497,7 +497,8 @@ def supervised_twin(estimator):
     It has the same two submodels, weight averages, views of labeled rows and number of
     optimizer steps, so that what differs is what the unlabeled rows are worth. Give it
     the same X and y: the unlabeled rows still set the standardization, the number of
-    steps, the batches and, in tables, the neighbors of the weak view, but no loss.
+    steps, the batches and, in tables, the neighbors of the weak view, but no loss. It
+    learns `negative_labels`, which are labels, too.
 
     Parameters
     ----------

@@ -79,8 +79,11 @@ class Options:
     small: bool = False
 
 
-def hide_labels(y, per_class, rng):
-    """Keep `per_class` labels of each class at random; -1 for all others."""
+def draw_labels(y, per_class, rng):
+    """Keep `per_class` labels of each class at random; -1 for all others.
+
+    The package's `hide_labels` draws others; the recorded figures are of these draws.
+    """
     kept = [rng.permutation(np.flatnonzero(y == k))[:per_class] for k in np.unique(y)]
     hidden = np.full_like(y, -1)
     hidden[np.concatenate(kept)] = y[np.concatenate(kept)]
@@ -97,7 +100,7 @@ def _digits(draw, options, per_class, imbalanced=False):
         few = [rng.permutation(np.flatnonzero(y == k))[:12] for k in range(5, 10)]
         rows = np.concatenate([np.flatnonzero(y < 5), *few])
         X, y = X[rows], y[rows]
-    return Data(X, hide_labels(y, per_class, rng), y, X_test, y_test)
+    return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
 
 def _table(draw, options, name):
@@ -107,7 +110,7 @@ def _table(draw, options, name):
     X, X_test, y, y_test = train_test_split(
         X, y, test_size=0.3, stratify=y, random_state=draw
     )
-    return Data(X, hide_labels(y, per_class, rng), y, X_test, y_test)
+    return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
 
 def _folder(options, task):
@@ -139,7 +142,7 @@ def _mnist(draw, options, per_class, imbalanced=False):
         ]
         rows = np.concatenate(kept)
         X, y = X[rows], y[rows]
-    y_few = hide_labels(y, per_class, rng)
+    y_few = draw_labels(y, per_class, rng)
     return Data(X, y_few, y, test.data.numpy(), test.targets.numpy())
 
 
@@ -170,7 +173,7 @@ def _cifar10(draw, options, per_class):
     )
     X, y = _few(X, y, options, rng)
     X_test, y_test = _few(X_test, y_test, options, rng)
-    return Data(X, hide_labels(y, per_class, rng), y, X_test, y_test)
+    return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
 
 def _cifar10_part(folder, part, options):
