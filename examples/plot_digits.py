@@ -118,7 +118,7 @@ results = {
 # ----------------
 # ``PNLClassifier`` takes the images as they are, of shape (n, 8, 8) and in their own
 # units. From them it picks a small convolutional network and random views: shifts,
-# rotations and erased rectangles, but no mirror images.
+# rotations, changes of size and slant, but no mirror images.
 
 model = PNLClassifier(random_state=0)
 if args.epochs is not None:

@@ -113,7 +113,7 @@ class Batches:
     """Endless streams of labeled and unlabeled rows, cut into epochs.
 
     Both streams run through whole random permutations, so that in the long run every
-    row is seen equally often.
+    row is seen equally often, unless chances are given.
 
     Parameters
     ----------
@@ -128,6 +128,9 @@ class Batches:
     rng : numpy.random.Generator
     excluded : bool array of shape (n_rows, n_classes), default=None
         Classes that rows are known not to be of.
+    chances : float array of shape (n_rows,), default=None
+        How often unlabeled rows are drawn, relative to one another. None: equally
+        often, and in the long run exactly so.
     """
 
     def __init__(
@@ -139,11 +142,16 @@ class Batches:
         device: str,
         rng: np.random.Generator,
         excluded: np.ndarray | None = None,
+        chances: np.ndarray | None = None,
     ) -> None:
         self.rows = rows
         self.n_labeled = sizes[0]
         self._labeled = _endless(np.flatnonzero(codes >= 0), sizes[0], rng)
-        self._unlabeled = _endless(np.flatnonzero(codes < 0), sizes[1], rng)
+        unlabeled = np.flatnonzero(codes < 0)
+        if chances is None or not len(unlabeled):
+            self._unlabeled = _endless(unlabeled, sizes[1], rng)
+        else:
+            self._unlabeled = _drawn(unlabeled, chances[unlabeled], sizes[1], rng)
         self._codes = torch.from_numpy(codes).to(device)
         self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
         self._excluded = None
@@ -177,6 +185,15 @@ def _endless(
             left = np.concatenate([left, rng.permutation(rows)])
         yield left[:size]
         left = left[size:]
+
+
+def _drawn(
+    rows: np.ndarray, chances: np.ndarray, size: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yield `size` of the rows at a time, drawn in proportion to their chances."""
+    chances = chances / chances.sum()
+    while True:
+        yield rng.choice(rows, size=size, p=chances)
 
 
 def chunks(index: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:

@@ -24,6 +24,8 @@ from .networks import MODULES
 from .views import View, auto_views, identity
 
 NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
+# Columns of `history_` that held-out rows add.
+VALIDATED = ("valid_loss", "valid_accuracy", "valid_negatives_right")
 # Rows that the automatic views look at.
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
@@ -174,13 +176,13 @@ def _cloned_callbacks(callbacks, validated: bool) -> list:
         callback = _callback(item)
         monitor = getattr(callback, "monitor", None)
         is_valid = isinstance(monitor, str) and monitor.startswith("valid")
-        measured = ("valid_loss", "valid_accuracy") if validated else ()
+        measured = VALIDATED if validated else ()
         if is_valid and monitor not in measured:
             raise ValueError(
                 f"The callback {callback!r} monitors {monitor!r}, but nothing is held "
                 "out for validation. Let it monitor 'train_loss' or another column of "
                 "history_; or give fit labeled rows as X_val and y_val, which add "
-                "'valid_loss' and 'valid_accuracy'."
+                f"{', '.join(map(repr, VALIDATED))}."
             )
         callback = clone(callback, safe=False)
         cloned.append((item[0], callback) if isinstance(item, tuple) else callback)
@@ -230,18 +232,17 @@ def build_plan(
     rows: Rows,
     codes: np.ndarray,
     submodels: list[Submodel],
-    validate: Measure | None,
+    measures: list[Measure],
 ) -> Plan:
     """Collect what the training loop needs to know."""
     weak, strong = _views(estimator, inputs, rows)
-    selection = estimator.selection
-    if isinstance(selection, str):
-        selection = SELECTIONS[selection]()
+    if estimator.tol is not None:
+        measures = [*measures, _changes(inputs, rows, codes)]
     companion = _companion(estimator, submodels[0].ema_decay)
     callbacks = [_callback(item) for item in estimator.callbacks or []]
     no_prior = estimator.class_prior is None
     return Plan(
-        select=selection,
+        select=_selection(estimator),
         weak_view=weak,
         strong_view=strong,
         exchange=estimator.exchange,
@@ -255,27 +256,65 @@ def build_plan(
         n_epochs=estimator.max_epochs,
         n_steps=steps_per_epoch(estimator, codes),
         verbose=bool(estimator.verbose),
-        validate=validate,
+        measures=measures,
+        tol=estimator.tol,
+        n_iter_no_change=estimator.n_iter_no_change,
     )
 
 
+def _selection(estimator) -> Callable[[Tensor], Tensor]:
+    selection = estimator.selection
+    return SELECTIONS[selection]() if isinstance(selection, str) else selection
+
+
 def build_validation(
-    inputs: Inputs, codes: np.ndarray, device: str, net_params: dict[str, Any]
+    estimator, inputs: Inputs, codes: np.ndarray, device: str
 ) -> Measure:
-    """Return what measures loss and accuracy on the rows that have a label."""
-    rows = make_rows(inputs, device, net_params)
+    """Return what measures loss, accuracy and negatives on rows that have a label."""
+    rows = make_rows(inputs, device, estimator.net_params or {})
     labeled = np.flatnonzero(codes >= 0)
-    targets = codes[labeled]
+    select = _selection(estimator)
+    at_target = np.arange(len(labeled)), codes[labeled]
 
     def measure(submodels: list[Submodel]) -> dict[str, float]:
         indices = chunks(labeled, inputs.sample_shape)
-        parts = list(log_probabilities(submodels, rows, indices))
-        predicted = np.concatenate(parts)
-        loss = -predicted[np.arange(len(targets)), targets].mean()
-        accuracy = (predicted.argmax(axis=1) == targets).mean()
-        return {"valid_loss": float(loss), "valid_accuracy": float(accuracy)}
+        each = [_predictions([submodel], rows, indices) for submodel in submodels]
+        predicted = np.logaddexp.reduce(each) - math.log(len(each))
+        with torch.random.fork_rng(devices=[]):  # a selection may draw
+            masks = [select(torch.from_numpy(np.exp(p)).float()) for p in each]
+        negatives = torch.stack(masks).numpy()
+        n_negatives = int(negatives.sum())
+        n_wrong = sum(int(mask[at_target].sum()) for mask in negatives)
+        values = (
+            float(-predicted[at_target].mean()),
+            float((predicted.argmax(axis=1) == at_target[1]).mean()),
+            1 - n_wrong / n_negatives if n_negatives else math.nan,
+        )
+        return dict(zip(VALIDATED, values, strict=True))
 
     return measure
+
+
+def _changes(inputs: Inputs, rows: Rows, codes: np.ndarray) -> Measure:
+    """Return what tells how many pseudo-labels changed since it was last asked."""
+    indices = chunks(np.flatnonzero(codes < 0), inputs.sample_shape)
+    last: list[np.ndarray] = []
+
+    def measure(submodels: list[Submodel]) -> dict[str, float]:
+        if not indices:
+            return {"changed": math.nan}
+        last.append(_predictions(submodels, rows, indices).argmax(axis=1))
+        if len(last) == 1:
+            return {"changed": math.nan}
+        return {"changed": float((last.pop(0) != last[0]).mean())}
+
+    return measure
+
+
+def _predictions(
+    submodels: list[Submodel], rows: Rows, indices: list[np.ndarray]
+) -> np.ndarray:
+    return np.concatenate(list(log_probabilities(submodels, rows, indices)))
 
 
 def steps_per_epoch(estimator, codes: np.ndarray) -> int:

@@ -40,6 +40,8 @@ PARAMETER_CONSTRAINTS: dict = {
     "ema_decay": [Interval(Real, 0, 1, closed="left"), None],
     "class_weight": [StrOptions({"balanced"}), dict, None],
     "callbacks": [list, None],
+    "tol": [_share, None],
+    "n_iter_no_change": [_positive],
     "warm_start": ["boolean"],
     "device": [str],
     "random_state": ["random_state"],

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ._batches import Batch, Batches
 from ._progress import print_row
@@ -42,7 +44,9 @@ class Plan:
     n_epochs: int
     n_steps: int
     verbose: bool
-    validate: Measure | None
+    measures: list[Measure]
+    tol: float | None
+    n_iter_no_change: int
 
 
 class ClassPrior:
@@ -126,13 +130,15 @@ def run(
                     error = _divergence(row["epoch"], plan.lr)
                     break
                 kept = [submodel.snapshot() for submodel in submodels]
-                if plan.validate is not None:
-                    row |= plan.validate(submodels)
+                for measure in plan.measures:
+                    row |= measure(submodels)
                 history.append(row)
                 if plan.verbose:
                     print_row(row)
                 for submodel in submodels:
                     submodel.end_epoch(row)
+                if _has_converged(history, plan):
+                    break
     except KeyboardInterrupt:
         # As in skorch, what there is can be used; its EarlyStopping ends so too.
         usable = all(submodel.is_finite() for submodel in submodels)
@@ -142,6 +148,14 @@ def run(
     for submodel in submodels:
         submodel.end_training()
     return error
+
+
+def _has_converged(history: list[dict], plan: Plan) -> bool:
+    """Tell whether pseudo-labels have hardly changed for the last epochs."""
+    if plan.tol is None or history[-1]["negative_weight"] < plan.negative_weight:
+        return False
+    last = [row.get("changed", math.nan) for row in history[-plan.n_iter_no_change :]]
+    return len(last) == plan.n_iter_no_change and all(c <= plan.tol for c in last)
 
 
 def _divergence(epoch: int, lr: float) -> FloatingPointError:
@@ -181,7 +195,7 @@ def train(
                     student.anneal(cosine(step, n_total))
             measures += map_(_learn, *zip(*lessons, strict=True))
             step += 1
-        row = _summary(torch.stack(measures).mean(dim=0).tolist())
+        row = _summary(torch.stack(measures).mean(dim=0).tolist(), len(prior.prior))
         row["negative_weight"] = ramps[0] * plan.negative_weight
         row["seconds"] = time.perf_counter() - begin
         yield row, batch.labeled
@@ -256,20 +270,28 @@ def _lessons(
 def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:
     """Take one student step.
 
-    Returns losses, agreement, coverage and class distribution, on the device.
+    Returns losses, agreement, coverage, class distribution, and by pseudo-label the
+    shares of all rows and of those with negative labels, on the device.
     """
     outcome = student.train_step(lesson)
     unlabeled = outcome["y_pred"][len(lesson.labels) :].float()
     agreement = (unlabeled.argmax(dim=1) == pseudo_labels).float().mean()
-    coverage = lesson.negatives.any(dim=1).float().mean()
+    covered = lesson.negatives.any(dim=1).float()
     distribution = unlabeled.softmax(dim=1).mean(dim=0)
-    shares = torch.stack([agreement, coverage])
-    return torch.cat([outcome["losses"], shares, distribution])
+    shares = torch.stack([agreement, covered.mean()])
+    believed = F.one_hot(pseudo_labels, unlabeled.shape[1]).float()
+    by_class = [believed.mean(dim=0), (believed * covered[:, None]).mean(dim=0)]
+    return torch.cat([outcome["losses"], shares, distribution, *by_class])
 
 
-def _summary(means: list[float]) -> dict:
+def _summary(means: list[float], n_classes: int) -> dict:
     names = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
     names += ["consistency_loss", "agreement", "coverage"]
     row: dict = dict(zip(names, means, strict=False))
-    row["class_distribution"] = means[len(names) :]
+    by_class = np.reshape(means[len(names) :], (3, n_classes))
+    distribution, believed, covered = by_class
+    row["class_distribution"] = distribution.tolist()
+    coverage = np.full(n_classes, math.nan)
+    np.divide(covered, believed, out=coverage, where=believed > 0)
+    row["class_coverage"] = coverage.tolist()
     return row

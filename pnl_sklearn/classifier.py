@@ -30,6 +30,7 @@ from ._build import (
     make_rows,
 )
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
+from ._pool import check_unlabeled_weight, warn_of_starved_classes
 from ._rounds import run
 from ._submodel import log_probabilities
 from ._validation import (
@@ -134,6 +135,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     callbacks : list, default=None
         skorch callbacks, or pairs (name, callback); each submodel gets copies. Of
         what they can monitor there are the columns of `history_`.
+    tol : float or None, default=None
+        End the fit before `max_epochs` where, after the ramp-up, at most this share of
+        the unlabeled rows has changed its predicted class in each of the last
+        `n_iter_no_change` epochs. The learning rate has not fallen to 0 then, so that a
+        smaller `max_epochs` is often the better way to a shorter fit. None: never.
+    n_iter_no_change : int, default=3
+        Number of epochs that `tol` looks at.
     warm_start : bool, default=False
         Go on with the submodels of the last fit, for `max_epochs` more, with the
         learning rate falling anew from `lr` and no second ramp-up.
@@ -165,10 +173,15 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         without one), ``agreement`` (share of unlabeled rows on whose class the
         student's strong and the partner's weak view agree),
         ``coverage`` (share of unlabeled rows with a pseudo-negative label),
-        ``class_distribution`` (mean prediction, a list), each the mean over the epoch,
-        and ``negative_weight`` at its end and ``seconds``. Without unlabeled rows the
-        last three of the means are NaN. With `X_val` also ``valid_loss`` (the mean
-        cross-entropy, in nats) and ``valid_accuracy``, of what predicts.
+        ``class_distribution`` (mean prediction, a list) and ``class_coverage`` (the
+        coverage of the rows that the partner takes for each class, a list), each the
+        mean over the epoch, and ``negative_weight`` at its end and ``seconds``. Without
+        unlabeled rows the last four of the means are NaN. With `X_val` also
+        ``valid_loss`` (the mean cross-entropy, in nats), ``valid_accuracy`` and
+        ``valid_negatives_right`` (the share of pseudo-negative labels that are right;
+        NaN where there are none), of what predicts. With `tol` also ``changed``, the
+        share of unlabeled rows whose predicted class is another than an epoch before;
+        NaN in the first.
     n_iter_ : int
         Number of epochs trained.
     transduction_ : array of shape (n_samples,)
@@ -229,6 +242,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ema_decay=0.99,
         class_weight=None,
         callbacks=None,
+        tol=None,
+        n_iter_no_change=3,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -257,6 +272,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.ema_decay = ema_decay
         self.class_weight = class_weight
         self.callbacks = callbacks
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -272,6 +289,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         *,
         X_unlabeled=None,
         negative_labels=None,
+        unlabeled_weight=None,
         X_val=None,
         y_val=None,
     ):
@@ -302,10 +320,15 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             Classes that a row of X is known not to be of, in the order of `classes_`,
             or by name; an empty collection, or None, where nothing is known. Columns of
             a DataFrame may be named after the classes, in any order.
+        unlabeled_weight : array-like of shape (n_samples,), default=None
+            How often unlabeled rows are drawn, relative to one another; 0 leaves a row
+            out. For the rows of X, and then those of `X_unlabeled`. Those of labeled
+            rows are not used. :func:`~pnl_sklearn.inspection.check_pool` gives lower
+            weights to rows that seem to be of no labeled class.
         X_val, y_val : as X and y, default=None
             Labeled rows to measure on at the end of each epoch, not to learn: they add
-            ``valid_loss`` and ``valid_accuracy`` to `history_`, which callbacks such as
-            EarlyStopping can monitor.
+            ``valid_loss``, ``valid_accuracy`` and ``valid_negatives_right`` to
+            `history_`, which callbacks such as EarlyStopping can monitor.
 
         Returns
         -------
@@ -321,6 +344,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         FloatingPointError
             If a loss became NaN or infinite. The estimator then holds the weights of
             the last epoch whose loss was finite.
+
+        Warns
+        -----
+        PoolWarning
+            If predictions of the unlabeled rows have all but given up a class.
         """
         codes, classes = check_targets(y, self.classes)
         excluded = check_negative_labels(negative_labels, codes, classes)
@@ -336,11 +364,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             codes = lengthened(codes, len(inputs), -1)
             weights = lengthened(weights, len(inputs), 0)
             excluded = lengthened(excluded, len(inputs), False)
+        chances = check_unlabeled_weight(unlabeled_weight, codes)
         device = check_device(self.device)
-        validate = None
+        measures = []
         if X_val is not None or y_val is not None:
             held_out = check_validation(self, X_val, y_val, classes)
-            validate = build_validation(*held_out, device, self.net_params or {})
+            measures = [build_validation(self, *held_out, device)]
         self.classes_ = classes
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
@@ -350,16 +379,19 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             submodels = previous
             if submodels is None:
                 self.history_ = []
-                validated = validate is not None
+                validated = bool(measures)
                 submodels = build_submodels(self, inputs, rows, device, seed, validated)
             torch.manual_seed(seed)
             sizes = (self.labeled_batch_size, self.batch_size)
             generator = np.random.default_rng(seed)
-            batches = Batches(rows, codes, weights, sizes, device, generator, excluded)
-            plan = build_plan(self, inputs, rows, codes, submodels, validate)
+            batches = Batches(
+                rows, codes, weights, sizes, device, generator, excluded, chances
+            )
+            plan = build_plan(self, inputs, rows, codes, submodels, measures)
             if previous is not None:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, codes, device)
+            expected = prior.prior
             error = run(submodels, batches, prior, plan, self.history_)
             self.submodels_ = submodels
             self.n_iter_ = len(self.history_)
@@ -367,6 +399,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
                 self.transduction_ = self._transduce(inputs, rows, codes, excluded)
         if error is not None:
             raise error
+        warn_of_starved_classes(self.history_, expected, classes, codes)
         return self
 
     def predict_proba(self, X):

@@ -16,13 +16,16 @@ from sklearn.utils.validation import check_is_fitted, indexable
 from ._displays import HistoryDisplay, LabelBudgetDisplay
 from ._gain import UnlabeledGain, fit_rows, split_labeled, unlabeled_gain
 from ._hiding import mark_unlabeled
+from ._pool import PoolWarning, check_pool
 from ._validation import known_labels
 from .classifier import PNLClassifier
 
 __all__ = [
     "HistoryDisplay",
     "LabelBudgetDisplay",
+    "PoolWarning",
     "UnlabeledGain",
+    "check_pool",
     "query",
     "suspect_labels",
     "unlabeled_gain",

@@ -318,26 +318,29 @@ def auto_views(sample: Tensor) -> tuple[View, View]:
         stride = math.ceil(sample.numel() / _REFERENCE_VALUES) or 1
         reference = sample[::stride].clone()
         n_neighbors = len(reference) // 100
-        near = NeighborView(reference, n_neighbors, units=_units(reference))
+        units = torch.ones(sample.shape[1]) if has_common_unit(reference) else None
+        near = NeighborView(reference, n_neighbors, units=units)
         return near, TableView(noise=0.1, corruption=0.1)
     one_channel = sample.shape[1] == 1
     fill = _border(sample) if one_channel else None
     flip = not one_channel  # a mirrored digit or letter is another one, or none
     weak = ImageView(rotation=5, shift=0.06, flip=flip, fill=fill)
+    # An erased part of a digit or letter may be what tells it from others.
+    erase = 0.0 if one_channel else 0.3
     strong = ImageView(
-        rotation=20, scale=0.15, shear=15, shift=0.12, erase=0.3, flip=flip, fill=fill
+        rotation=20, scale=0.15, shear=15, shift=0.12, erase=erase, flip=flip, fill=fill
     )
     return weak, strong
 
 
-def _units(rows: Tensor) -> Tensor | None:
-    """Ones where most columns span the same range: they have one unit in common.
+def has_common_unit(rows: Tensor) -> bool:
+    """Tell whether most columns span the same range, so that one unit suits all.
 
-    Such are pixels, shares, ratings, or what was scaled to one range. None otherwise.
+    Such are pixels, shares, ratings, or what was scaled to one range.
     """
     low, high = rows.min(dim=0).values, rows.max(dim=0).values
     spans_all = (low == low.min()) & (high == high.max())
-    return torch.ones_like(low) if 2 * spans_all.sum() > len(low) else None
+    return bool(2 * spans_all.sum() > len(low))
 
 
 def _border(images: Tensor) -> tuple[float, ...]:

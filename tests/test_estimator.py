@@ -399,7 +399,8 @@ def test_history():
     losses = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
     losses.append("consistency_loss")
     shares = ["agreement", "coverage"]
-    others = ["epoch", "class_distribution", "negative_weight", "seconds"]
+    others = ["epoch", "class_distribution", "class_coverage"]
+    others += ["negative_weight", "seconds"]
     for epoch, row in enumerate(history, 1):
         assert sorted(row) == sorted(losses + shares + others)
         assert row["epoch"] == epoch
@@ -407,6 +408,9 @@ def test_history():
         assert all(row[name] >= 0 for name in losses)
         assert len(row["class_distribution"]) == 3
         assert sum(row["class_distribution"]) == pytest.approx(1)
+        # The coverage of all rows is between that of the classes.
+        assert min(row["class_coverage"]) <= row["coverage"]
+        assert max(row["class_coverage"]) >= row["coverage"] - 1e-6
         total = row["supervised_loss"] + 0.7 * row["negative_loss"]
         if epoch > 2:  # after the ramp
             assert row["negative_weight"] == 0.7

@@ -155,13 +155,13 @@ def test_one_row_is_not_nan():
     assert TableView(0.5, 0.5)(torch.ones(1, 4)).isfinite().all()
 
 
-def test_auto_views_do_not_mirror_digits():
+def test_auto_views_neither_mirror_digits_nor_erase_parts_of_them():
     weak, strong = auto_views(blob(5))
-    assert not weak.flip
-    assert not strong.flip
+    assert [weak.flip, strong.flip, strong.erase] == [False, False, 0]
     weak, strong = auto_views(blob(5, channels=3))
     assert weak.flip
     assert strong.flip
+    assert strong.erase
 
 
 @pytest.mark.parametrize("background", [0.0, 255.0])

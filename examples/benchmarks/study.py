@@ -165,13 +165,13 @@ def _averages(_default):
 
 
 def _image_views(_default):
-    def strong(width, erase=0.3):
+    def strong(width, erase=0.0):
         return ImageView(
             rotation=20 * width,
             scale=0.15 * width,
             shear=15 * width,
             shift=0.12 * width,
-            erase=erase * width,
+            erase=erase,
             fill=(0.0,),
         )
 
@@ -179,7 +179,7 @@ def _image_views(_default):
     yield "strong: as weak", {"strong_view": ImageView(5, shift=0.06, fill=(0.0,))}
     yield "strong: half as wide", {"strong_view": strong(0.5)}
     yield "strong: 1.5 times as wide", {"strong_view": strong(1.5)}
-    yield "strong: nothing erased", {"strong_view": strong(1, erase=0)}
+    yield "strong: parts erased", {"strong_view": strong(1, erase=0.3)}
     yield (
         "no views, noise 0.3",
         {"weak_view": None, "strong_view": ImageView(noise=0.3)},
