@@ -1,9 +1,7 @@
 """From the estimator's parameters and its inputs to the parts that `fit` runs."""
 
-import inspect
 import math
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -12,20 +10,26 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, chunks, moments
-from ._rounds import ClassPrior, Measure, Plan
-from ._submodel import Submodel, log_probabilities
+from ._batches import (
+    ArrayRows,
+    Batches,
+    DatasetRows,
+    Rows,
+    SparseRows,
+    moments,
+)
+from ._material import Material
+from ._measures import VALIDATED, of_changes, of_held_out_rows
+from ._net_params import argument_names, check_net_params
+from ._rounds import ClassPrior, Plan
+from ._submodel import Submodel
 from ._validation import Inputs
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .networks import MODULES
 from .views import View, auto_views, identity
 
-NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
-# Columns of `history_` that held-out rows add.
-VALIDATED = ("valid_loss", "valid_accuracy", "valid_negatives_right")
 # Rows that the automatic views look at.
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
@@ -67,12 +71,10 @@ def make_rows(
 
 
 def build_submodels(
-    estimator, inputs: Inputs, rows: Rows, device: str, seed: int, validated: bool
+    estimator, given: Material, rows: Rows, device: str, seed: int
 ) -> list[Submodel]:
-    """Build the two submodels from one template, seeded apart.
-
-    Callbacks may monitor columns of held-out rows if there are some: `validated`.
-    """
+    """Build the two submodels from one template, seeded apart."""
+    inputs, validated = given.inputs, given.held_out is not None
     module, params = _module_and_params(estimator, inputs.sample_shape)
     shift, scale = _standardization(estimator.standardize, inputs, rows)
     submodels = []
@@ -119,54 +121,21 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
         ("n_classes", "num_classes", "out_features"): len(estimator.classes_),
         ("image_shape",): shape,
     }
-    takes = set() if isinstance(module, nn.Module) else _argument_names(module)
+    takes = set() if isinstance(module, nn.Module) else argument_names(module)
     params = {
         f"module__{name}": value
         for names, value in inferred.items()
         for name in names
         if name in takes
     }
-    if "fused" in _argument_names(estimator.optimizer):
+    if "fused" in argument_names(estimator.optimizer):
         # One kernel for all weights: on a CPU, AdamW's step takes a third of the time.
         params["optimizer__fused"] = True
     net_params = estimator.net_params or {}
     if {"optimizer__foreach", "optimizer__differentiable"} & net_params.keys():
         params.pop("optimizer__fused", None)
-    _check_net_params(net_params, module, estimator.optimizer, estimator.callbacks)
+    check_net_params(net_params, module, estimator.optimizer, estimator.callbacks)
     return module, params | net_params
-
-
-def _argument_names(function: Callable) -> set[str]:
-    return set(inspect.signature(function).parameters)
-
-
-def _check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) -> None:
-    """Refuse names that nothing takes, with the nearest one that is taken."""
-    if isinstance(module, nn.Module):
-        for name in net_params:
-            if name.startswith("module__"):
-                raise ValueError(
-                    f"net_params holds {name!r}, but module is an instance, which is "
-                    "used as it is. Give its class instead, or set it up yourself."
-                )
-    owners = {"optimizer__": optimizer, "iterator_train__": DataLoader}
-    if not isinstance(module, nn.Module):
-        owners["module__"] = module
-    known = {"optimizer__param_groups"}
-    for prefix, owner in owners.items():
-        parameters = inspect.signature(owner).parameters.values()
-        known |= {prefix + p.name for p in parameters}
-        if any(p.kind is p.VAR_KEYWORD for p in parameters):
-            known |= {name for name in net_params if name.startswith(prefix)}
-    if callbacks:
-        known |= {name for name in net_params if name.startswith("callbacks__")}
-    for name in net_params:
-        if name not in known:
-            nearest = get_close_matches(name, known, n=1, cutoff=0)
-            raise ValueError(
-                f"net_params holds the unknown name {name!r}; did you mean "
-                f"{nearest[0]!r}?"
-            )
 
 
 def _cloned_callbacks(callbacks, validated: bool) -> list:
@@ -181,7 +150,8 @@ def _cloned_callbacks(callbacks, validated: bool) -> list:
             raise ValueError(
                 f"The callback {callback!r} monitors {monitor!r}, but nothing is held "
                 "out for validation. Let it monitor 'train_loss' or another column of "
-                "history_; or give fit labeled rows as X_val and y_val, which add "
+                "history_; or give fit labeled rows as X_val and y_val, or set "
+                "validation_fraction: both add "
                 f"{', '.join(map(repr, VALIDATED))}."
             )
         callback = clone(callback, safe=False)
@@ -226,23 +196,44 @@ def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -
         )
 
 
+def build_batches(
+    estimator, given: Material, rows: Rows, device: str, seed: int
+) -> Batches:
+    """Cut the rows into two streams of batches."""
+    return Batches(
+        rows,
+        given.codes,
+        given.weights,
+        (estimator.labeled_batch_size, estimator.batch_size),
+        device,
+        np.random.default_rng(seed),
+        given.excluded,
+        given.chances,
+    )
+
+
 def build_plan(
-    estimator,
-    inputs: Inputs,
-    rows: Rows,
-    codes: np.ndarray,
-    submodels: list[Submodel],
-    measures: list[Measure],
+    estimator, given: Material, rows: Rows, submodels: list[Submodel]
 ) -> Plan:
     """Collect what the training loop needs to know."""
-    weak, strong = _views(estimator, inputs, rows)
+    weak, strong = _views(estimator, given.inputs, rows)
+    select = _selection(estimator)
+    shape = given.inputs.sample_shape
+    measures = []
+    if given.held_out is not None:
+        inputs, codes = given.held_out
+        held_out = rows
+        if inputs is not given.inputs:
+            params = estimator.net_params or {}
+            held_out = make_rows(inputs, submodels[0].device, params)
+        measures.append(of_held_out_rows(held_out, shape, codes, select))
     if estimator.tol is not None:
-        measures = [*measures, _changes(inputs, rows, codes)]
+        measures.append(of_changes(rows, shape, given.codes))
     companion = _companion(estimator, submodels[0].ema_decay)
     callbacks = [_callback(item) for item in estimator.callbacks or []]
     no_prior = estimator.class_prior is None
     return Plan(
-        select=_selection(estimator),
+        select=select,
         weak_view=weak,
         strong_view=strong,
         exchange=estimator.exchange,
@@ -254,7 +245,7 @@ def build_plan(
         lr=estimator.lr,
         anneal=not any(isinstance(callback, LRScheduler) for callback in callbacks),
         n_epochs=estimator.max_epochs,
-        n_steps=steps_per_epoch(estimator, codes),
+        n_steps=steps_per_epoch(estimator, given.codes),
         verbose=bool(estimator.verbose),
         measures=measures,
         tol=estimator.tol,
@@ -265,56 +256,6 @@ def build_plan(
 def _selection(estimator) -> Callable[[Tensor], Tensor]:
     selection = estimator.selection
     return SELECTIONS[selection]() if isinstance(selection, str) else selection
-
-
-def build_validation(
-    estimator, inputs: Inputs, codes: np.ndarray, device: str
-) -> Measure:
-    """Return what measures loss, accuracy and negatives on rows that have a label."""
-    rows = make_rows(inputs, device, estimator.net_params or {})
-    labeled = np.flatnonzero(codes >= 0)
-    select = _selection(estimator)
-    at_target = np.arange(len(labeled)), codes[labeled]
-
-    def measure(submodels: list[Submodel]) -> dict[str, float]:
-        indices = chunks(labeled, inputs.sample_shape)
-        each = [_predictions([submodel], rows, indices) for submodel in submodels]
-        predicted = np.logaddexp.reduce(each) - math.log(len(each))
-        with torch.random.fork_rng(devices=[]):  # a selection may draw
-            masks = [select(torch.from_numpy(np.exp(p)).float()) for p in each]
-        negatives = torch.stack(masks).numpy()
-        n_negatives = int(negatives.sum())
-        n_wrong = sum(int(mask[at_target].sum()) for mask in negatives)
-        values = (
-            float(-predicted[at_target].mean()),
-            float((predicted.argmax(axis=1) == at_target[1]).mean()),
-            1 - n_wrong / n_negatives if n_negatives else math.nan,
-        )
-        return dict(zip(VALIDATED, values, strict=True))
-
-    return measure
-
-
-def _changes(inputs: Inputs, rows: Rows, codes: np.ndarray) -> Measure:
-    """Return what tells how many pseudo-labels changed since it was last asked."""
-    indices = chunks(np.flatnonzero(codes < 0), inputs.sample_shape)
-    last: list[np.ndarray] = []
-
-    def measure(submodels: list[Submodel]) -> dict[str, float]:
-        if not indices:
-            return {"changed": math.nan}
-        last.append(_predictions(submodels, rows, indices).argmax(axis=1))
-        if len(last) == 1:
-            return {"changed": math.nan}
-        return {"changed": float((last.pop(0) != last[0]).mean())}
-
-    return measure
-
-
-def _predictions(
-    submodels: list[Submodel], rows: Rows, indices: list[np.ndarray]
-) -> np.ndarray:
-    return np.concatenate(list(log_probabilities(submodels, rows, indices)))
 
 
 def steps_per_epoch(estimator, codes: np.ndarray) -> int:

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from ._build import NET_PREFIXES
+from ._net_params import NET_PREFIXES
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .networks import MODULES
@@ -42,6 +42,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "callbacks": [list, None],
     "tol": [_share, None],
     "n_iter_no_change": [_positive],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
     "warm_start": ["boolean"],
     "device": [str],
     "random_state": ["random_state"],

@@ -255,6 +255,7 @@ def warn_of_starved_classes(
     expected = prior.cpu().numpy()
     starved = predicted < _STARVED * expected
     starved &= expected * n_unlabeled >= _N_EXPECTED
+    starved &= np.bincount(codes[codes >= 0], minlength=len(classes)) > 0
     if not starved.any():
         return
     names = ", ".join(repr(label) for label in classes[starved].tolist())

@@ -14,30 +14,24 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ._additions import (
-    check_negative_labels,
-    check_validation,
-    lengthened,
-    with_unlabeled,
-)
-from ._batches import Batches, chunks
+from ._batches import chunks
 from ._build import (
+    build_batches,
     build_plan,
     build_prior,
     build_submodels,
-    build_validation,
     check_device,
     make_rows,
 )
+from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
-from ._pool import check_unlabeled_weight, warn_of_starved_classes
+from ._pool import warn_of_starved_classes
 from ._rounds import run
 from ._submodel import log_probabilities
 from ._validation import (
     check_inputs,
     check_targets,
     known_mask,
-    labeled_weights,
     to_array,
 )
 
@@ -142,6 +136,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         smaller `max_epochs` is often the better way to a shorter fit. None: never.
     n_iter_no_change : int, default=3
         Number of epochs that `tol` looks at.
+    validation_fraction : float or None, default=None
+        Share of the labeled rows, between 0 and 1, stratified, whose labels are held
+        out: they are measured on as `X_val` of `fit` is, and count as unlabeled. None
+        holds out nothing: labels are few.
     warm_start : bool, default=False
         Go on with the submodels of the last fit, for `max_epochs` more, with the
         learning rate falling anew from `lr` and no second ramp-up.
@@ -176,12 +174,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ``class_distribution`` (mean prediction, a list) and ``class_coverage`` (the
         coverage of the rows that the partner takes for each class, a list), each the
         mean over the epoch, and ``negative_weight`` at its end and ``seconds``. Without
-        unlabeled rows the last four of the means are NaN. With `X_val` also
-        ``valid_loss`` (the mean cross-entropy, in nats), ``valid_accuracy`` and
-        ``valid_negatives_right`` (the share of pseudo-negative labels that are right;
-        NaN where there are none), of what predicts. With `tol` also ``changed``, the
-        share of unlabeled rows whose predicted class is another than an epoch before;
-        NaN in the first.
+        unlabeled rows the last four of the means are NaN. With `X_val` or
+        `validation_fraction` also ``valid_loss`` (the mean cross-entropy, in nats),
+        ``valid_accuracy`` and ``valid_negatives_right`` (the share of pseudo-negative
+        labels that are right; NaN where there are none), of what predicts. With `tol`
+        also ``changed``, the share of unlabeled rows whose predicted class is another
+        than an epoch before; NaN in the first.
     n_iter_ : int
         Number of epochs trained.
     transduction_ : array of shape (n_samples,)
@@ -244,6 +242,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         callbacks=None,
         tol=None,
         n_iter_no_change=3,
+        validation_fraction=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -274,6 +273,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.callbacks = callbacks
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -351,55 +351,50 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             If predictions of the unlabeled rows have all but given up a class.
         """
         codes, classes = check_targets(y, self.classes)
-        excluded = check_negative_labels(negative_labels, codes, classes)
         previous = self.submodels_ if self._continues(classes) else None
         if previous is None:
             # A fit that is refused leaves nothing that predicts.
             vars(self).pop("submodels_", None)
-        inputs = check_inputs(self, X, reset=previous is None)
-        check_consistent_length(inputs, codes)
-        weights = labeled_weights(codes, classes, sample_weight, self.class_weight)
-        if X_unlabeled is not None:
-            inputs = with_unlabeled(self, inputs, X_unlabeled)
-            codes = lengthened(codes, len(inputs), -1)
-            weights = lengthened(weights, len(inputs), 0)
-            excluded = lengthened(excluded, len(inputs), False)
-        chances = check_unlabeled_weight(unlabeled_weight, codes)
-        device = check_device(self.device)
-        measures = []
-        if X_val is not None or y_val is not None:
-            held_out = check_validation(self, X_val, y_val, classes)
-            measures = [build_validation(self, *held_out, device)]
-        self.classes_ = classes
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
+        given = gather(
+            self,
+            X,
+            codes,
+            classes,
+            reset=previous is None,
+            seed=seed,
+            sample_weight=sample_weight,
+            X_unlabeled=X_unlabeled,
+            negative_labels=negative_labels,
+            unlabeled_weight=unlabeled_weight,
+            X_val=X_val,
+            y_val=y_val,
+        )
+        device = check_device(self.device)
+        self.classes_ = classes
         n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
         with torch.random.fork_rng(devices=range(n_cuda)):
-            rows = make_rows(inputs, device, self.net_params or {}, seed)
+            rows = make_rows(given.inputs, device, self.net_params or {}, seed)
             submodels = previous
             if submodels is None:
                 self.history_ = []
-                validated = bool(measures)
-                submodels = build_submodels(self, inputs, rows, device, seed, validated)
+                submodels = build_submodels(self, given, rows, device, seed)
             torch.manual_seed(seed)
-            sizes = (self.labeled_batch_size, self.batch_size)
-            generator = np.random.default_rng(seed)
-            batches = Batches(
-                rows, codes, weights, sizes, device, generator, excluded, chances
-            )
-            plan = build_plan(self, inputs, rows, codes, submodels, measures)
+            batches = build_batches(self, given, rows, device, seed)
+            plan = build_plan(self, given, rows, submodels)
             if previous is not None:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
-            prior = build_prior(self, codes, device)
+            prior = build_prior(self, given.codes, device)
             expected = prior.prior
             error = run(submodels, batches, prior, plan, self.history_)
             self.submodels_ = submodels
             self.n_iter_ = len(self.history_)
-            if not inputs.is_dataset:
-                self.transduction_ = self._transduce(inputs, rows, codes, excluded)
+            if not given.inputs.is_dataset:
+                self.transduction_ = self._transduce(given, rows)
         if error is not None:
             raise error
-        warn_of_starved_classes(self.history_, expected, classes, codes)
+        warn_of_starved_classes(self.history_, expected, classes, given.codes)
         return self
 
     def predict_proba(self, X):
@@ -501,14 +496,14 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             )
         return True
 
-    def _transduce(self, inputs, rows, codes, excluded):
+    def _transduce(self, given, rows):
         """Label all rows: as given where labeled, as predicted elsewhere."""
-        codes = codes.copy()
-        indices = chunks(np.flatnonzero(codes < 0), inputs.sample_shape)
+        codes = given.labels.copy()
+        indices = chunks(np.flatnonzero(codes < 0), given.inputs.sample_shape)
         parts = log_probabilities(self.submodels_, rows, indices)
         for index, part in zip(indices, parts, strict=True):
-            if excluded is not None:
-                part = np.where(excluded[index], -np.inf, part)
+            if given.excluded is not None:
+                part = np.where(given.excluded[index], -np.inf, part)
             codes[index] = part.argmax(axis=1)
         return self.classes_[codes]
 

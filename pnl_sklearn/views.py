@@ -317,9 +317,8 @@ def auto_views(sample: Tensor) -> tuple[View, View]:
         # Of very wide tables fewer rows, for memory's sake; the nearest hundredth.
         stride = math.ceil(sample.numel() / _REFERENCE_VALUES) or 1
         reference = sample[::stride].clone()
-        n_neighbors = len(reference) // 100
         units = torch.ones(sample.shape[1]) if has_common_unit(reference) else None
-        near = NeighborView(reference, n_neighbors, units=units)
+        near = NeighborView(reference, len(reference) // 100, units=units)
         return near, TableView(noise=0.1, corruption=0.1)
     one_channel = sample.shape[1] == 1
     fill = _border(sample) if one_channel else None

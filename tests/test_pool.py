@@ -189,7 +189,7 @@ def warned(history, prior, codes):
 
 
 def test_starved_classes():
-    pool = np.full(300, -1)
+    pool = np.concatenate([[0, 1, 2], np.full(300, -1)])
     uniform = [1 / 3] * 3
     (message,) = warned(HISTORY, uniform, pool)
     assert "all but gave up 'eel': 0.4 % of the unlabeled rows" in message
@@ -198,9 +198,11 @@ def test_starved_classes():
     assert "collapsed to one class, 'cat'" in message
     # It is as rare as was said, there are too few rows to tell, or none, or no epoch.
     assert not warned(HISTORY, [0.5, 0.49, 0.01], pool)
-    assert not warned(HISTORY, uniform, pool[:29])
-    assert not warned([{"class_distribution": [np.nan] * 3}], uniform, pool[:0])
+    assert not warned(HISTORY, uniform, pool[:32])
+    assert not warned([{"class_distribution": [np.nan] * 3}], uniform, pool[:3])
     assert not warned([], uniform, pool)
+    # Nobody labeled it.
+    assert not warned(HISTORY, uniform, np.delete(pool, 2))
 
 
 def test_fit_warns_of_a_class_it_lost():

@@ -1,4 +1,6 @@
-"""Further unlabeled rows and human negative labels beside X and y."""
+"""What `fit` takes beside X and y: a pool, negative labels, rows to measure on."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ from sklearn.model_selection import (
     StratifiedKFold,
     TunedThresholdClassifierCV,
     cross_validate,
+    train_test_split,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier, supervised_twin
@@ -294,6 +297,125 @@ def test_validation_rows_are_measured_and_teach_nothing():
     accuracy = accuracy_score(TRUTH[known], classifier.predict(X[known]))
     assert row["valid_accuracy"] == pytest.approx(accuracy)
     assert classifier.history_[0]["valid_loss"] != row["valid_loss"]
+
+
+@pytest.mark.parametrize("selection", ["adaptive", "random", "lowest"])
+def test_negative_labels_are_audited_on_validation_rows(selection):
+    """Of the networks one by one, since each is the other's partner."""
+    n_negatives = {"adaptive": None, "random": 2, "lowest": 2}[selection]
+    classifier = tiny(selection=selection, ema_decay=None)
+    plain = classifier.fit(X[:60], ALL[:60]).predict_proba(X)
+    classifier.fit(X[:60], ALL[:60], X_val=X[60:], y_val=TRUTH[60:])
+    # What a selection draws for the audit is not taken from the fit.
+    np.testing.assert_array_equal(classifier.predict_proba(X), plain)
+    n_all = n_wrong = 0
+    for submodel in classifier.submodels_:
+        p = submodel.log_probabilities(torch.from_numpy(X[60:])).exp().numpy()
+        if n_negatives == 2:  # of three classes: all but the first
+            mask = p < p.max(axis=1, keepdims=True)
+            if selection == "lowest":
+                mask = p <= np.sort(p)[:, [1]]
+        else:
+            order = np.argsort(-p)
+            before = np.cumsum(np.take_along_axis(p, order, 1), axis=1)
+            before = np.pad(before[:, :-1], ((0, 0), (1, 0)))
+            mask = np.zeros_like(p, dtype=bool)
+            np.put_along_axis(mask, order, before >= 0.95, axis=1)
+        n_all += mask.sum()
+        n_wrong += mask[np.arange(30), TRUTH[60:]].sum()
+    right = classifier.history_[-1]["valid_negatives_right"]
+    assert right == pytest.approx(1 - n_wrong / n_all)
+
+
+def test_no_negative_labels_to_audit():
+    classifier = tiny(selection=lambda p: torch.zeros_like(p, dtype=torch.bool))
+    classifier.fit(X[:60], ALL[:60], X_val=X[60:], y_val=TRUTH[60:])
+    assert np.isnan(classifier.history_[-1]["valid_negatives_right"])
+    assert classifier.history_[-1]["class_coverage"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("form", [np.asarray, lambda X: TensorDataset(torch.tensor(X))])
+def test_a_share_of_the_labels_is_held_out(form):
+    classifier = tiny(validation_fraction=1 / 3, max_epochs=3)
+    classifier.fit(form(X), ALL)
+    # As if these labels had not been there, and been given for validation.
+    p = classifier.predict_proba(form(X))
+    labels = np.full(90, -1)
+    rows = held_out_by(ALL, 1 / 3, 0)
+    labels[np.setdiff1d(np.arange(18), rows)] = ALL[np.setdiff1d(np.arange(18), rows)]
+    assert sorted(ALL[rows]) == [0, 0, 1, 1, 2, 2]
+    same = tiny(max_epochs=3).fit(form(X), labels)
+    np.testing.assert_array_equal(same.predict_proba(form(X)), p)
+    loss = log_loss(ALL[rows], p[rows], labels=[0, 1, 2])
+    assert classifier.history_[-1]["valid_loss"] == pytest.approx(loss)
+    if form is np.asarray:
+        np.testing.assert_array_equal(classifier.transduction_[:18], Y)
+
+
+def held_out_by(y, share, random_state):
+    """Labels that another random number generator of the same seed picks."""
+    seed = np.random.RandomState(random_state).randint(np.iinfo(np.int32).max)
+    rows = np.flatnonzero(y >= 0)
+    return train_test_split(rows, test_size=share, stratify=y[rows], random_state=seed)[
+        1
+    ]
+
+
+def test_early_stopping_on_a_share_of_the_labels():
+    stop = EarlyStopping(patience=2)
+    classifier = tiny(max_epochs=30, callbacks=[stop], validation_fraction=0.5)
+    assert classifier.fit(X, ALL).n_iter_ < 30
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.1, 18), (0.9, 18), (0.5, 3)])
+def test_too_few_labels_to_hold_some_out(share, n):
+    y = np.where(np.arange(90) < n, ALL, -1)
+    message = f"of {n} labeled rows of 3 classes leaves a class.*stop by tol"
+    with pytest.raises(ValueError, match=message):
+        tiny(validation_fraction=share).fit(X, y)
+
+
+def test_two_ways_to_validate_are_one_too_many():
+    classifier = tiny(validation_fraction=0.5)
+    with pytest.raises(ValueError, match="both ask for rows to measure on"):
+        classifier.fit(X, ALL, X_val=X[60:], y_val=TRUTH[60:])
+
+
+def test_a_fit_ends_when_predictions_hardly_change():
+    classifier = tiny(max_epochs=40, rampup=0.25, tol=0.0, n_iter_no_change=2)
+    history = classifier.fit(X, ALL).history_
+    changed = [row["changed"] for row in history]
+    assert np.isnan(changed[0])
+    assert 10 <= len(history) < 40  # not before the ramp-up ends
+    assert changed[-2:] == [0, 0]
+    weights = [row["negative_weight"] for row in history]
+    ended = [
+        i
+        for i in range(1, len(history))
+        if weights[i] == 1 and changed[i - 1 : i + 1] == [0, 0]
+    ]
+    assert ended == [len(history) - 1]
+
+
+def test_changes_are_those_of_the_predictions():
+    seen = []
+
+    class Spy(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(net.log_probabilities(torch.from_numpy(X[18:])).exp().numpy())
+
+    spied = tiny(max_epochs=3, callbacks=[Spy()], tol=0.0).fit(X, ALL)
+    first, second = seen[::2], seen[1::2]
+    predicted = [np.argmax(a + b, axis=1) for a, b in zip(first, second, strict=True)]
+    changed = [row["changed"] for row in spied.history_]
+    expected = [np.mean(a != b) for a, b in pairwise(predicted)]
+    assert changed[1:] == pytest.approx(expected)
+
+
+def test_without_unlabeled_rows_nothing_changes():
+    classifier = tiny(max_epochs=2, tol=1.0, n_iter_no_change=1).fit(X[:18], Y)
+    assert np.isnan([row["changed"] for row in classifier.history_]).all()
+    assert classifier.n_iter_ == 2
 
 
 def test_early_stopping_on_validation_rows():

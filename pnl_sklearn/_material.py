@@ -1,17 +1,107 @@
-"""What `fit` takes beside X and y: a pool, human negative labels, validation rows."""
+"""Everything that `fit` is given, checked and put together."""
 
 from collections.abc import Collection, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_consistent_length
 from torch.utils.data import ConcatDataset
 
-from ._validation import Inputs, check_inputs, check_targets
+from ._pool import check_unlabeled_weight
+from ._validation import Inputs, check_inputs, check_targets, labeled_weights
 
 # Rows that a message names.
 _N_NAMED = 5
+
+
+@dataclass
+class Material:
+    """The rows of `fit`, and what is known of each.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        All rows, those of `X_unlabeled` last.
+    labels : int array of shape (n_rows,)
+        Class codes as given, -1 where there is none.
+    codes : int array of shape (n_rows,)
+        Class codes to learn: `labels` without those that are held out.
+    weights : float array of shape (n_rows,)
+        Weights of labeled rows in the supervised loss.
+    excluded : bool array of shape (n_rows, n_classes) or None
+        Classes that rows are known not to be of.
+    chances : float array of shape (n_rows,) or None
+        How often unlabeled rows are drawn, relative to one another.
+    held_out : tuple of Inputs and int array, or None
+        Rows to measure on, and their class codes.
+    """
+
+    inputs: Inputs
+    labels: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray
+    excluded: np.ndarray | None
+    chances: np.ndarray | None
+    held_out: tuple[Inputs, np.ndarray] | None
+
+
+def gather(
+    estimator,
+    X,
+    codes: np.ndarray,
+    classes: np.ndarray,
+    *,
+    reset: bool,
+    seed: int,
+    sample_weight,
+    X_unlabeled,
+    negative_labels,
+    unlabeled_weight,
+    X_val,
+    y_val,
+) -> Material:
+    """Check what `fit` is given beside y, and put the rows together.
+
+    Parameters
+    ----------
+    estimator : PNLClassifier
+    X, sample_weight, X_unlabeled, negative_labels, unlabeled_weight, X_val, y_val
+        As `fit` takes them.
+    codes : int array of shape (n_samples,)
+        Class codes of y.
+    classes : array of shape (n_classes,)
+    reset : bool
+        Whether the form of X is new, not compared with an earlier one.
+    seed : int
+        Governs which labels are held out.
+
+    Returns
+    -------
+    material : Material
+    """
+    excluded = check_negative_labels(negative_labels, codes, classes)
+    inputs = check_inputs(estimator, X, reset=reset)
+    check_consistent_length(inputs, codes)
+    weights = labeled_weights(codes, classes, sample_weight, estimator.class_weight)
+    if X_unlabeled is not None:
+        inputs = with_unlabeled(estimator, inputs, X_unlabeled)
+        codes = lengthened(codes, len(inputs), -1)
+        weights = lengthened(weights, len(inputs), 0)
+        excluded = lengthened(excluded, len(inputs), False)
+    chances = check_unlabeled_weight(unlabeled_weight, codes)
+    labels, held_out = codes, None
+    if X_val is not None or y_val is not None:
+        held_out = check_validation(estimator, X_val, y_val, classes)
+    elif estimator.validation_fraction is not None:
+        held = _held_out_rows(codes, estimator.validation_fraction, seed)
+        held_out = inputs, np.where(held, codes, -1)
+        codes = np.where(held, -1, codes)
+        if chances is not None:
+            chances = np.where(held, 1.0, chances)
+    return Material(inputs, labels, codes, weights, excluded, chances, held_out)
 
 
 def with_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
@@ -53,10 +143,36 @@ def check_validation(
     """Validate rows to measure on; return them and their class codes."""
     if X_val is None or y_val is None:
         raise ValueError("X_val and y_val belong together; one of them is missing.")
+    if estimator.validation_fraction is not None:
+        raise ValueError(
+            f"validation_fraction={estimator.validation_fraction!r} and X_val both ask "
+            "for rows to measure on. Give one of the two."
+        )
     codes, _ = check_targets(y_val, classes)
     inputs = check_inputs(estimator, X_val, reset=False)
     check_consistent_length(inputs, codes)
     return inputs, codes
+
+
+def _held_out_rows(codes: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Mask of the labeled rows whose labels are held out, some of each class."""
+    labeled = np.flatnonzero(codes >= 0)
+    try:
+        _, held = train_test_split(
+            labeled, test_size=share, stratify=codes[labeled], random_state=seed
+        )
+    except ValueError as error:
+        n_classes = len(np.unique(codes[labeled]))
+        raise ValueError(
+            f"validation_fraction={share!r} of {len(labeled)} labeled rows of "
+            f"{n_classes} classes leaves a class without a label to learn or to "
+            "measure on. Label more rows, or hold out a larger share; give labeled "
+            "rows as X_val and y_val; or do without: stop by tol, let EarlyStopping "
+            "monitor 'train_loss', and compare settings by SemiSupervisedSplit."
+        ) from error
+    mask = np.zeros(len(codes), dtype=bool)
+    mask[held] = True
+    return mask
 
 
 def check_negative_labels(

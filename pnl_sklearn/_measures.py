@@ -1,0 +1,66 @@
+"""What is measured of the submodels at the end of an epoch."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._batches import Rows, chunks
+from ._rounds import Measure
+from ._submodel import Submodel, log_probabilities
+
+# Columns of `history_` that held-out rows add.
+VALIDATED = ("valid_loss", "valid_accuracy", "valid_negatives_right")
+
+
+def of_held_out_rows(
+    rows: Rows,
+    shape: tuple[int, ...],
+    codes: np.ndarray,
+    select: Callable[[Tensor], Tensor],
+) -> Measure:
+    """Return what measures loss, accuracy and negatives on rows that have a label."""
+    labeled = np.flatnonzero(codes >= 0)
+    at_target = np.arange(len(labeled)), codes[labeled]
+
+    def measure(submodels: list[Submodel]) -> dict[str, float]:
+        indices = chunks(labeled, shape)
+        each = [_predictions([submodel], rows, indices) for submodel in submodels]
+        predicted = np.logaddexp.reduce(each) - math.log(len(each))
+        with torch.random.fork_rng(devices=[]):  # a selection may draw
+            masks = [select(torch.from_numpy(np.exp(p)).float()) for p in each]
+        negatives = torch.stack(masks).numpy()
+        n_negatives = int(negatives.sum())
+        n_wrong = sum(int(mask[at_target].sum()) for mask in negatives)
+        values = (
+            float(-predicted[at_target].mean()),
+            float((predicted.argmax(axis=1) == at_target[1]).mean()),
+            1 - n_wrong / n_negatives if n_negatives else math.nan,
+        )
+        return dict(zip(VALIDATED, values, strict=True))
+
+    return measure
+
+
+def of_changes(rows: Rows, shape: tuple[int, ...], codes: np.ndarray) -> Measure:
+    """Return what tells how many pseudo-labels changed since it was last asked."""
+    indices = chunks(np.flatnonzero(codes < 0), shape)
+    last: list[np.ndarray] = []
+
+    def measure(submodels: list[Submodel]) -> dict[str, float]:
+        if not indices:
+            return {"changed": math.nan}
+        last.append(_predictions(submodels, rows, indices).argmax(axis=1))
+        if len(last) == 1:
+            return {"changed": math.nan}
+        return {"changed": float((last.pop(0) != last[0]).mean())}
+
+    return measure
+
+
+def _predictions(
+    submodels: list[Submodel], rows: Rows, indices: list[np.ndarray]
+) -> np.ndarray:
+    return np.concatenate(list(log_probabilities(submodels, rows, indices)))

@@ -1,0 +1,44 @@
+"""Names in `net_params`: which there are, and what is said of others."""
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
+
+
+def argument_names(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) -> None:
+    """Refuse names that nothing takes, with the nearest one that is taken."""
+    if isinstance(module, nn.Module):
+        for name in net_params:
+            if name.startswith("module__"):
+                raise ValueError(
+                    f"net_params holds {name!r}, but module is an instance, which is "
+                    "used as it is. Give its class instead, or set it up yourself."
+                )
+    owners = {"optimizer__": optimizer, "iterator_train__": DataLoader}
+    if not isinstance(module, nn.Module):
+        owners["module__"] = module
+    known = {"optimizer__param_groups"}
+    for prefix, owner in owners.items():
+        parameters = inspect.signature(owner).parameters.values()
+        known |= {prefix + p.name for p in parameters}
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            known |= {name for name in net_params if name.startswith(prefix)}
+    if callbacks:
+        known |= {name for name in net_params if name.startswith("callbacks__")}
+    for name in net_params:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0)
+            raise ValueError(
+                f"net_params holds the unknown name {name!r}; did you mean "
+                f"{nearest[0]!r}?"
+            )
