@@ -22,13 +22,25 @@ _LOSSES = {
     "balance_loss": "balance",
     "consistency_loss": "consistency",
 }
+_SHARES = {
+    "agreement": "networks agree",
+    "coverage": "rows with a negative label",
+    "valid_accuracy": "held-out rows predicted right",
+    "valid_negatives_right": "negative labels right on these",
+}
+_BY_CLASS = {
+    "class_distribution": "mean prediction of each class",
+    "class_coverage": "coverage of each class",
+}
 
 
 class HistoryDisplay:
-    """Losses, agreement of the networks and mean prediction, epoch by epoch.
+    """Losses, agreement, mean prediction and coverage of classes, epoch by epoch.
 
     Make one by `from_estimator`. A class whose share falls to nothing, or an agreement
-    that falls, tells of a fit that went astray. It needs matplotlib.
+    that falls, tells of a fit that went astray. If labels were held out, the agreement
+    of the networks stands beside the accuracy on them, and beside the share of
+    pseudo-negative labels that are right. It needs matplotlib.
 
     Parameters
     ----------
@@ -41,7 +53,7 @@ class HistoryDisplay:
     ----------
     figure_ : matplotlib Figure
         Set by `plot`.
-    axes_ : array of three matplotlib Axes
+    axes_ : array of four matplotlib Axes
         Set by `plot`.
     """
 
@@ -74,28 +86,31 @@ class HistoryDisplay:
         import matplotlib.pyplot as plt
 
         epochs = [row["epoch"] for row in self.history]
-        self.figure_, self.axes_ = plt.subplots(
-            1, 3, figsize=(11, 3.2), layout="constrained"
+        self.figure_, axes = plt.subplots(
+            2, 2, figsize=(9, 6), layout="constrained", sharex=True
         )
-        losses, shares, classes = self.axes_
+        self.axes_ = axes.ravel()
+        losses, shares, *by_class = self.axes_
         for name, label in _LOSSES.items():
             values = [row[name] for row in self.history]
             if any(values):
                 losses.plot(epochs, values, marker="o", ms=3, label=label)
-        losses.set(title="losses", xlabel="epoch")
-        for name in ("agreement", "coverage"):
-            values = [row[name] for row in self.history]
-            shares.plot(epochs, values, marker="o", ms=3, label=name)
-        shares.set(title="share of unlabeled rows", xlabel="epoch", ylim=(0, 1.03))
-        predicted = np.array([row["class_distribution"] for row in self.history])
-        for label, values in zip(self.classes, predicted.T, strict=True):
-            classes.plot(epochs, values, marker="o", ms=3, label=str(label))
-        classes.set(title="mean prediction of each class", xlabel="epoch")
-        classes.set_ylim(bottom=0)
+        losses.set(title="losses")
+        for name, label in _SHARES.items():
+            if name in self.history[0]:
+                values = [row[name] for row in self.history]
+                shares.plot(epochs, values, marker="o", ms=3, label=label)
+        shares.set(title="shares of rows, and of negative labels", ylim=(0, 1.03))
+        for ax, (name, title) in zip(by_class, _BY_CLASS.items(), strict=True):
+            values = np.array([row[name] for row in self.history])
+            for label, column in zip(self.classes, values.T, strict=True):
+                ax.plot(epochs, column, marker="o", ms=3, label=str(label))
+            ax.set(title=title, xlabel="epoch")
+            ax.set_ylim(bottom=0)
         for ax in (losses, shares):
             ax.legend(frameon=False, fontsize=8)
         if len(self.classes) <= 10:
-            classes.legend(frameon=False, fontsize=8, ncols=2)
+            by_class[1].legend(frameon=False, fontsize=8, ncols=2)
         return self
 
 

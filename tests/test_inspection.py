@@ -272,7 +272,7 @@ def test_what_cannot_be_judged_is_not_suspected():
 
 def test_the_history_is_drawn(fitted):
     pytest.importorskip("matplotlib").use("Agg")
-    losses, shares, classes = HistoryDisplay.from_estimator(fitted).axes_
+    losses, shares, predicted, covered = HistoryDisplay.from_estimator(fitted).axes_
     (row,) = fitted.history_
     drawn = {line.get_label(): line.get_ydata() for line in losses.lines}
     # There is no companion, and so no line of its loss.
@@ -285,10 +285,21 @@ def test_the_history_is_drawn(fitted):
         [row["agreement"]],
         [row["coverage"]],
     ]
-    shown = [line.get_ydata()[0] for line in classes.lines]
-    assert shown == row["class_distribution"]
+    for ax, name in [(predicted, "class_distribution"), (covered, "class_coverage")]:
+        assert [line.get_ydata()[0] for line in ax.lines] == row[name]
+        assert [line.get_label() for line in ax.lines] == ["0", "1"]
     with pytest.raises(NotFittedError):
         HistoryDisplay.from_estimator(clone(TINY))
+
+
+def test_the_audit_is_drawn_where_labels_were_held_out():
+    pytest.importorskip("matplotlib").use("Agg")
+    audited = clone(TINY).set_params(validation_fraction=0.5).fit(X, Y)
+    shares = HistoryDisplay.from_estimator(audited).axes_[1]
+    drawn = {line.get_label(): line.get_ydata()[0] for line in shares.lines}
+    (row,) = audited.history_
+    assert drawn["held-out rows predicted right"] == row["valid_accuracy"]
+    assert drawn["negative labels right on these"] == row["valid_negatives_right"]
 
 
 def test_budgets_of_labels_are_drawn():
