@@ -2,6 +2,7 @@
 
 import bz2
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,17 @@ def test_label_next(tmp_path):
     )
     assert 0 < min(chosen[0], drawn[0]) < first[0] < 50
     assert "of the 20 wrong ones" in output
+
+
+@pytest.mark.slow
+def test_check_pool(tmp_path):
+    output = run_script("plot_check_pool.py", tmp_path, "--draws", "1", "--epochs", "1")
+    names = ["outside", "AUC", "whole pool", "weighted", "without strangers"]
+    outside, auc, *errors = (row[0] for row in table_rows(output, *names))
+    assert 0.3 < outside < 0.7
+    assert 0.95 < auc <= 1
+    assert all(0 <= error < 30 for error in errors)
+    assert "seem to be of classes that no label names" in output
 
 
 @pytest.mark.slow
@@ -168,20 +180,39 @@ def test_domain_adaptation(tmp_path):
     assert "% of the gap" in output
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Jupyter's own are not ours to mend.
-def test_quickstart(tmp_path, monkeypatch):
+def executed(name, folder, monkeypatch):
+    """Return what a notebook prints, and its figures."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own
-    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "strip the outputs"
     client = NotebookClient(
-        notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=900, resources={"metadata": {"path": str(folder)}}
     )
     client.execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     text = "".join(out["text"] for out in outputs if out.output_type == "stream")
+    return text, [out for out in outputs if "image/png" in out.get("data", {})]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Jupyter's own are not ours to mend.
+def test_quickstart(tmp_path, monkeypatch):
+    text, figures = executed("quickstart.ipynb", tmp_path, monkeypatch)
     assert "20 labeled" in text
     assert "Accuracy on the test images" in text
-    figures = [out for out in outputs if "image/png" in out.get("data", {})]
     assert len(figures) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_grid_search(tmp_path, monkeypatch):
+    text, figures = executed("grid_search.ipynb", tmp_path, monkeypatch)
+    found = re.findall(r"reported: ([0-9.]+), true: ([0-9.]+)", text)
+    naive, split, networks = np.array(found, dtype=float)
+    assert naive[0] < 0.2 < 0.6 < naive[1]
+    assert abs(split[0] - split[1]) < 0.1
+    assert networks[1] > 0.9
+    assert "Of other classes: 0%" in text
+    assert float(text.split("%")[-2].split()[-1]) > 95  # negative labels
+    assert len(figures) == 1
