@@ -75,6 +75,17 @@ def test_label_next(tmp_path):
 
 
 @pytest.mark.slow
+def test_calibration(tmp_path):
+    output = run_script(
+        "plot_calibration.py", tmp_path, "--draws", "1", "--epochs", "3"
+    )
+    names = ["as it is", "scaled by 20 labels", "scaled by 50 labels"]
+    (before,), (few,), (more,) = table_rows(output, *names)
+    assert 0 < min(before, few)
+    assert 0 < more < before < 0.5
+
+
+@pytest.mark.slow
 def test_check_pool(tmp_path):
     output = run_script("plot_check_pool.py", tmp_path, "--draws", "1", "--epochs", "1")
     names = ["outside", "AUC", "whole pool", "weighted", "without strangers"]
