@@ -85,6 +85,7 @@ def build_submodels(
             shift=shift,
             scale=scale,
             ema_decay=estimator.ema_decay,
+            precision=estimator.precision,
             optimizer=estimator.optimizer,
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,

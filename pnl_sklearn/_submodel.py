@@ -68,6 +68,8 @@ class Submodel(NeuralNet):
         Standardization of the inputs.
     ema_decay : float or None
         Decay of the average a step; None predicts with the weights themselves.
+    precision : {"float32", "bfloat16"}
+        Of the layers that torch's autocast computes in bfloat16; weights are float32.
     **kwargs
         Arguments of :class:`skorch.NeuralNet`.
     """
@@ -81,12 +83,14 @@ class Submodel(NeuralNet):
         shift,
         scale,
         ema_decay,
+        precision="float32",
         criterion=nn.CrossEntropyLoss,
         **kwargs,
     ):
         self.shift = shift
         self.scale = scale
         self.ema_decay = ema_decay
+        self.precision = precision
         super().__init__(module, criterion=criterion, **kwargs)
 
     @property
@@ -116,7 +120,13 @@ class Submodel(NeuralNet):
     def infer(self, x, **fit_params):
         """Return logits, in evaluation mode those of the averaged weights."""
         module = self.module_ if self.module_.training else self.average_module_
-        return module(x, **fit_params)
+        return self._run(module, x, **fit_params)
+
+    def _run(self, module: nn.Module, x: Tensor, **fit_params):
+        # Here, not around the fit: students may run in threads of their own.
+        low = self.precision == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
+            return module(x, **fit_params)
 
     def _set_mode(self, training: bool) -> None:
         """Switch all modules, but only if need be: it walks through every layer."""
@@ -147,7 +157,7 @@ class Submodel(NeuralNet):
         self._set_mode(True)
         if self.average_module_.training:
             self.average_module_.eval()
-        return self.average_module_(x).float().softmax(dim=1)
+        return self._run(self.average_module_, x).float().softmax(dim=1)
 
     @torch.no_grad()
     def log_probabilities(self, x: Tensor) -> Tensor:

@@ -145,6 +145,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         learning rate falling anew from `lr` and no second ramp-up.
     device : str, default="auto"
         Where to train and predict: "auto" is "cuda" if there is one, else "cpu".
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" computes convolutions and linear layers in that type, by torch's
+        autocast, which is faster on processors with instructions for it; weights,
+        losses and averages stay float32.
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0
@@ -245,6 +249,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         validation_fraction=None,
         warm_start=False,
         device="auto",
+        precision="float32",
         random_state=None,
         verbose=0,
         classes=None,
@@ -276,6 +281,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.warm_start = warm_start
         self.device = device
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
         self.classes = classes

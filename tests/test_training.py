@@ -1,8 +1,11 @@
 """The training loop against steps taken by hand."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
@@ -315,3 +318,72 @@ def test_no_unlabeled_rows_tell_the_prior_nothing():
     prior = ClassPrior(torch.tensor([0.5, 0.5]), follows=True)
     prior.observe(torch.zeros(0, 2))
     assert prior.prior.tolist() == [0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, y = load_digits(return_X_y=True)
+    return images[:300].reshape(-1, 8, 8), np.where(np.arange(300) < 60, y[:300], -1)
+
+
+@pytest.mark.parametrize("module", ["cnn", "mlp"])
+def test_bfloat16_computes_the_same_up_to_its_rounding(digits, module):
+    """Losses of the same first step, whose weights, batches and views are the same."""
+    images, y = digits
+    X = images if module == "cnn" else images.reshape(300, -1)
+    fits = [
+        PNLClassifier(
+            module,
+            net_params={"module__dropout": 0.0},
+            max_epochs=1,
+            steps_per_epoch=1,
+            rampup=0,
+            precision=precision,
+            random_state=0,
+        ).fit(X, y)
+        for precision in ("float32", "bfloat16")
+    ]
+    exact, rough = (fitted.history_[0] for fitted in fits)
+    for name in ("train_loss", "supervised_loss", "negative_loss", "balance_loss"):
+        # Eight bits of mantissa: 2^-8 a rounding, of which several add up.
+        assert rough[name] == pytest.approx(exact[name], rel=0.03, abs=1e-3)
+        assert rough["supervised_loss"] != exact["supervised_loss"]
+    p, q = (fitted.predict_proba(X) for fitted in fits)
+    assert p.dtype == q.dtype == np.float64
+    np.testing.assert_allclose(p, q, atol=0.05)
+    assert np.abs(p - q).max() > 0
+
+
+def test_layers_compute_in_bfloat16_and_weights_stay_float32(digits):
+    seen = set()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, x):
+            logits = self.layer(x.flatten(1))
+            seen.add((x.dtype, logits.dtype, self.training))
+            return logits
+
+    images, y = digits
+    fit = PNLClassifier(
+        Net,
+        max_epochs=2,
+        steps_per_epoch=20,
+        precision="bfloat16",
+        companion="mean_teacher",
+        random_state=0,
+    ).fit(images, y)
+    fit.predict(images)
+    types = torch.float32, torch.bfloat16
+    assert seen == {(*types, True), (*types, False)}
+    for submodel in fit.submodels_:
+        for module in (submodel.module_, submodel.average_module_):
+            assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert fit.score(images[:60], y[:60]) > 0.8
+    loaded = pickle.loads(pickle.dumps(fit))
+    np.testing.assert_array_equal(
+        loaded.predict_proba(images), fit.predict_proba(images)
+    )
