@@ -191,9 +191,9 @@ def _drawn(
     rows: np.ndarray, chances: np.ndarray, size: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yield `size` of the rows at a time, drawn in proportion to their chances."""
-    chances = chances / chances.sum()
+    bounds = chances.cumsum()
     while True:
-        yield rng.choice(rows, size=size, p=chances)
+        yield rows[np.searchsorted(bounds, bounds[-1] * rng.random(size), "right")]
 
 
 def chunks(index: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:

@@ -223,11 +223,10 @@ def build_plan(
     measures = []
     if given.held_out is not None:
         inputs, codes = given.held_out
-        held_out = rows
+        held_out, device = rows, submodels[0].device
         if inputs is not given.inputs:
-            params = estimator.net_params or {}
-            held_out = make_rows(inputs, submodels[0].device, params)
-        measures.append(of_held_out_rows(held_out, shape, codes, select))
+            held_out = make_rows(inputs, device, estimator.net_params or {})
+        measures.append(of_held_out_rows(held_out, shape, codes, select, device))
     if estimator.tol is not None:
         measures.append(of_changes(rows, shape, given.codes))
     companion = _companion(estimator, submodels[0].ema_decay)

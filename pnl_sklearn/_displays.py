@@ -97,8 +97,8 @@ class HistoryDisplay:
                 losses.plot(epochs, values, marker="o", ms=3, label=label)
         losses.set(title="losses")
         for name, label in _SHARES.items():
-            if name in self.history[0]:
-                values = [row[name] for row in self.history]
+            values = [row.get(name, np.nan) for row in self.history]
+            if not np.isnan(values).all():
                 shares.plot(epochs, values, marker="o", ms=3, label=label)
         shares.set(title="shares of rows, and of negative labels", ylim=(0, 1.03))
         for ax, (name, title) in zip(by_class, _BY_CLASS.items(), strict=True):

@@ -1,6 +1,7 @@
 """Everything that `fit` is given, checked and put together."""
 
 from collections.abc import Collection, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_consistent_length
 from torch.utils.data import ConcatDataset
 
-from ._pool import check_unlabeled_weight
 from ._validation import Inputs, check_inputs, check_targets, labeled_weights
 
 # Rows that a message names.
@@ -85,22 +85,27 @@ def gather(
     excluded = check_negative_labels(negative_labels, codes, classes)
     inputs = check_inputs(estimator, X, reset=reset)
     check_consistent_length(inputs, codes)
+    labels, held = codes, np.zeros(len(codes), dtype=bool)
+    if estimator.validation_fraction is not None:
+        held = _held_out_rows(labels, estimator.validation_fraction, seed)
+        codes = np.where(held, -1, labels)
     weights = labeled_weights(codes, classes, sample_weight, estimator.class_weight)
+    n_pool = 0
     if X_unlabeled is not None:
+        n_own = len(inputs)
         inputs = with_unlabeled(estimator, inputs, X_unlabeled)
-        codes = lengthened(codes, len(inputs), -1)
+        n_pool = len(inputs) - n_own
+        labels, codes = (lengthened(c, len(inputs), -1) for c in (labels, codes))
         weights = lengthened(weights, len(inputs), 0)
-        excluded = lengthened(excluded, len(inputs), False)
-    chances = check_unlabeled_weight(unlabeled_weight, codes)
-    labels, held_out = codes, None
+        excluded, held = (lengthened(m, len(inputs), False) for m in (excluded, held))
+    chances = check_unlabeled_weight(unlabeled_weight, labels, n_pool)
+    if chances is not None and held.any():
+        chances = np.where(held, chances[labels < 0].mean(), chances)
+    held_out = None
     if X_val is not None or y_val is not None:
         held_out = check_validation(estimator, X_val, y_val, classes)
-    elif estimator.validation_fraction is not None:
-        held = _held_out_rows(codes, estimator.validation_fraction, seed)
-        held_out = inputs, np.where(held, codes, -1)
-        codes = np.where(held, -1, codes)
-        if chances is not None:
-            chances = np.where(held, 1.0, chances)
+    elif held.any():
+        held_out = inputs, np.where(held, labels, -1)
     return Material(inputs, labels, codes, weights, excluded, chances, held_out)
 
 
@@ -157,22 +162,49 @@ def check_validation(
 def _held_out_rows(codes: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Mask of the labeled rows whose labels are held out, some of each class."""
     labeled = np.flatnonzero(codes >= 0)
-    try:
+    classes, places = np.unique(codes[labeled], return_inverse=True)
+    mask = np.zeros(len(codes), dtype=bool)
+    with suppress(ValueError):  # one label of a class, or fewer rows than classes
         _, held = train_test_split(
-            labeled, test_size=share, stratify=codes[labeled], random_state=seed
+            labeled, test_size=share, stratify=places, random_state=seed
         )
-    except ValueError as error:
-        n_classes = len(np.unique(codes[labeled]))
+        mask[held] = True
+    counts = [np.bincount(places[mask[labeled] == part]) for part in (True, False)]
+    if any(len(count) < len(classes) or not count.all() for count in counts):
         raise ValueError(
             f"validation_fraction={share!r} of {len(labeled)} labeled rows of "
-            f"{n_classes} classes leaves a class without a label to learn or to "
-            "measure on. Label more rows, or hold out a larger share; give labeled "
+            f"{len(classes)} classes leaves a class without a label to learn or to "
+            "measure on. Label more rows, or hold out another share; give labeled "
             "rows as X_val and y_val; or do without: stop by tol, let EarlyStopping "
             "monitor 'train_loss', and compare settings by SemiSupervisedSplit."
-        ) from error
-    mask = np.zeros(len(codes), dtype=bool)
-    mask[held] = True
+        )
     return mask
+
+
+def check_unlabeled_weight(
+    unlabeled_weight, codes: np.ndarray, n_pool: int
+) -> np.ndarray | None:
+    """Return the weights of all rows, float64; those of labeled rows mean nothing.
+
+    They may be given for the last `n_pool` rows alone, those of `X_unlabeled`.
+    """
+    if unlabeled_weight is None:
+        return None
+    weights = np.asarray(unlabeled_weight, dtype=np.float64)
+    if n_pool and len(weights) == n_pool:
+        weights = np.concatenate([np.ones(len(codes) - n_pool), weights])
+    check_consistent_length(weights, codes)
+    unlabeled = weights[codes < 0]
+    if weights.ndim != 1 or not np.isfinite(unlabeled).all() or (unlabeled < 0).any():
+        raise ValueError(
+            "unlabeled_weight has to hold one number for each row, not negative."
+        )
+    if len(unlabeled) and not unlabeled.sum() > 0:
+        raise ValueError(
+            "The weights of the unlabeled rows are all zero. Use supervised_twin to "
+            "train without them."
+        )
+    return weights
 
 
 def check_negative_labels(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -20,8 +21,12 @@ def of_held_out_rows(
     shape: tuple[int, ...],
     codes: np.ndarray,
     select: Callable[[Tensor], Tensor],
+    device: str,
 ) -> Measure:
     """Return what measures loss, accuracy and negatives on rows that have a label."""
+    # Of its own, since a selection may keep what it has seen.
+    select = deepcopy(select)
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
     labeled = np.flatnonzero(codes >= 0)
     at_target = np.arange(len(labeled)), codes[labeled]
 
@@ -29,9 +34,9 @@ def of_held_out_rows(
         indices = chunks(labeled, shape)
         each = [_predictions([submodel], rows, indices) for submodel in submodels]
         predicted = np.logaddexp.reduce(each) - math.log(len(each))
-        with torch.random.fork_rng(devices=[]):  # a selection may draw
-            masks = [select(torch.from_numpy(np.exp(p)).float()) for p in each]
-        negatives = torch.stack(masks).numpy()
+        parts = [torch.from_numpy(np.exp(p)).float().to(device) for p in each]
+        with torch.random.fork_rng(devices=cuda):  # a selection may draw
+            negatives = torch.stack([select(part) for part in parts]).cpu().numpy()
         n_negatives = int(negatives.sum())
         n_wrong = sum(int(mask[at_target].sum()) for mask in negatives)
         values = (

@@ -113,6 +113,7 @@ def run(
     """
     error = None
     usable = True
+    n_before = len(history)
     for submodel in submodels:
         submodel.begin_training(plan.lr)
     kept = [submodel.snapshot() for submodel in submodels]
@@ -137,7 +138,7 @@ def run(
                     print_row(row)
                 for submodel in submodels:
                     submodel.end_epoch(row)
-                if _has_converged(history, plan):
+                if _has_converged(history[n_before:], plan):
                     break
     except KeyboardInterrupt:
         # As in skorch, what there is can be used; its EarlyStopping ends so too.
@@ -150,12 +151,16 @@ def run(
     return error
 
 
-def _has_converged(history: list[dict], plan: Plan) -> bool:
-    """Tell whether pseudo-labels have hardly changed for the last epochs."""
-    if plan.tol is None or history[-1]["negative_weight"] < plan.negative_weight:
+def _has_converged(rows: list[dict], plan: Plan) -> bool:
+    """Tell whether pseudo-labels have hardly changed for the last epochs.
+
+    `rows` are those of this fit. Only epochs that end after the ramp-up count.
+    """
+    n_rampup = round(plan.rampup * plan.n_epochs * plan.n_steps)
+    last = rows[n_rampup // plan.n_steps :][-plan.n_iter_no_change :]
+    if plan.tol is None or len(last) < plan.n_iter_no_change:
         return False
-    last = [row.get("changed", math.nan) for row in history[-plan.n_iter_no_change :]]
-    return len(last) == plan.n_iter_no_change and all(c <= plan.tol for c in last)
+    return all(row["changed"] <= plan.tol for row in last)
 
 
 def _divergence(epoch: int, lr: float) -> FloatingPointError:

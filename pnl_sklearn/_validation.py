@@ -54,9 +54,7 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
             f"image_shape={estimator.image_shape!r} has to be (channels, height, "
             "width)."
         )
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    X = to_numpy(X)
     if isinstance(X, Dataset):
         inputs = _check_dataset(X, estimator.image_shape)
         if reset:
@@ -78,6 +76,14 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
     else:
         _compare_shapes(estimator, inputs.sample_shape)
     return inputs
+
+
+def to_numpy(X):
+    """Return tensors as arrays, wherever they are, and all else as it is."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
 
 
 def _check_rows(estimator, X, *, reset: bool):

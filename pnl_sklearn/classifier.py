@@ -103,10 +103,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         than ten classes, and to 0 where some are several times as frequent as others.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
-        :class:`~pnl_sklearn.views.ImageView` for images, without flips if they have
-        one channel; for tables :class:`~pnl_sklearn.views.NeighborView` as the weak and
-        :class:`~pnl_sklearn.views.TableView` as the strong view. None leaves the batch
-        as it is.
+        :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts
+        if they have one channel; for tables :class:`~pnl_sklearn.views.NeighborView` as
+        the weak and :class:`~pnl_sklearn.views.TableView` as the strong view. None
+        leaves the batch as it is.
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
         Optimizer of each submodel.
     lr : float, default=0.002
@@ -130,16 +130,17 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         skorch callbacks, or pairs (name, callback); each submodel gets copies. Of
         what they can monitor there are the columns of `history_`.
     tol : float or None, default=None
-        End the fit before `max_epochs` where, after the ramp-up, at most this share of
-        the unlabeled rows has changed its predicted class in each of the last
-        `n_iter_no_change` epochs. The learning rate has not fallen to 0 then, so that a
+        End the fit before `max_epochs` where at most this share of the unlabeled rows
+        has changed its predicted class in each of the last `n_iter_no_change` epochs,
+        all after the ramp-up. The learning rate has not fallen to 0 then, so that a
         smaller `max_epochs` is often the better way to a shorter fit. None: never.
     n_iter_no_change : int, default=3
         Number of epochs that `tol` looks at.
     validation_fraction : float or None, default=None
         Share of the labeled rows, between 0 and 1, stratified, whose labels are held
-        out: they are measured on as `X_val` of `fit` is, and count as unlabeled. None
-        holds out nothing: labels are few.
+        out: they are measured on as `X_val` of `fit` is, and count as unlabeled. Which,
+        `random_state` decides: give an int where `warm_start` goes on. None holds out
+        nothing: labels are few.
     warm_start : bool, default=False
         Go on with the submodels of the last fit, for `max_epochs` more, with the
         learning rate falling anew from `lr` and no second ramp-up.
@@ -327,10 +328,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             or by name; an empty collection, or None, where nothing is known. Columns of
             a DataFrame may be named after the classes, in any order.
         unlabeled_weight : array-like of shape (n_samples,), default=None
-            How often unlabeled rows are drawn, relative to one another; 0 leaves a row
-            out. For the rows of X, and then those of `X_unlabeled`. Those of labeled
-            rows are not used. :func:`~pnl_sklearn.inspection.check_pool` gives lower
-            weights to rows that seem to be of no labeled class.
+            How often unlabeled rows are drawn, relative to one another; a row of
+            weight 0 never is, and counts for the standardization, the number of steps
+            and the neighbors of tables only. For the rows of X, and then those of
+            `X_unlabeled`, or for the latter alone. Those of labeled rows are not used.
+            :func:`~pnl_sklearn.inspection.check_pool` gives low weights to rows that
+            seem to be of no labeled class.
         X_val, y_val : as X and y, default=None
             Labeled rows to measure on at the end of each epoch, not to learn: they add
             ``valid_loss``, ``valid_accuracy`` and ``valid_negatives_right`` to
@@ -392,7 +395,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             if previous is not None:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, given.codes, device)
-            expected = prior.prior
+            expected, is_known = prior.prior, not prior.follows
             error = run(submodels, batches, prior, plan, self.history_)
             self.submodels_ = submodels
             self.n_iter_ = len(self.history_)
@@ -400,7 +403,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
                 self.transduction_ = self._transduce(given, rows)
         if error is not None:
             raise error
-        warn_of_starved_classes(self.history_, expected, classes, given.codes)
+        warn_of_starved_classes(self.history_, expected, is_known, classes, given.codes)
         return self
 
     def predict_proba(self, X):
@@ -529,10 +532,10 @@ def supervised_twin(estimator):
     """Return the same estimator with every unlabeled term off.
 
     It has the same two submodels, weight averages, views of labeled rows and number of
-    optimizer steps, so that what differs is what the unlabeled rows are worth. Give it
-    the same X and y: the unlabeled rows still set the standardization, the number of
-    steps, the batches and, in tables, the neighbors of the weak view, but no loss. It
-    learns `negative_labels`, which are labels, too.
+    optimizer steps (unless `tol` ends a fit), so that what differs is what the
+    unlabeled rows are worth. Give it the same X and y: the unlabeled rows still set the
+    standardization, the number of steps, the batches and, in tables, the neighbors of
+    the weak view, but no loss. It learns `negative_labels`, which are labels, too.
 
     Parameters
     ----------

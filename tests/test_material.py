@@ -392,7 +392,7 @@ def test_a_fit_ends_when_predictions_hardly_change():
     ended = [
         i
         for i in range(1, len(history))
-        if weights[i] == 1 and changed[i - 1 : i + 1] == [0, 0]
+        if weights[i - 1] == 1 and changed[i - 1 : i + 1] == [0, 0]
     ]
     assert ended == [len(history) - 1]
 

@@ -2,23 +2,32 @@
 
 import re
 import warnings
+from math import comb
 
 import numpy as np
 import pytest
 import sklearn
 import torch
 from scipy import sparse
-from scipy.stats import binomtest
 from sklearn.datasets import load_digits, make_blobs, make_moons
-from sklearn.model_selection import cross_validate
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Bunch
 
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn._batches import ArrayRows, Batches
-from pnl_sklearn._pool import meeting_probabilities, warn_of_starved_classes
+from pnl_sklearn._pool import (
+    _agreement,
+    _compare_novelty,
+    meeting_probabilities,
+    warn_of_starved_classes,
+)
 from pnl_sklearn.inspection import PoolWarning, check_pool
 from pnl_sklearn.model_selection import hide_labels
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
 
 CENTERS = [[0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]]
 
@@ -75,15 +84,79 @@ def test_the_report_on_rows_against_numpy_and_scipy():
     shares = np.array([np.mean(known >= s - 1e-9) for s in unknown])
     np.testing.assert_allclose(report.weights[y < 0], np.minimum(5 * shares, 1))
     assert (report.weights[labeled] == 1).all()
-    # Beyond all of the 12 but one, where 2 of 13 are expected.
-    beyond = np.mean(unknown > np.sort(known)[-2] + 1e-9)
-    assert report.outside == pytest.approx((beyond - 2 / 13) / (1 - 2 / 13))
-    pvalue = (1 - beyond) ** 12 + 12 * beyond * (1 - beyond) ** 11
+    # Beyond all of the 12 but one, where 2 of 13 are expected. By chance k of m rows
+    # are so if of 12 + m in random order the second of the 12 comes after k others.
+    k, m = np.sum(unknown > np.sort(known)[-2] + 1e-9), len(unknown)
+    assert report.outside == pytest.approx((k / m - 2 / 13) / (1 - 2 / 13))
+    ways = [comb(i + 1, 1) * comb(10 + m - i, 10) for i in range(m + 1)]
+    pvalue = sum(ways[k:]) / comb(12 + m, 12)
     assert report.outside_pvalue == pytest.approx(pvalue)
-    # Six labels of each of two classes: 5 of the 11 others are the same.
-    test = binomtest(12, 12, 5 / 11, alternative="greater")
     assert report.agreement == 1
-    assert report.agreement_pvalue == pytest.approx(test.pvalue)
+    # As well agree the labels themselves and both classes exchanged.
+    assert report.agreement_pvalue == pytest.approx(2 / comb(12, 6), abs=0.006)
+
+
+def test_the_chance_of_rows_beyond_by_simulation():
+    """In clean pools of any size the p-value is below 0.1 in a tenth of all draws."""
+    rng = np.random.default_rng(0)
+    for n_unlabeled in (1, 4, 30, 300):
+        pvalues = []
+        for _ in range(400):
+            novelty = rng.random(40 + n_unlabeled)
+            report = Bunch(novelty=novelty, weights=np.ones(len(novelty)))
+            unlabeled = np.arange(len(novelty)) >= 40
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _compare_novelty(report, novelty[:40], unlabeled)
+            pvalues.append(report.outside_pvalue)
+        assert np.mean(np.array(pvalues) <= 0.1) < 0.15
+        assert np.mean(np.array(pvalues) <= 0.01) < 0.03
+
+
+@pytest.mark.parametrize("counts", [[2] * 10, [10, 10], [30, 2], [2, 2, 2, 1, 1]])
+def test_random_labels_agree_by_chance(counts):
+    rng = np.random.default_rng(0)
+    pvalues = []
+    for _ in range(60):
+        X = rng.normal(size=(120, 3))
+        y = np.full(120, -1)
+        y[: sum(counts)] = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pvalues.append(check_pool(X, y).agreement_pvalue)
+    assert np.mean(np.array(pvalues) <= 0.05) <= 0.15
+    assert np.mean(pvalues) > 0.35
+
+
+def test_the_agreement_by_hand():
+    meets = np.array(
+        [
+            [0.0, 0.5, 0.6, 0.0, 0.1],
+            [0.5, 0.0, 0.1, 0.1, 0.2],
+            [0.6, 0.1, 0.0, 0.3, 0.9],
+            [0.0, 0.1, 0.3, 0.0, 0.2],
+            [0.1, 0.2, 0.9, 0.2, 0.0],
+        ]
+    )
+    codes = np.array([0, 0, 1, 1, 2])
+    # Means over the other labels of 0, 1, 2, row by row: (.5 .3 .1), (.5 .1 .2),
+    # (.35 .3 .9), (.05 .3 .2); the last row's class has no other label.
+    assert _agreement(meets, codes) == 3 / 4
+
+
+def test_unbalanced_classes_are_no_reason_for_an_alarm():
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for seed in range(20):
+        X, moon = make_moons((540, 60), noise=0.1, random_state=seed)
+        y = np.full(600, -1)
+        rows = rng.permutation(600)[:40]
+        y[rows] = moon[rows]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_pool(X, y)
+        alarms += len(caught)
+    assert alarms <= 4
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -117,8 +190,8 @@ def test_labels_that_do_not_follow_the_pool_are_told():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             report = check_pool(X, y)
-        found = any("no better than chance" in str(w.message) for w in caught)
-        assert found == (report.agreement_pvalue > 0.05)
+        found = any("do not seem to follow" in str(w.message) for w in caught)
+        assert not found or report.agreement_pvalue > 0.05
         told += found
     # Now and then labels agree better than by chance, by chance.
     assert told >= 8
@@ -129,7 +202,7 @@ def test_no_alarm_on_clean_rows(seed):
     """Warnings are errors in these tests."""
     X, moon = make_moons(600, noise=0.1, random_state=seed)
     report = check_pool(X, hide_labels(moon, 40, random_state=seed))
-    assert report.agreement_pvalue < 0.001
+    assert report.agreement_pvalue <= 1 / 500
     X, y, _ = blobs(seed)
     assert check_pool(X, y).agreement == 1
     X, truth = load_digits(return_X_y=True)
@@ -144,6 +217,9 @@ def test_forms_of_inputs_and_targets():
     for form, marks in [
         (X.reshape(-1, 8, 8).astype(np.uint8), y.astype(float)),
         (X.tolist(), names),
+        (torch.from_numpy(X).bfloat16().requires_grad_(), y),
+        (pd.DataFrame(X), pd.Series(y)),
+        (pl.DataFrame(X), y),
     ]:
         report = check_pool(form, marks)
         np.testing.assert_allclose(report.novelty, expected.novelty, atol=1e-5)
@@ -156,11 +232,15 @@ def test_forms_of_inputs_and_targets():
 
 def test_what_cannot_be_judged():
     X = np.arange(12.0)[:, None]
-    with pytest.raises(ValueError, match="no unlabeled row"):
-        check_pool(X, np.arange(12) % 2)
+    for labels in (np.arange(12) % 2, np.full(12, -1)):
+        with pytest.raises(ValueError, match="labeled and unlabeled rows"):
+            check_pool(X, labels)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        check_pool(X[:5], np.arange(12) - 1)
     y = np.full(12, -1)
     y[[0, 11]] = 0, 1  # the only labels of their classes
     report = check_pool(X, y)
+    assert np.isfinite(report.novelty).all()
     assert np.isnan(report.pvalues).all()
     assert np.isnan(report.agreement)
     assert (report.weights == 1).all()
@@ -177,14 +257,23 @@ def test_of_many_labels_some_are_used():
     assert report.agreement > 0.9
 
 
+def test_a_few_strangers_are_no_alarm():
+    X, y, truth = blobs(n_known=3)
+    kept = np.flatnonzero((y >= 0) | (truth < 3))
+    strangers = np.flatnonzero(truth == 3)[:25]
+    rows = np.concatenate([kept, strangers])
+    assert 0 < check_pool(X[rows], y[rows]).outside < 0.15
+
+
 HISTORY = [{"class_distribution": [0.5, 0.496, 0.004]}]
 
 
-def warned(history, prior, codes):
+def warned(history, prior, codes, is_known=True):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         classes = np.array(["cat", "dog", "eel"])
-        warn_of_starved_classes(history, torch.tensor(prior), classes, codes)
+        prior = torch.tensor(prior)
+        warn_of_starved_classes(history, prior, is_known, classes, codes)
     return [str(warning.message) for warning in caught]
 
 
@@ -201,6 +290,9 @@ def test_starved_classes():
     assert not warned(HISTORY, uniform, pool[:32])
     assert not warned([{"class_distribution": [np.nan] * 3}], uniform, pool[:3])
     assert not warned([], uniform, pool)
+    # Nobody knows whether it is not that rare.
+    assert not warned([{"class_distribution": [0.5, 0.49, 0.01]}], uniform, pool, False)
+    assert warned([{"class_distribution": [0.5, 0.495, 0.005]}], uniform, pool, False)
     # Nobody labeled it.
     assert not warned(HISTORY, uniform, np.delete(pool, 2))
 
@@ -213,8 +305,16 @@ def test_fit_warns_of_a_class_it_lost():
     model = PNLClassifier(
         class_prior=None, max_epochs=3, steps_per_epoch=60, random_state=0
     )
-    with pytest.warns(PoolWarning, match=r"all but gave up 2: 0\.?\d* %"):
+    with pytest.warns(PoolWarning, match=r"all but gave up 2: 0\.?\d* %") as caught:
         model.fit(X, y)
+    assert caught[0].filename == __file__  # not that of a wrapper
+
+
+def test_fit_bears_a_rare_class():
+    X, truth = make_blobs([1440, 60], centers=[[0, 0], [8, 0]], random_state=0)
+    y = hide_labels(truth, 40, random_state=0)
+    model = PNLClassifier(max_epochs=4, steps_per_epoch=60, random_state=0)
+    assert model.fit(X, y).score(X, truth) > 0.99
 
 
 def tiny(**params):
@@ -262,12 +362,51 @@ def test_bad_weights(weights, message):
         tiny().fit(X, y, unlabeled_weight=weights)
 
 
+def test_weights_of_the_pool_alone():
+    X, y, _ = blobs()
+    rows = np.argsort(y == -1, kind="stable")
+    X, y = X[rows], y[rows]
+    weights = np.random.default_rng(0).random(400)
+    fits = [
+        tiny().fit(X[:24], y[:24], X_unlabeled=X[24:], unlabeled_weight=w)
+        for w in (weights, weights[24:])
+    ]
+    p, q = (fitted.predict_proba(X) for fitted in fits)
+    np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_held_out_rows_are_drawn_as_often_as_others(scale):
+    X, y, _ = blobs()
+    counts = np.zeros(2)
+
+    def spy(x):
+        is_held = (x[:, None] == torch.tensor(X[y >= 0]).float()).all(2).any(1)
+        counts[:] += is_held.sum(), len(x)
+        return x
+
+    model = tiny(strong_view=spy, weak_view=None, validation_fraction=0.5)
+    model.fit(X, y, unlabeled_weight=np.full(400, scale))
+    assert counts[0] / counts[1] == pytest.approx(12 / 388, abs=0.02)
+
+
 def test_weights_of_labeled_rows_may_be_anything():
     X, y, _ = blobs()
     some = np.where(y == -1, 1.0, np.nan)
     ones = tiny().fit(X, y, unlabeled_weight=np.ones(400)).predict_proba(X)
     found = tiny().fit(X, y, unlabeled_weight=some).predict_proba(X)
     np.testing.assert_array_equal(found, ones)
+
+
+def test_weights_reach_a_pool_through_a_search():
+    X, y, _ = blobs()
+    labeled = y >= 0
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = tiny().set_fit_request(X_unlabeled=True, unlabeled_weight=True)
+        search = GridSearchCV(model, {"negative_weight": [0.5, 1]}, cv=2)
+        pool = {"X_unlabeled": X[~labeled], "unlabeled_weight": np.ones(376)}
+        search.fit(X[labeled], y[labeled], **pool)
+    assert search.best_score_ > 0.5
 
 
 def test_weights_follow_their_rows_into_folds():
