@@ -95,9 +95,9 @@ def check_pool(X, y, *, n_neighbors=10):
     Warns
     -----
     PoolWarning
-        If `outside` is at least 0.15 with a p-value below 0.01; or if the p-value of the
-        agreement is above 0.05, it is nearer to that of random labels than to 1, and
-        there are labels enough to show more.
+        If `outside` is at least 0.15 with a p-value below 0.01; or if the p-value of
+        the agreement is above 0.05, it is nearer to that of random labels than to 1,
+        and there are labels enough to show more.
 
     Notes
     -----

@@ -421,6 +421,14 @@ def test_history():
     assert history[0]["negative_weight"] == pytest.approx(weight)
 
 
+def test_coverage_by_class():
+    def select(p):  # teaches about rows that it takes for class 1 only
+        return (torch.arange(3) == 0) & (p.argmax(dim=1, keepdim=True) == 1)
+
+    row = tiny(selection=select, max_epochs=1).fit(X, Y).history_[0]
+    assert row["class_coverage"] == [0, 1, 0]
+
+
 def test_submodels_keep_a_history_of_their_own(fitted):
     for net in fitted.submodels_:
         assert net.history[:, "epoch"] == [1, 2]

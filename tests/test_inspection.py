@@ -300,6 +300,10 @@ def test_the_audit_is_drawn_where_labels_were_held_out():
     (row,) = audited.history_
     assert drawn["held-out rows predicted right"] == row["valid_accuracy"]
     assert drawn["negative labels right on these"] == row["valid_negatives_right"]
+    # Nothing is held out of a second fit.
+    audited.set_params(validation_fraction=None, warm_start=True).fit(X, Y)
+    shares = HistoryDisplay.from_estimator(audited).axes_[1]
+    assert [len(line.get_ydata()) for line in shares.lines] == [2, 2, 2, 2]
 
 
 def test_budgets_of_labels_are_drawn():

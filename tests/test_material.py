@@ -303,7 +303,7 @@ def test_validation_rows_are_measured_and_teach_nothing():
 def test_negative_labels_are_audited_on_validation_rows(selection):
     """Of the networks one by one, since each is the other's partner."""
     n_negatives = {"adaptive": None, "random": 2, "lowest": 2}[selection]
-    classifier = tiny(selection=selection, ema_decay=None)
+    classifier = tiny(selection=selection, ema_decay=None, max_epochs=2)
     plain = classifier.fit(X[:60], ALL[:60]).predict_proba(X)
     classifier.fit(X[:60], ALL[:60], X_val=X[60:], y_val=TRUTH[60:])
     # What a selection draws for the audit is not taken from the fit.
@@ -348,17 +348,46 @@ def test_a_share_of_the_labels_is_held_out(form):
     np.testing.assert_array_equal(same.predict_proba(form(X)), p)
     loss = log_loss(ALL[rows], p[rows], labels=[0, 1, 2])
     assert classifier.history_[-1]["valid_loss"] == pytest.approx(loss)
-    if form is np.asarray:
-        np.testing.assert_array_equal(classifier.transduction_[:18], Y)
+
+
+def test_labels_held_out_are_in_the_transduction():
+    wrong = np.array([1, 0, *Y[2:]])  # which no prediction would repeat
+    y = np.concatenate([wrong, ALL[18:]])
+    classifier = tiny(validation_fraction=0.5, random_state=3).fit(X, y)
+    np.testing.assert_array_equal(classifier.transduction_[:18], wrong)
+
+
+@pytest.mark.parametrize(
+    ("counts", "share"), [([18, 2], 0.9), ([50, 3], 0.9), ([48, 2], 0.2)]
+)
+def test_each_class_is_learned_and_measured(counts, share):
+    y = np.full(90, -1)
+    y[: sum(counts)] = np.repeat([0, 1], counts)
+    with pytest.raises(ValueError, match="leaves a class without a label"):
+        tiny(validation_fraction=share).fit(X, y)
+
+
+def test_weights_are_those_of_the_labels_that_are_learned():
+    rows = held_out_by(ALL, 0.5, 0)
+    weights = np.ones(90)
+    weights[rows] = 100.0
+    fits = [
+        tiny(validation_fraction=0.5).fit(X, ALL, w).predict_proba(X)
+        for w in (None, weights)
+    ]
+    np.testing.assert_array_equal(*fits)
+    weights = np.zeros(90)
+    weights[rows] = 1.0
+    with pytest.raises(ValueError, match="weights of the labeled rows are all zero"):
+        tiny(validation_fraction=0.5).fit(X, ALL, weights)
 
 
 def held_out_by(y, share, random_state):
     """Labels that another random number generator of the same seed picks."""
     seed = np.random.RandomState(random_state).randint(np.iinfo(np.int32).max)
     rows = np.flatnonzero(y >= 0)
-    return train_test_split(rows, test_size=share, stratify=y[rows], random_state=seed)[
-        1
-    ]
+    options = {"stratify": y[rows], "random_state": seed}
+    return train_test_split(rows, test_size=share, **options)[1]
 
 
 def test_early_stopping_on_a_share_of_the_labels():
@@ -410,6 +439,27 @@ def test_changes_are_those_of_the_predictions():
     changed = [row["changed"] for row in spied.history_]
     expected = [np.mean(a != b) for a, b in pairwise(predicted)]
     assert changed[1:] == pytest.approx(expected)
+
+
+def test_a_twin_ends_no_sooner_than_after_the_ramp_up():
+    twin = supervised_twin(tiny(max_epochs=8, rampup=0.5, tol=1.0, n_iter_no_change=2))
+    # The ramp-up ends with the fourth epoch; the fifth and the sixth are looked at.
+    assert twin.fit(X, ALL).n_iter_ == 6
+
+
+def test_a_selection_with_a_memory_is_not_asked_for_the_audit():
+    class Adapting:
+        calls = 0
+
+        def __call__(self, p):
+            self.calls += 1
+            return p < 0.02 * self.calls
+
+    fits = [
+        tiny(selection=Adapting(), max_epochs=2).fit(X[:60], ALL[:60], **held_out)
+        for held_out in ({}, {"X_val": X[60:], "y_val": TRUTH[60:]})
+    ]
+    np.testing.assert_array_equal(*(fitted.predict_proba(X) for fitted in fits))
 
 
 def test_without_unlabeled_rows_nothing_changes():

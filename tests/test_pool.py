@@ -258,11 +258,13 @@ def test_of_many_labels_some_are_used():
 
 
 def test_a_few_strangers_are_no_alarm():
-    X, y, truth = blobs(n_known=3)
-    kept = np.flatnonzero((y >= 0) | (truth < 3))
-    strangers = np.flatnonzero(truth == 3)[:25]
-    rows = np.concatenate([kept, strangers])
-    assert 0 < check_pool(X[rows], y[rows]).outside < 0.15
+    """However sure it is that they are there."""
+    novelty = np.concatenate([np.arange(0.5, 300) / 300, np.arange(0.5, 2000) / 2000])
+    novelty[300::8] += 1
+    report = Bunch(novelty=novelty, weights=np.ones(2300))
+    _compare_novelty(report, novelty[:300], np.arange(2300) >= 300)
+    assert report.outside_pvalue < 0.001
+    assert report.outside == pytest.approx(1 / 8, abs=0.01)
 
 
 HISTORY = [{"class_distribution": [0.5, 0.496, 0.004]}]
