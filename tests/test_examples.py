@@ -84,6 +84,17 @@ def test_calibration(tmp_path):
 
 
 @pytest.mark.slow
+def test_negative_labels(tmp_path):
+    options = "--draws", "1", "--epochs", "2", "--answers", "300", "1000"
+    output = run_script("plot_negative_labels.py", tmp_path, *options)
+    none, some, many = table_rows(output, "0", "300", "1000")
+    assert none[0] == none[1] < 50
+    label, negative = many
+    assert 0 <= label < negative < none[0]
+    assert some[0] < none[0]
+
+
+@pytest.mark.slow
 def test_check_pool(tmp_path):
     output = run_script("plot_check_pool.py", tmp_path, "--draws", "1", "--epochs", "1")
     names = ["outside", "AUC", "whole pool", "weighted", "without strangers"]
