@@ -80,6 +80,11 @@ def query(
     rows : int array of shape (n_instances,)
         Positions in X, the most uncertain first.
 
+    Notes
+    -----
+    Labels asked for so are of unequal classes, mostly of those that are hard to tell.
+    Fit with ``class_weight="balanced"`` then, or a class may be lost.
+
     References
     ----------
     H. S. Seung, M. Opper and H. Sompolinsky, "Query by committee", COLT 1992;
