@@ -21,7 +21,7 @@ from .views import has_common_unit
 _GOES_ON = 0.99
 # Labeled rows that are compared with, at most.
 _N_LABELED = 300
-# Unlabeled rows beyond this share of the labeled ones count in full.
+# Where such a share of labeled rows is as novel, an unlabeled row counts in full.
 _FULL_WEIGHT = 0.2
 # Share of rows of other classes that is worth a warning.
 _OUTSIDE = 0.15
@@ -85,7 +85,7 @@ def check_pool(X, y, *, n_neighbors=10):
         of labeled rows whose class is the nearest, by the mean over its other labels,
         and ``agreement_pvalue``, the share of random relabelings that agree as well. A
         class's only label is met by walks, but not compared itself; where all are such,
-        p-values and agreement are NaN.
+        ``pvalues`` and agreement are NaN.
 
     Raises
     ------
