@@ -275,26 +275,28 @@ def _lessons(
 def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:
     """Take one student step.
 
-    Returns losses, agreement, coverage, class distribution, and by pseudo-label the
-    shares of all rows and of those with negative labels, on the device.
+    Returns its losses and mean prediction, and by pseudo-label the numbers of all rows,
+    of rows with negative labels, and of rows that the student agrees on.
     """
     outcome = student.train_step(lesson)
-    unlabeled = outcome["y_pred"][len(lesson.labels) :].float()
-    agreement = (unlabeled.argmax(dim=1) == pseudo_labels).float().mean()
-    covered = lesson.negatives.any(dim=1).float()
-    distribution = unlabeled.softmax(dim=1).mean(dim=0)
-    shares = torch.stack([agreement, covered.mean()])
+    unlabeled = outcome["y_pred"][len(lesson.labels) :]
+    covered = lesson.negatives.any(dim=1)
+    agreed = unlabeled.argmax(dim=1) == pseudo_labels
+    marks = torch.stack([torch.ones_like(covered), covered, agreed]).float()
     believed = F.one_hot(pseudo_labels, unlabeled.shape[1]).float()
-    by_class = [believed.mean(dim=0), (believed * covered[:, None]).mean(dim=0)]
-    return torch.cat([outcome["losses"], shares, distribution, *by_class])
+    counts = (marks @ believed).flatten()
+    return torch.cat([outcome["losses"], outcome["prediction"], counts])
 
 
 def _summary(means: list[float], n_classes: int) -> dict:
     names = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
-    names += ["consistency_loss", "agreement", "coverage"]
+    names += ["consistency_loss"]
     row: dict = dict(zip(names, means, strict=False))
-    by_class = np.reshape(means[len(names) :], (3, n_classes))
-    distribution, believed, covered = by_class
+    by_class = np.reshape(means[len(names) :], (4, n_classes))
+    distribution, believed, covered, agreed = by_class
+    n_rows = believed.sum() or math.nan
+    row["agreement"] = float(agreed.sum() / n_rows)
+    row["coverage"] = float(covered.sum() / n_rows)
     row["class_distribution"] = distribution.tolist()
     coverage = np.full(n_classes, math.nan)
     np.divide(covered, believed, out=coverage, where=believed > 0)

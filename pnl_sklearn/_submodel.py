@@ -173,7 +173,8 @@ class Submodel(NeuralNet):
         if batch.excluded is not None:
             supervised = supervised + candidate_loss(unlabeled, batch.excluded)
         negative = batch.negative_loss(unlabeled, batch.negatives)
-        running_mean = self._observe(unlabeled, batch.prior)
+        prediction = unlabeled.detach().float().softmax(dim=1).mean(dim=0)
+        running_mean = self._observe(prediction, len(unlabeled), batch.prior)
         balance = balance_loss(unlabeled, batch.prior, running_mean)
         loss = (
             supervised
@@ -194,15 +195,15 @@ class Submodel(NeuralNet):
             "loss": loss.detach(),
             "y_pred": logits.detach(),
             "losses": torch.stack(losses).detach(),
+            "prediction": prediction,
         }
 
-    def _observe(self, logits: Tensor, prior: Tensor) -> Tensor:
+    def _observe(self, prediction: Tensor, n_rows: int, prior: Tensor) -> Tensor:
         """Update the running mean prediction, which starts at the prior."""
         if self._mean_prediction is None:
             self._mean_prediction = prior.clone()
-        if len(logits):
-            mean = logits.detach().float().softmax(dim=1).mean(dim=0)
-            self._mean_prediction.lerp_(mean, 1 - _MEAN_DECAY)
+        if n_rows:
+            self._mean_prediction.lerp_(prediction, 1 - _MEAN_DECAY)
         return self._mean_prediction
 
     def train_step(self, batch: Lesson, **fit_params) -> dict[str, Tensor]:

@@ -78,15 +78,11 @@ class SmallCNN(_ConvolutionalNetwork):
         n_stages = 3 if size < 16 else 4
         layers: list[nn.Module] = []
         for stage in range(n_stages):
-            if stage and size > 1:
-                layers.append(nn.MaxPool2d(2))
-                size //= 2
             n_out = max(width // 2 ** (n_stages - 1 - stage), 1)
-            layers += [
-                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(n_out),
-                nn.LeakyReLU(0.1),
-            ]
+            convolution = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
+            pools = stage < n_stages - 1 and size > 1
+            layers += _activated(convolution, pools)
+            size //= 1 + pools
             n_in = n_out
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, n_classes))
@@ -137,17 +133,16 @@ class CNN13(_ConvolutionalNetwork):
         layers: list[nn.Module] = []
         n_in = image_shape[0]
         for stage, widths in enumerate([(128,) * 3, (256,) * 3, (512, 256, 128)]):
-            if stage:
-                layers += [nn.MaxPool2d(2), nn.Dropout(dropout)]
             for i, n_out in enumerate(widths):
                 size = 1 if stage == 2 and i else 3
                 padding = 1 if stage < 2 else 0
-                layers += [
-                    _WeightNormConv2d(n_in, n_out, size, padding=padding, bias=False),
-                    nn.BatchNorm2d(n_out),
-                    nn.LeakyReLU(0.1),
-                ]
+                convolution = _WeightNormConv2d(
+                    n_in, n_out, size, padding=padding, bias=False
+                )
+                layers += _activated(convolution, pools=stage < 2 and i == 2)
                 n_in = n_out
+            if stage < 2:
+                layers.append(nn.Dropout(dropout))
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(n_in, n_classes)
         self.second_head = nn.Linear(n_in, n_classes) if second_head else None
@@ -161,6 +156,17 @@ class CNN13(_ConvolutionalNetwork):
         if self.training and self.second_head is not None:
             return self.head(features), self.second_head(features)
         return self.head(features)
+
+
+def _activated(convolution: nn.Conv2d, pools: bool) -> list[nn.Module]:
+    """Batch normalization, 2x2 max pooling if wanted, and LeakyReLU(0.1) behind it.
+
+    The activation is after the pooling, since it leaves the order of values: the
+    outcome is the same to the bit, of a quarter of the work.
+    """
+    normalization = nn.BatchNorm2d(convolution.out_channels)
+    pooling = [nn.MaxPool2d(2)] if pools else []
+    return [convolution, normalization, *pooling, nn.LeakyReLU(0.1, inplace=True)]
 
 
 class _WeightNormConv2d(nn.Conv2d):

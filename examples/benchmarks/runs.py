@@ -88,11 +88,11 @@ def run(name, draw, method, options: Options, device="auto"):
         "parameters": repr(settings[0][1]),
         "errors": errors,
         "seconds": round((time.perf_counter() - begin) / len(settings), 2),
-        **_circumstances(device),
+        **circumstances(device),
     }
 
 
-def _circumstances(device):
+def circumstances(device):
     """What a figure depends on beside the method."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

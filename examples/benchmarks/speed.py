@@ -1,0 +1,356 @@
+"""Speed of fit and predict, beside a plain loop and beside the bare arithmetic.
+
+``python -m examples.benchmarks speed`` times them in turn, in one process for each
+workload, and prints medians with their spread:
+
+- *plain loop*: what a good engineer would write for this one fit in plain PyTorch: the
+  same networks, batches, views, losses, optimizer and weight average, no history, no
+  callbacks, nothing checked;
+- *floor*: forward, backward and optimizer step of the same two networks on batches
+  that lie ready, nothing else.
+"""
+
+import gc
+import json
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.neural_network import MLPClassifier
+from skorch import NeuralNetClassifier
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from pnl_sklearn import AdaptiveNegatives, PNLClassifier
+from pnl_sklearn._schedules import average_decay, cosine, rampup
+from pnl_sklearn.losses import balance_loss, candidate_loss
+from pnl_sklearn.views import auto_views
+
+from .runs import circumstances
+
+_N_CLASSES = 10
+_N_LABELED = 100
+_N_REPETITIONS = 5
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is timed: random rows of a shape, and how they are learned.
+
+    Parameters
+    ----------
+    title : str
+    n_rows : int
+        Rows of the input, 100 of them labeled.
+    shape : tuple of int
+        Of one row; images are uint8, rows of tables float32.
+    n_steps : int
+        Optimizer steps of the timed epoch.
+    params : dict
+        Parameters of the classifier.
+    """
+
+    title: str
+    n_rows: int
+    shape: tuple[int, ...]
+    n_steps: int
+    params: dict[str, Any]
+
+    def data(self):
+        """Return X and y."""
+        rng = np.random.default_rng(0)
+        y = np.full(self.n_rows, -1)
+        y[:_N_LABELED] = np.arange(_N_LABELED) % _N_CLASSES
+        if len(self.shape) == 1:
+            return rng.standard_normal((self.n_rows, *self.shape), np.float32), y
+        return rng.integers(256, size=(self.n_rows, *self.shape), dtype=np.uint8), y
+
+
+def _cnn13(n_rows):
+    sizes = {"batch_size": n_rows // 2, "labeled_batch_size": n_rows // 2}
+    return {"module": "cnn13", **sizes}
+
+
+WORKLOADS = {
+    "digits": Workload("8 x 8, small CNN", 1257, (1, 8, 8), 330, {}),
+    "mnist": Workload("28 x 28, small CNN", 60_000, (1, 28, 28), 60, {}),
+    "cnn13-100": Workload("32 x 32, cnn13", 50_000, (3, 32, 32), 3, _cnn13(100)),
+    "cnn13-512": Workload("32 x 32, cnn13", 50_000, (3, 32, 32), 1, _cnn13(512)),
+    "table": Workload(
+        "1,000,000 x 100, perceptron", 1_000_000, (100,), 200, {"batch_size": 1024}
+    ),
+}
+
+
+class _Reference:
+    """The two networks of a fitted classifier, trained without the package's loop."""
+
+    def __init__(self, model, X, y):
+        self.model = model
+        self.device = device = model.submodels_[0].device
+        self.n_steps, self.n_labeled = model.steps_per_epoch, model.labeled_batch_size
+        self.networks = [deepcopy(net.module_) for net in model.submodels_]
+        self.averages = [deepcopy(net.average_module_) for net in model.submodels_]
+        shape = X.shape[1:]
+        self.rows = torch.from_numpy(X).to(device)
+        self.labels = torch.from_numpy(y).to(device)
+        self.labeled = torch.from_numpy(np.flatnonzero(y >= 0)).to(device)
+        self.unlabeled = torch.from_numpy(np.flatnonzero(y < 0)).to(device)
+        sample = self.rows[:: len(X) // 1000][:1000].float()
+        self.weak, self.strong = auto_views(sample)
+        self.prior = torch.full((_N_CLASSES,), 1 / _N_CLASSES, device=device)
+        n = self.n_labeled + model.batch_size
+        self.inputs = torch.rand(n, *shape, device=device)
+        self.targets = torch.arange(n, device=device) % _N_CLASSES
+        self.autocast = {
+            "device_type": torch.device(device).type,
+            "dtype": torch.bfloat16,
+            "enabled": model.submodels_[0].precision == "bfloat16",
+        }
+
+    def _optimizers(self):
+        return [
+            torch.optim.AdamW(network.parameters(), lr=self.model.lr, fused=True)
+            for network in self.networks
+        ]
+
+    def plain_loop(self):
+        """Train for the steps of the epoch, as one would by hand."""
+        n, size = self.n_labeled, self.model.batch_size
+        optimizers, select = self._optimizers(), AdaptiveNegatives()
+        running = [self.prior.clone() for _ in self.networks]
+        parameters = [list(network.parameters()) for network in self.networks]
+        averages = [list(network.parameters()) for network in self.averages]
+        for network in self.networks:
+            network.train()
+        order = self.unlabeled[torch.randperm(len(self.unlabeled), device=self.device)]
+        for step in range(self.n_steps):
+            pick = torch.randint(len(self.labeled), (n,), device=self.device)
+            first = step * size % (len(order) - size)
+            rows = torch.cat([self.labeled[pick], order[first : first + size]])
+            inputs, labels = self.rows[rows].float(), self.labels[rows[:n]]
+            weak = self.weak(torch.cat([inputs, inputs])).chunk(2)
+            strong = self.strong(torch.cat([inputs[n:], inputs[n:]])).chunk(2)
+            with torch.no_grad(), torch.autocast(**self.autocast):
+                taught = [
+                    network(view[n:]).float().softmax(dim=1)
+                    for network, view in zip(self.networks, weak, strict=True)
+                ]
+            for i, (network, optimizer) in enumerate(
+                zip(self.networks, optimizers, strict=True)
+            ):
+                negatives = select(taught[1 - i])
+                with torch.autocast(**self.autocast):
+                    logits = network(torch.cat([weak[i][:n], strong[i]])).float()
+                with torch.no_grad():
+                    running[i].lerp_(logits[n:].softmax(dim=1).mean(dim=0), 0.03)
+                ramp = rampup(step, self.n_steps // 3)
+                loss = (
+                    F.cross_entropy(logits[:n], labels)
+                    + ramp * candidate_loss(logits[n:], negatives)
+                    + ramp * balance_loss(logits[n:], self.prior, running[i])
+                )
+                optimizer.param_groups[0]["lr"] = 0.002 * cosine(step, self.n_steps)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                with torch.no_grad():
+                    share = 1 - average_decay(step, 0.99)
+                    torch._foreach_lerp_(averages[i], parameters[i], share)
+
+    def floor(self):
+        """Forward, backward and optimizer step on one batch, over and over."""
+        optimizers = self._optimizers()
+        for network in self.networks:
+            network.train()
+        for _ in range(self.n_steps):
+            for network, optimizer in zip(self.networks, optimizers, strict=True):
+                with torch.autocast(**self.autocast):
+                    logits = network(self.inputs)
+                F.cross_entropy(logits.float(), self.targets).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+
+    def flops(self):
+        """Floating-point operations of the floor, by torch's count."""
+        counter = FlopCounterMode(display=False)
+        with counter:
+            for network in self.networks:
+                F.cross_entropy(network(self.inputs), self.targets).backward()
+        return self.n_steps * counter.get_total_flops()
+
+    @torch.no_grad()
+    def forward(self, n_rows):
+        """Return mean probabilities, in batches as large as the package's."""
+        for network in self.averages:
+            network.eval()
+        size = max(16, min(8192, 2**19 // self.rows[0].numel()))
+        parts = []
+        for rows in self.rows[:n_rows].split(size):
+            with torch.autocast(**self.autocast):
+                each = [network(rows.float()).double() for network in self.averages]
+            parts.append(sum(logits.softmax(dim=1) for logits in each).cpu() / 2)
+        return torch.cat(parts).numpy()
+
+
+def _supervised(model, X):
+    """Return skorch's own fit of one of the networks on as many labeled rows."""
+    submodel = model.submodels_[0]
+    n_rows = model.steps_per_epoch * (model.batch_size + model.labeled_batch_size)
+    rows = np.resize(np.arange(len(X)), n_rows)
+    inputs, targets = X[rows].astype(np.float32), rows % _N_CLASSES
+    net = NeuralNetClassifier(
+        deepcopy(submodel.module_),
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        max_epochs=1,
+        batch_size=model.batch_size + model.labeled_batch_size,
+        train_split=None,
+        device=submodel.device,
+        verbose=0,
+    )
+    return lambda: net.fit(inputs, targets)
+
+
+def _scikit_learn(model, X):
+    """Return scikit-learn's fit of a perceptron of the same size."""
+    n_rows = model.steps_per_epoch * (model.batch_size + model.labeled_batch_size)
+    rows = np.arange(n_rows) % len(X)
+    net = MLPClassifier(
+        (128, 128), batch_size=model.batch_size, max_iter=1, early_stopping=False
+    )
+    return lambda: net.fit(X[rows], rows % _N_CLASSES)
+
+
+def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
+    """Time a workload; return the record."""
+    workload = WORKLOADS[name]
+    X, y = workload.data()
+    model = PNLClassifier(
+        random_state=0,
+        max_epochs=1,
+        steps_per_epoch=workload.n_steps,
+        device=device,
+        **workload.params,
+    )
+    before = _peak_memory()
+    model.fit(X, y)
+    memory = _peak_memory() - before
+    reference = _Reference(model, X, y)
+    n_rows = workload.n_steps * (model.batch_size + model.labeled_batch_size)
+    n_predicted = min(len(X), 50 * model.batch_size)
+    rows = {
+        "fit": n_rows,
+        "plain loop": n_rows,
+        "floor": n_rows,
+        "skorch, one network, supervised": n_rows,
+        "predict_proba": n_predicted,
+        "plain forward": n_predicted,
+    }
+    runs = [
+        lambda: model.fit(X, y),
+        reference.plain_loop,
+        reference.floor,
+        _supervised(model, X),
+        lambda: model.predict_proba(X[:n_predicted]),
+        lambda: reference.forward(n_predicted),
+    ]
+    if len(workload.shape) == 1:
+        rows["MLPClassifier, supervised"] = n_rows
+        runs.append(_scikit_learn(model, X))
+    seconds: dict[str, list[float]] = {part: [] for part in [*rows, "fixed"]}
+    for _ in range(n_repetitions):
+        for part, run in zip(rows, runs, strict=True):
+            elapsed = _timed(run, reference.device)
+            if part == "fit":
+                # The loop is compared; what is fixed does not grow with its length.
+                loop = model.history_[-1]["seconds"]
+                seconds["fixed"].append(elapsed - loop)
+                elapsed = loop
+            seconds[part].append(elapsed)
+    return {
+        "workload": name,
+        "rows": rows,
+        "seconds": {part: np.round(s, 4).tolist() for part, s in seconds.items()},
+        "teraflops": reference.flops() / np.median(seconds["floor"]) / 1e12,
+        "matmul_teraflops": _matmul_rate(reference),
+        "fit_memory_mb": memory,
+        "input_mb": X.nbytes >> 20,
+        **circumstances(device),
+    }
+
+
+def _timed(run, device):
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    run()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def _matmul_rate(reference, size=2048):
+    """Floating-point operations a second, in 10^12, of a large matrix product."""
+    dtype = torch.bfloat16 if reference.autocast["enabled"] else torch.float32
+    a = torch.rand(size, size, device=reference.device, dtype=dtype)
+    seconds = [_timed(lambda: a @ a, reference.device) for _ in range(7)]
+    return 2 * size**3 / min(seconds) / 1e12
+
+
+def _peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def lines(record):
+    """Yield lines of text: rows a second of all parts, and ratios to the references."""
+    title = WORKLOADS[record["workload"]].title
+    threads = f"{record['device']}, {record['threads']} threads"
+    yield f"\n{title} ({record['workload']}), {threads}"
+    for part, n_rows in record["rows"].items():
+        rates = n_rows / np.array(record["seconds"][part])
+        yield (
+            f"  {part:33}{np.median(rates):12,.0f} rows/s"
+            f"   {rates.min():,.0f} to {rates.max():,.0f}"
+        )
+    for part, other in [
+        ("fit", "plain loop"),
+        ("fit", "floor"),
+        ("predict_proba", "plain forward"),
+    ]:
+        ratio = ratios(record, part, other)
+        yield (
+            f"  time of {part} / {other:{18 - len(part) + 7}}{np.median(ratio):12.2f}"
+            f"   {ratio.min():.2f} to {ratio.max():.2f}"
+        )
+    yield f"  outside the epoch: {np.median(record['seconds']['fixed']):.2f} s"
+    share = record["teraflops"] / record["matmul_teraflops"]
+    yield f"  floor: {share:.0%} of the rate of a large matrix product"
+    yield (
+        f"  memory of fit: {record['fit_memory_mb']} MB more than the input of "
+        f"{record['input_mb']} MB"
+    )
+
+
+def ratios(record, part, other):
+    """Return the ratio of two parts' seconds in each repetition."""
+    seconds = record["seconds"]
+    return np.array(seconds[part]) / np.array(seconds[other])
+
+
+def run_speed(names, device, path=None):
+    """Measure workloads, each in a process of its own; print, and append to a file."""
+    for name in names:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            record = pool.submit(measure, name, device).result()
+        if path is not None:
+            with path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        print("\n".join(lines(record)), flush=True)
