@@ -1,12 +1,14 @@
 """Two streams of batches, labeled and unlabeled, from arrays, sparse rows or a Dataset.
 
-In-memory arrays go to the device once, in their own dtype; a batch is an index_select
-there. Sparse rows are densified batch by batch. A DataLoader serves Datasets only.
+An array stays what it is and where it is, or goes to another device once; a batch is an
+index_select there. Sparse rows are densified batch by batch. A DataLoader serves
+Datasets only. Nothing here takes memory that grows with the rows, so that what does not
+fit can be a memory-mapped file.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,12 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+# Rows, as an array of positions or as a range of them.
+Index = np.ndarray | range
+# Rows that are put in order at a time, and steps.
+_N_ROWS = 2**20
+_N_STEPS = 2**12
 
 
 class Batch(NamedTuple):
@@ -31,20 +39,55 @@ class Batch(NamedTuple):
 
 
 class ArrayRows:
-    """Rows of a dense array, kept on the device."""
+    """Rows of a dense array, kept on the device.
 
-    def __init__(self, array: np.ndarray, shape: tuple[int, ...], device: str) -> None:
-        array = array.reshape(len(array), *shape)
+    Parameters
+    ----------
+    array : array of shape (n_rows, n_values)
+    shape : tuple of int
+        Of a row in a batch, (n_values,) or (channels, height, width).
+    device : str
+    channels_last : bool, default=False
+        Whether the values of an image are in the order height, width, channels.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        shape: tuple[int, ...],
+        device: str,
+        channels_last: bool = False,
+    ) -> None:
+        if channels_last:
+            shape = *shape[1:], shape[0]
         with warnings.catch_warnings():
             # Nothing here writes to the tensor, so a read-only array does no harm.
             warnings.filterwarnings("ignore", message=".*not writable.*")
-            self.rows = torch.from_numpy(array).to(device)
+            rows = torch.from_numpy(array.reshape(len(array), *shape))
+        if rows.dtype == torch.float64 and torch.device(device).type != "cpu":
+            rows = _as_float32(rows, device)
+        self.rows = rows.to(device)
+        self.channels_last = channels_last
 
-    def stream(self, indices: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Yield the rows of each index array as a float32 batch."""
+    def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the rows of each index as a float32 batch."""
         for index in indices:
-            where = torch.from_numpy(index).to(self.rows.device, non_blocking=True)
-            yield self.rows.index_select(0, where).float()
+            if isinstance(index, range):
+                batch = self.rows[index.start : index.stop]
+            else:
+                where = torch.from_numpy(index).to(self.rows.device, non_blocking=True)
+                batch = self.rows.index_select(0, where)
+            if self.channels_last:
+                batch = batch.permute(0, 3, 1, 2).contiguous()
+            yield batch.float()
+
+
+def _as_float32(rows: Tensor, device: str) -> Tensor:
+    """Move rows to a device part by part, so that they never lie there twice."""
+    moved = torch.empty(rows.shape, dtype=torch.float32, device=device)
+    for source, target in zip(rows.split(_N_ROWS), moved.split(_N_ROWS), strict=True):
+        target.copy_(source)
+    return moved
 
 
 class SparseRows:
@@ -55,8 +98,8 @@ class SparseRows:
         self.shape = shape
         self.device = device
 
-    def stream(self, indices: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Yield the rows of each index array as a float32 batch."""
+    def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the rows of each index as a float32 batch."""
         for index in indices:
             dense = self.matrix[index].toarray().reshape(len(index), *self.shape)
             yield torch.from_numpy(dense).to(self.device).float()
@@ -80,9 +123,9 @@ class DatasetRows:
         self.device = device
         self.loader_params = loader_params
 
-    def stream(self, indices: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Yield the items of each index array as a float32 batch."""
-        batches = [index.tolist() for index in indices]
+    def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the items of each index as a float32 batch."""
+        batches = (list(map(int, index)) for index in indices)
         loader = DataLoader(self.dataset, batch_sampler=batches, **self.loader_params)
         for batch in loader:
             yield batch.to(self.device, non_blocking=True).float()
@@ -113,15 +156,16 @@ class Batches:
     """Endless streams of labeled and unlabeled rows, cut into epochs.
 
     Both streams run through whole random permutations, so that in the long run every
-    row is seen equally often, unless chances are given.
+    row is seen equally often, unless chances are given. More than 2^20 rows are
+    permuted in parts, each of which is spread evenly over all rows.
 
     Parameters
     ----------
     rows : ArrayRows, SparseRows or DatasetRows
     codes : int64 array of shape (n_rows,)
         Class codes, -1 for unlabeled rows.
-    weights : float array of shape (n_rows,)
-        Weights of the labeled rows in the supervised loss.
+    weights : float array of shape (n_labeled,)
+        Weights of the labeled rows, in their order, in the supervised loss.
     sizes : tuple of two ints
         Labeled and unlabeled rows in a batch.
     device : str
@@ -146,13 +190,16 @@ class Batches:
     ) -> None:
         self.rows = rows
         self.n_labeled = sizes[0]
-        self._labeled = _endless(np.flatnonzero(codes >= 0), sizes[0], rng)
-        unlabeled = np.flatnonzero(codes < 0)
-        if chances is None or not len(unlabeled):
-            self._unlabeled = _endless(unlabeled, sizes[1], rng)
+        self._where = np.flatnonzero(codes >= 0)
+        self._labeled = _endless([np.arange(len(self._where))], sizes[0], rng)
+        if len(self._where) == len(codes):
+            self._unlabeled = _endless([self._where[:0]], 0, rng)
+        elif chances is None:
+            self._unlabeled = _endless(_UnlabeledParts(codes), sizes[1], rng)
         else:
+            unlabeled = np.flatnonzero(codes < 0)
             self._unlabeled = _drawn(unlabeled, chances[unlabeled], sizes[1], rng)
-        self._codes = torch.from_numpy(codes).to(device)
+        self._codes = torch.from_numpy(codes[self._where]).to(device)
         self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
         self._excluded = None
         if excluded is not None:
@@ -160,31 +207,54 @@ class Batches:
 
     def epoch(self, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of the next `n_steps` steps."""
-        labeled = [next(self._labeled) for _ in range(n_steps)]
-        indices = [np.concatenate([i, next(self._unlabeled)]) for i in labeled]
-        where = torch.from_numpy(np.stack(indices)).to(self._codes.device)
-        n = self.n_labeled
-        for inputs, rows in zip(self.rows.stream(indices), where, strict=True):
-            labels = self._codes[rows[:n]]
-            weights = self._weights[rows[:n]]
-            excluded = None
-            if self._excluded is not None:
-                excluded = self._excluded[rows[n:]]
-            yield Batch(inputs[:n], labels, weights, inputs[n:], excluded)
+        for first in range(0, n_steps, _N_STEPS):
+            yield from self._batches(min(_N_STEPS, n_steps - first))
+
+    def _batches(self, n_steps: int) -> Iterator[Batch]:
+        device, n = self._codes.device, self.n_labeled
+        places = [next(self._labeled) for _ in range(n_steps)]
+        rows = [np.concatenate([self._where[p], next(self._unlabeled)]) for p in places]
+        on_device = torch.from_numpy(np.stack(places)).to(device)
+        excluded: Iterable[Tensor | None] = [None] * n_steps
+        if self._excluded is not None:
+            unlabeled = torch.from_numpy(np.stack(rows)[:, n:]).to(device)
+            excluded = (self._excluded[index] for index in unlabeled)
+        for inputs, place, known in zip(
+            self.rows.stream(rows), on_device, excluded, strict=True
+        ):
+            labels, weights = self._codes[place], self._weights[place]
+            yield Batch(inputs[:n], labels, weights, inputs[n:], known)
+
+
+class _UnlabeledParts(Sequence):
+    """Positions of the unlabeled rows, in parts that are made when asked for.
+
+    Of n parts, the k-th has those of the rows k, k + n, k + 2 n and so on, so that rows
+    that come in an order, by class or by time, are mixed even within a part.
+    """
+
+    def __init__(self, codes: np.ndarray) -> None:
+        self._codes = codes
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._codes) / _N_ROWS)
+
+    def __getitem__(self, k):
+        n_parts = len(self)
+        return k + n_parts * np.flatnonzero(self._codes[k::n_parts] < 0)
 
 
 def _endless(
-    rows: np.ndarray, size: int, rng: np.random.Generator
+    parts: Sequence[np.ndarray], size: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield `size` of the rows at a time, permutation after permutation."""
-    if not len(rows):
-        size = 0
-    left = rows[:0]
+    """Yield `size` rows at a time, of permuted parts in random order, over and over."""
+    left = np.empty(0, dtype=np.int64)
     while True:
-        while len(left) < size:
-            left = np.concatenate([left, rng.permutation(rows)])
-        yield left[:size]
-        left = left[size:]
+        for k in rng.permutation(len(parts)):
+            left = np.concatenate([left, rng.permutation(parts[k])])
+            while len(left) >= size:
+                yield left[:size]
+                left = left[size:]
 
 
 def _drawn(
@@ -196,10 +266,16 @@ def _drawn(
         yield rows[np.searchsorted(bounds, bounds[-1] * rng.random(size), "right")]
 
 
-def chunks(index: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
+def chunks(index: Index, shape: tuple[int, ...]) -> list[Any]:
     """Cut an index into parts that keep the memory of a forward pass within bounds."""
     size = max(16, min(8192, 2**19 // math.prod(shape)))
     return [index[i : i + size] for i in range(0, len(index), size)]
+
+
+def unlabeled_chunks(codes: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yield the positions of unlabeled rows in chunks."""
+    for i in range(0, len(codes), _N_ROWS):
+        yield from chunks(i + np.flatnonzero(codes[i : i + _N_ROWS] < 0), shape)
 
 
 def moments(rows: Rows, n_rows: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -208,15 +284,18 @@ def moments(rows: Rows, n_rows: int, shape: tuple[int, ...]) -> tuple[Tensor, Te
     Of a Dataset, which may be slow to read, at most 10,000 items are used, at even
     distances.
     """
-    n_used = min(n_rows, 10_000) if isinstance(rows, DatasetRows) else n_rows
-    used = np.linspace(0, n_rows - 1, n_used).round().astype(np.int64)
+    used: Index = range(n_rows)
+    if isinstance(rows, DatasetRows) and n_rows > 10_000:
+        used = np.linspace(0, n_rows - 1, 10_000).round().astype(np.int64)
     dims = [0, *range(2, len(shape) + 1)]
-    n_values = n_used * math.prod(shape[1:])
+    n_values = len(used) * math.prod(shape[1:])
 
     def mean(function: Callable[[Tensor], Tensor]) -> Tensor:
-        parts = rows.stream(chunks(used, shape))
-        sums = [function(x.double()).sum(dim=dims, keepdim=True)[0] for x in parts]
-        return torch.stack(sums).sum(dim=0) / n_values
+        total: Any = 0
+        # In place: a list of results would lie between what is freed, in its way.
+        for x in rows.stream(chunks(used, shape)):
+            total += function(x.double()).sum(dim=dims, keepdim=True)[0]
+        return total / n_values
 
     center = mean(lambda x: x)
     return center, mean(lambda x: (x - center).square()).sqrt()

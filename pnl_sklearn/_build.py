@@ -67,7 +67,7 @@ def make_rows(
         return DatasetRows(inputs.data, inputs.sample_shape, device, params, seed)
     if sparse.issparse(inputs.data):
         return SparseRows(inputs.data, inputs.sample_shape, device)
-    return ArrayRows(inputs.data, inputs.sample_shape, device)
+    return ArrayRows(inputs.data, inputs.sample_shape, device, inputs.channels_last)
 
 
 def build_submodels(
@@ -180,7 +180,7 @@ def _standardization(
 
 
 def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -> None:
-    x = next(rows.stream([np.arange(min(2, n_rows))]))
+    x = next(rows.stream([range(min(2, n_rows))]))
     with torch.no_grad():
         submodel._set_training(False)
         logits = submodel.infer(x)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,8 @@ class Material:
         Class codes as given, -1 where there is none.
     codes : int array of shape (n_rows,)
         Class codes to learn: `labels` without those that are held out.
-    weights : float array of shape (n_rows,)
-        Weights of labeled rows in the supervised loss.
+    weights : float array of shape (n_labeled,)
+        Weights of the rows with a code, in their order, in the supervised loss.
     excluded : bool array of shape (n_rows, n_classes) or None
         Classes that rows are known not to be of.
     chances : float array of shape (n_rows,) or None
@@ -96,7 +96,6 @@ def gather(
         inputs = with_unlabeled(estimator, inputs, X_unlabeled)
         n_pool = len(inputs) - n_own
         labels, codes = (lengthened(c, len(inputs), -1) for c in (labels, codes))
-        weights = lengthened(weights, len(inputs), 0)
         excluded, held = (lengthened(m, len(inputs), False) for m in (excluded, held))
     chances = check_unlabeled_weight(unlabeled_weight, labels, n_pool)
     if chances is not None and held.any():
@@ -123,6 +122,8 @@ def with_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
         raise TypeError(
             "X and X_unlabeled have to be both Datasets, or both arrays or matrices."
         )
+    if inputs.channels_last != more.channels_last:
+        more = _turned(more)
     parts = [inputs.data, more.data]
     data: Any
     if inputs.is_dataset:
@@ -131,7 +132,18 @@ def with_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
         data = sparse.vstack(parts, format="csr")
     else:
         data = np.concatenate(parts)
-    return Inputs(data, inputs.sample_shape)
+    return replace(inputs, data=data)
+
+
+def _turned(images: Inputs) -> Inputs:
+    """Put the channels of images last if they are first, or first if they are last."""
+    n_channels, height, width = images.sample_shape
+    if images.channels_last:
+        rows = images.data.reshape(-1, height, width, n_channels).transpose(0, 3, 1, 2)
+    else:
+        rows = images.data.reshape(-1, n_channels, height, width).transpose(0, 2, 3, 1)
+    data = rows.reshape(len(rows), -1)
+    return replace(images, data=data, channels_last=not images.channels_last)
 
 
 def lengthened(values: np.ndarray | None, n_rows: int, fill) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._batches import Rows, chunks
+from ._batches import Rows, chunks, unlabeled_chunks
 from ._rounds import Measure
 from ._submodel import Submodel, log_probabilities
 
@@ -32,7 +32,10 @@ def of_held_out_rows(
 
     def measure(submodels: list[Submodel]) -> dict[str, float]:
         indices = chunks(labeled, shape)
-        each = [_predictions([submodel], rows, indices) for submodel in submodels]
+        each = [
+            np.concatenate(list(log_probabilities([submodel], rows, indices)))
+            for submodel in submodels
+        ]
         predicted = np.logaddexp.reduce(each) - math.log(len(each))
         parts = [torch.from_numpy(np.exp(p)).float().to(device) for p in each]
         with torch.random.fork_rng(devices=cuda):  # a selection may draw
@@ -51,21 +54,15 @@ def of_held_out_rows(
 
 def of_changes(rows: Rows, shape: tuple[int, ...], codes: np.ndarray) -> Measure:
     """Return what tells how many pseudo-labels changed since it was last asked."""
-    indices = chunks(np.flatnonzero(codes < 0), shape)
+    if (codes >= 0).all():
+        return lambda _: {"changed": math.nan}
     last: list[np.ndarray] = []
 
     def measure(submodels: list[Submodel]) -> dict[str, float]:
-        if not indices:
-            return {"changed": math.nan}
-        last.append(_predictions(submodels, rows, indices).argmax(axis=1))
+        parts = log_probabilities(submodels, rows, unlabeled_chunks(codes, shape))
+        last.append(np.concatenate([part.argmax(axis=1) for part in parts]))
         if len(last) == 1:
             return {"changed": math.nan}
         return {"changed": float((last.pop(0) != last[0]).mean())}
 
     return measure
-
-
-def _predictions(
-    submodels: list[Submodel], rows: Rows, indices: list[np.ndarray]
-) -> np.ndarray:
-    return np.concatenate(list(log_probabilities(submodels, rows, indices)))

@@ -189,7 +189,7 @@ def train(
         begin = time.perf_counter()
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
-        measures = []
+        measures = _Mean()
         for batch in batches.epoch(plan.n_steps):
             ramps = rampup(step, n_rampup), rampup(step, n_companion)
             # By then the unlabeled terms have not yet half of their weight.
@@ -198,12 +198,33 @@ def train(
             if plan.anneal:
                 for student, *_ in lessons:
                     student.anneal(cosine(step, n_total))
-            measures += map_(_learn, *zip(*lessons, strict=True))
+            measures.add(map_(_learn, *zip(*lessons, strict=True)))
             step += 1
-        row = _summary(torch.stack(measures).mean(dim=0).tolist(), len(prior.prior))
+        row = _summary(measures.value(), len(prior.prior))
         row["negative_weight"] = ramps[0] * plan.negative_weight
         row["seconds"] = time.perf_counter() - begin
         yield row, batch.labeled
+
+
+class _Mean:
+    """Mean of vectors that stay on the device, in memory that does not grow."""
+
+    _n_kept = 2**12
+
+    def __init__(self) -> None:
+        self._kept: list[Tensor] = []
+        self._n = 0
+
+    def add(self, vectors: list[Tensor]) -> None:
+        """Take in some vectors."""
+        self._kept += vectors
+        self._n += len(vectors)
+        if len(self._kept) > self._n_kept:
+            self._kept = [torch.stack(self._kept).sum(dim=0)]
+
+    def value(self) -> list[float]:
+        """Read the mean from the device."""
+        return (torch.stack(self._kept).sum(dim=0) / self._n).tolist()
 
 
 def _lessons(

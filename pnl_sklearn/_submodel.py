@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ._batches import Rows
+from ._batches import Index, Rows
 from ._schedules import average_decay
 from .companions import Guidance
 from .losses import (
@@ -285,9 +285,9 @@ def shares_modules(first: Submodel, second: Submodel) -> bool:
 
 
 def log_probabilities(
-    submodels: list[Submodel], rows: Rows, indices: Iterable[np.ndarray]
+    submodels: list[Submodel], rows: Rows, indices: Iterable[Index]
 ) -> Iterator[np.ndarray]:
-    """Yield log of the submodels' mean probabilities, float64, for each index array."""
+    """Yield log of the submodels' mean probabilities, float64, for each index."""
     for x in rows.stream(indices):
         each = [submodel.log_probabilities(x) for submodel in submodels]
         mean = torch.stack(each).logsumexp(dim=0) - math.log(len(each))

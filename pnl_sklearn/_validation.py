@@ -14,14 +14,20 @@ from torch.utils.data import Dataset
 from ._batches import dataset_input
 
 _CHANNELS = (1, 3, 4)
+# Kept as they are; a batch is float32 whatever they are. The first is for all others.
+_DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64]
 
 
 @dataclass
 class Inputs:
-    """Clean inputs: flat rows or a Dataset, and the shape (d,) or (c, h, w) of one."""
+    """Clean inputs: flat rows or a Dataset, and the shape (d,) or (c, h, w) of one.
+
+    The values of an image are in the order of its shape, or channels are last.
+    """
 
     data: Any
     sample_shape: tuple[int, ...]
+    channels_last: bool = False
 
     def __len__(self) -> int:
         return len(self.data) if self.is_dataset else self.data.shape[0]
@@ -47,7 +53,8 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
     Returns
     -------
     inputs : Inputs
-        Rows are uint8 where they came as uint8 or bool, float32 otherwise.
+        Rows are of the dtype they came in where torch has it, uint8 for bool, float32
+        otherwise; no copy is made of C-contiguous arrays.
     """
     if estimator.image_shape is not None and len(estimator.image_shape) != 3:
         raise ValueError(
@@ -63,14 +70,16 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
     else:
         if not hasattr(X, "shape"):
             X = np.asarray(X)
-        image = None
+        image, channels_last = None, False
         if len(X.shape) > 2:
-            X, image = _channels_first(np.asarray(X), estimator.image_shape)
+            X = np.asarray(X)
+            image, channels_last = _image_shape(X, estimator.image_shape)
             if not reset:
                 _compare_shapes(estimator, image)
             X = X.reshape(len(X), math.prod(image))
         rows = _check_rows(estimator, X, reset=reset)
-        inputs = Inputs(rows, image or _row_shape(rows, estimator.image_shape))
+        shape = image or _row_shape(rows, estimator.image_shape)
+        inputs = Inputs(rows, shape, channels_last)
     if reset:
         estimator.input_shape_ = inputs.sample_shape
     else:
@@ -87,14 +96,14 @@ def to_numpy(X):
 
 
 def _check_rows(estimator, X, *, reset: bool):
-    keeps_dtype = getattr(X, "dtype", None) in (np.uint8, np.bool_)
+    is_bool = getattr(X, "dtype", None) == np.bool_ and not sparse.issparse(X)
     try:
         rows = validate_data(
             estimator,
             X,
             reset=reset,
             accept_sparse="csr",
-            dtype=np.uint8 if keeps_dtype and not sparse.issparse(X) else np.float32,
+            dtype=np.uint8 if is_bool else _DTYPES,
             order="C",
         )
     except (TypeError, ValueError) as error:
@@ -104,6 +113,12 @@ def _check_rows(estimator, X, *, reset: bool):
             f"X holds values that are not numbers ({error}). Encode them first, for "
             "example with sklearn.preprocessing.OneHotEncoder."
         ) from error
+    values = rows.data if sparse.issparse(rows) else rows
+    if values.dtype == np.float64 and values.size:
+        if max(-values.min(), values.max()) > np.finfo(np.float32).max:
+            raise ValueError(
+                "Input X contains infinity or a value too large for dtype('float32')."
+            )
     if not sparse.issparse(rows) and min(rows.strides) < 0:
         rows = rows.copy()  # one row is contiguous whatever its strides
     return rows
@@ -120,8 +135,8 @@ def _row_shape(rows, image_shape) -> tuple[int, ...]:
     return tuple(image_shape)
 
 
-def _channels_first(X: np.ndarray, image_shape) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return images as (n, c, h, w), and (c, h, w)."""
+def _image_shape(X: np.ndarray, image_shape) -> tuple[tuple[int, ...], bool]:
+    """Return the shape (c, h, w) of images, and whether channels are last in X."""
     gray = X.ndim == 3
     if gray:
         X = X[:, None]
@@ -149,8 +164,8 @@ def _channels_first(X: np.ndarray, image_shape) -> tuple[np.ndarray, tuple[int, 
                 f"by image_shape=(channels, height, width), {X.shape[1:]} for example."
             )
     if channels_last:
-        X = np.moveaxis(X, 3, 1)
-    return X, X.shape[1:]
+        return (last, first, middle), True
+    return X.shape[1:], False
 
 
 def _check_dataset(dataset: Dataset, image_shape) -> Inputs:
@@ -327,18 +342,15 @@ def _clean_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
-    """Return one float64 weight a row, of mean 1 over the labeled rows."""
-    if sample_weight is None:
-        weights = np.ones(len(codes))
-    else:
-        weights = _check_sample_weight(
-            sample_weight, codes, dtype=np.float64, ensure_non_negative=True, copy=True
-        )
+    """Return one float64 weight, of mean 1, for each labeled row."""
     labeled = codes >= 0
+    weights = np.ones(labeled.sum())
+    if sample_weight is not None:
+        weights = _check_sample_weight(
+            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
+        )[labeled]
     if class_weight is not None:
-        weights[labeled] *= compute_sample_weight(class_weight, classes[codes[labeled]])
-    total = weights[labeled].sum()
-    if not total > 0:
+        weights *= compute_sample_weight(class_weight, classes[codes[labeled]])
+    if not weights.sum() > 0:
         raise ValueError("The weights of the labeled rows are all zero.")
-    weights *= labeled.sum() / total
-    return weights
+    return weights * (len(weights) / weights.sum())

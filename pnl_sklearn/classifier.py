@@ -1,6 +1,7 @@
 """The estimator."""
 
 from dataclasses import replace
+from itertools import tee
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ._batches import chunks
+from ._batches import chunks, unlabeled_chunks
 from ._build import (
     build_batches,
     build_plan,
@@ -419,7 +420,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         probabilities : float64 array of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        return np.exp(self.predict_log_proba(X))
+        probabilities = self.predict_log_proba(X)
+        return np.exp(probabilities, out=probabilities)
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`, exact for small probabilities.
@@ -434,7 +436,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         log_probabilities : float64 array of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        return np.concatenate(list(self._log_proba_parts(X)))
+        return self._predict_parts(X, lambda part: part)
 
     def predict(self, X):
         """Return the most probable class of each row.
@@ -449,8 +451,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         labels : array of shape (n_samples,)
             Entries of `classes_`.
         """
-        codes = [part.argmax(axis=1) for part in self._log_proba_parts(X)]
-        return self.classes_[np.concatenate(codes)]
+        return self._predict_parts(X, lambda part: self.classes_[part.argmax(axis=1)])
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy on the rows whose target is known.
@@ -507,25 +508,32 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
 
     def _transduce(self, given, rows):
         """Label all rows: as given where labeled, as predicted elsewhere."""
-        codes = given.labels.copy()
-        indices = chunks(np.flatnonzero(codes < 0), given.inputs.sample_shape)
-        parts = log_probabilities(self.submodels_, rows, indices)
+        labels = self.classes_[given.labels]
+        indices, again = tee(unlabeled_chunks(given.labels, given.inputs.sample_shape))
+        parts = log_probabilities(self.submodels_, rows, again)
         for index, part in zip(indices, parts, strict=True):
             if given.excluded is not None:
                 part = np.where(given.excluded[index], -np.inf, part)
-            codes[index] = part.argmax(axis=1)
-        return self.classes_[codes]
+            labels[index] = self.classes_[part.argmax(axis=1)]
+        return labels
 
-    def _log_proba_parts(self, X, submodels=None):
-        """Yield log-probabilities, float64, of part after part of the rows.
+    def _predict_parts(self, X, function, submodels=None):
+        """Return what a function makes of log-probabilities, part by part of the rows.
 
-        They are of the mean of both submodels, or of those given.
+        They are float64, of the mean of both submodels or of those given.
         """
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
         rows = make_rows(inputs, self.submodels_[0].device, self.net_params or {})
-        indices = chunks(np.arange(len(inputs)), inputs.sample_shape)
-        yield from log_probabilities(submodels or self.submodels_, rows, indices)
+        indices = chunks(range(len(inputs)), inputs.sample_shape)
+        parts = log_probabilities(submodels or self.submodels_, rows, indices)
+        outcome = None
+        for index, part in zip(indices, parts, strict=True):
+            values = function(part)
+            if outcome is None:
+                outcome = np.empty((len(inputs), *values.shape[1:]), values.dtype)
+            outcome[index.start : index.stop] = values
+        return outcome
 
 
 def supervised_twin(estimator):

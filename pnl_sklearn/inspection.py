@@ -144,7 +144,7 @@ def _disagreement(estimator, X) -> np.ndarray:
         )
     each = np.exp(
         [
-            np.concatenate(list(estimator._log_proba_parts(X, [submodel])))
+            estimator._predict_parts(X, lambda part: part, [submodel])
             for submodel in estimator.submodels_
         ]
     )

@@ -329,7 +329,7 @@ def test_rows_are_drawn_by_their_chances():
     chances = np.array([9.0, 9.0, 1.0, 3.0, 0.0, 4.0])
     rows = ArrayRows(np.arange(6.0)[:, None], (1,), "cpu")
     rng = np.random.default_rng(0)
-    batches = Batches(rows, codes, np.ones(6), (1, 50), "cpu", rng, None, chances)
+    batches = Batches(rows, codes, np.ones(2), (1, 50), "cpu", rng, None, chances)
     drawn = np.concatenate([batch.unlabeled[:, 0] for batch in batches.epoch(200)])
     counts = np.bincount(drawn.astype(int), minlength=6) / len(drawn)
     np.testing.assert_allclose(counts, [0, 0, 1 / 8, 3 / 8, 0, 4 / 8], atol=0.02)
