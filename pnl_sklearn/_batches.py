@@ -158,10 +158,18 @@ class Batches:
         if excluded is not None:
             self._excluded = torch.from_numpy(excluded).to(device)
 
+    def skip(self, n_epochs: int, n_steps: int) -> None:
+        """Pass over the batches of so many epochs."""
+        for _ in range(n_epochs):
+            self._draw(n_steps)
+
+    def _draw(self, n_steps: int) -> list[np.ndarray]:
+        labeled = [next(self._labeled) for _ in range(n_steps)]
+        return [np.concatenate([i, next(self._unlabeled)]) for i in labeled]
+
     def epoch(self, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of the next `n_steps` steps."""
-        labeled = [next(self._labeled) for _ in range(n_steps)]
-        indices = [np.concatenate([i, next(self._unlabeled)]) for i in labeled]
+        indices = self._draw(n_steps)
         where = torch.from_numpy(np.stack(indices)).to(self._codes.device)
         n = self.n_labeled
         for inputs, rows in zip(self.rows.stream(indices), where, strict=True):

@@ -54,3 +54,14 @@ class ClassPrior:
             self._exponent = deficit**4 / (deficit**4 + self.half_way**4)
         prior = self._mean**self._exponent
         self.prior = prior / prior.sum()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy, on the CPU, of what the predictions have told."""
+        names = ("prior", "_mean", "_exponent")
+        return {name: getattr(self, name).to("cpu", copy=True) for name in names}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from such a state, where predictions are followed."""
+        if self.follows:
+            for name, value in state.items():
+                setattr(self, name, value.to(self.prior.device, copy=True))

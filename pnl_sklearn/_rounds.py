@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from ._batches import Batch, Batches
 from ._prior import ClassPrior
 from ._progress import print_row
 from ._schedules import cosine, rampup
+from ._standing import Standing
 from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
 from .companions import Companion
@@ -29,7 +31,10 @@ Map = Callable[..., list]
 
 @dataclass
 class Plan:
-    """How to train: everything but the data and the networks."""
+    """How to train: everything but the data and the networks.
+
+    Of `n_epochs`, which the schedules are for, `n_done` are behind.
+    """
 
     select: Callable[[Tensor], Tensor]
     weak_view: View
@@ -48,6 +53,7 @@ class Plan:
     measures: list[Measure]
     tol: float | None
     n_iter_no_change: int
+    n_done: int = 0
 
 
 def run(
@@ -56,17 +62,21 @@ def run(
     prior: ClassPrior,
     plan: Plan,
     history: list[dict],
+    standing: Standing,
 ) -> FloatingPointError | None:
     """Train to the end, to an interrupt, or to a loss that is not finite.
 
-    Appends a row an epoch to `history`. Returns the error of the last case, with the
-    weights of the last finite epoch taken back.
+    Appends a row an epoch to `history`, and notes in `standing` how to go on from it.
+    Returns the error of the last case, with the weights of the last finite epoch taken
+    back.
     """
     error = None
     usable = True
-    n_before = len(history)
+    n_before = len(history) - plan.n_done
     for submodel in submodels:
         submodel.begin_training(plan.lr)
+    if plan.n_done:
+        _take_up(submodels, batches, prior, plan, standing)
     kept = [submodel.snapshot() for submodel in submodels]
     side_by_side = SideBySide(
         plan.exchange != "alternating"
@@ -84,11 +94,13 @@ def run(
                 kept = [submodel.snapshot() for submodel in submodels]
                 for measure in plan.measures:
                     row |= measure(submodels)
+                standing.note(submodels, prior)
                 history.append(row)
                 if plan.verbose:
                     print_row(row)
-                for submodel in submodels:
-                    submodel.end_epoch(row)
+                with ExitStack() as stack:  # both, even if one of them ends the fit
+                    for submodel in submodels[::-1]:
+                        stack.callback(submodel.end_epoch, row)
                 if _has_converged(history[n_before:], plan):
                     break
     except KeyboardInterrupt:
@@ -100,6 +112,20 @@ def run(
     for submodel in submodels:
         submodel.end_training()
     return error
+
+
+def _take_up(
+    submodels: list[Submodel],
+    batches: Batches,
+    prior: ClassPrior,
+    plan: Plan,
+    standing: Standing,
+) -> None:
+    """Go to the end of the last epoch that is behind."""
+    batches.skip(plan.n_done, plan.n_steps)
+    for measure in plan.measures:  # since some compare with the epoch before
+        measure(submodels)
+    standing.restore(submodels, prior)
 
 
 def _has_converged(rows: list[dict], plan: Plan) -> bool:
@@ -135,8 +161,8 @@ def train(
     n_total = plan.n_epochs * plan.n_steps
     n_rampup = round(plan.rampup * n_total)
     n_companion = round(plan.companion_rampup * n_total)
-    step = 0
-    for _ in range(plan.n_epochs):
+    step = plan.n_done * plan.n_steps
+    for _ in range(plan.n_done, plan.n_epochs):
         begin = time.perf_counter()
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
