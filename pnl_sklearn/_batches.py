@@ -205,17 +205,29 @@ class Batches:
         if excluded is not None:
             self._excluded = torch.from_numpy(excluded).to(device)
 
+    def skip(self, n_epochs: int, n_steps: int) -> None:
+        """Pass over the batches of so many epochs."""
+        for _ in range(n_epochs):
+            for _ in self._draws(n_steps):
+                pass
+
     def epoch(self, n_steps: int) -> Iterator[Batch]:
         """Yield the batches of the next `n_steps` steps."""
-        for first in range(0, n_steps, _N_STEPS):
-            yield from self._batches(min(_N_STEPS, n_steps - first))
+        for places, rows in self._draws(n_steps):
+            yield from self._batches(places, rows)
 
-    def _batches(self, n_steps: int) -> Iterator[Batch]:
+    def _draws(self, n_steps: int) -> Iterator[tuple[list, list]]:
+        """Yield, for some steps at a time, which of the labeled rows, and all rows."""
+        for first in range(0, n_steps, _N_STEPS):
+            n = min(_N_STEPS, n_steps - first)
+            places = [next(self._labeled) for _ in range(n)]
+            parts = [(self._where[place], next(self._unlabeled)) for place in places]
+            yield places, [np.concatenate(pair) for pair in parts]
+
+    def _batches(self, places: list, rows: list) -> Iterator[Batch]:
         device, n = self._codes.device, self.n_labeled
-        places = [next(self._labeled) for _ in range(n_steps)]
-        rows = [np.concatenate([self._where[p], next(self._unlabeled)]) for p in places]
         on_device = torch.from_numpy(np.stack(places)).to(device)
-        excluded: Iterable[Tensor | None] = [None] * n_steps
+        excluded: Iterable[Tensor | None] = [None] * len(rows)
         if self._excluded is not None:
             unlabeled = torch.from_numpy(np.stack(rows)[:, n:]).to(device)
             excluded = (self._excluded[index] for index in unlabeled)

@@ -22,7 +22,8 @@ from ._batches import (
 from ._material import Material
 from ._measures import VALIDATED, of_changes, of_held_out_rows
 from ._net_params import argument_names, check_net_params
-from ._rounds import ClassPrior, Plan
+from ._prior import ClassPrior
+from ._rounds import Plan
 from ._submodel import Submodel
 from ._validation import Inputs
 from .companions import COMPANIONS

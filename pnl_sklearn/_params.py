@@ -43,7 +43,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "tol": [_share, None],
     "n_iter_no_change": [_positive],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
-    "warm_start": ["boolean"],
+    "warm_start": ["boolean", StrOptions({"resume"})],
     "device": [str],
     "precision": [StrOptions({"float32", "bfloat16"})],
     "random_state": ["random_state"],

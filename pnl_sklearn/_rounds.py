@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ._batches import Batch, Batches
+from ._prior import ClassPrior
 from ._progress import print_row
 from ._schedules import cosine, rampup
+from ._standing import Standing
 from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
 from .companions import Companion
@@ -28,7 +31,10 @@ Map = Callable[..., list]
 
 @dataclass
 class Plan:
-    """How to train: everything but the data and the networks."""
+    """How to train: everything but the data and the networks.
+
+    Of `n_epochs`, which the schedules are for, `n_done` are behind.
+    """
 
     select: Callable[[Tensor], Tensor]
     weak_view: View
@@ -47,56 +53,7 @@ class Plan:
     measures: list[Measure]
     tol: float | None
     n_iter_no_change: int
-
-
-class ClassPrior:
-    """The class distribution that mean predictions are drawn to.
-
-    It stays as given, or follows the running mean m of the partners' predictions as
-    m ** e, normalized. The exponent e tells how far the classes are from balanced:
-    with d = 1 - entropy(m) / log(C), it is d^4 / (d^4 + 0.01^4), near 0 (uniform) on
-    balanced rows and near 1 where some classes are several times as frequent as
-    others. The pull has the `strength` 1 - e, since a mean that is drawn to a power of
-    itself ends up uniform, times ((C - 1) / 9)^2 where there are fewer than ten
-    classes: two or three are seldom equally frequent, and seldom lost. Once `settled`
-    the exponent stays: by then the predictions are themselves drawn to the prior.
-
-    Parameters
-    ----------
-    prior : Tensor of shape (n_classes,)
-        Distribution to start from.
-    follows : bool
-        Whether it follows the predictions.
-    """
-
-    momentum = 0.99
-    half_way = 0.01
-
-    def __init__(self, prior: Tensor, follows: bool) -> None:
-        self.prior = prior
-        self.follows = follows
-        self.settled = False
-        self._mean = prior.clone()
-        self._exponent = torch.zeros((), device=prior.device)
-
-    @property
-    def strength(self) -> Tensor:
-        """Share, of shape (), of the weight that the pull to the prior has."""
-        if not self.follows:
-            return 1 - self._exponent
-        return (1 - self._exponent) * min(1, (len(self.prior) - 1) / 9) ** 2
-
-    def observe(self, probabilities: Tensor) -> None:
-        """Take in predictions of a partner, of shape (n_rows, n_classes)."""
-        if not (self.follows and len(probabilities)):
-            return
-        self._mean.lerp_(probabilities.mean(dim=0), 1 - self.momentum)
-        if not self.settled:
-            entropy = -torch.xlogy(self._mean, self._mean).sum()
-            deficit = 1 - entropy / math.log(len(self._mean))
-            self._exponent = deficit**4 / (deficit**4 + self.half_way**4)
-        prior = self._mean**self._exponent
-        self.prior = prior / prior.sum()
+    n_done: int = 0
 
 
 def run(
@@ -105,17 +62,21 @@ def run(
     prior: ClassPrior,
     plan: Plan,
     history: list[dict],
+    standing: Standing,
 ) -> FloatingPointError | None:
     """Train to the end, to an interrupt, or to a loss that is not finite.
 
-    Appends a row an epoch to `history`. Returns the error of the last case, with the
-    weights of the last finite epoch taken back.
+    Appends a row an epoch to `history`, and notes in `standing` how to go on from it.
+    Returns the error of the last case, with the weights of the last finite epoch taken
+    back.
     """
     error = None
     usable = True
-    n_before = len(history)
+    n_before = len(history) - plan.n_done
     for submodel in submodels:
         submodel.begin_training(plan.lr)
+    if plan.n_done:
+        _take_up(submodels, batches, prior, plan, standing)
     kept = [submodel.snapshot() for submodel in submodels]
     side_by_side = SideBySide(
         plan.exchange != "alternating"
@@ -133,11 +94,13 @@ def run(
                 kept = [submodel.snapshot() for submodel in submodels]
                 for measure in plan.measures:
                     row |= measure(submodels)
+                standing.note(submodels, prior)
                 history.append(row)
                 if plan.verbose:
                     print_row(row)
-                for submodel in submodels:
-                    submodel.end_epoch(row)
+                with ExitStack() as stack:  # both, even if one of them ends the fit
+                    for submodel in submodels[::-1]:
+                        stack.callback(submodel.end_epoch, row)
                 if _has_converged(history[n_before:], plan):
                     break
     except KeyboardInterrupt:
@@ -149,6 +112,20 @@ def run(
     for submodel in submodels:
         submodel.end_training()
     return error
+
+
+def _take_up(
+    submodels: list[Submodel],
+    batches: Batches,
+    prior: ClassPrior,
+    plan: Plan,
+    standing: Standing,
+) -> None:
+    """Go to the end of the last epoch that is behind."""
+    batches.skip(plan.n_done, plan.n_steps)
+    for measure in plan.measures:  # since some compare with the epoch before
+        measure(submodels)
+    standing.restore(submodels, prior)
 
 
 def _has_converged(rows: list[dict], plan: Plan) -> bool:
@@ -184,8 +161,8 @@ def train(
     n_total = plan.n_epochs * plan.n_steps
     n_rampup = round(plan.rampup * n_total)
     n_companion = round(plan.companion_rampup * n_total)
-    step = 0
-    for _ in range(plan.n_epochs):
+    step = plan.n_done * plan.n_steps
+    for _ in range(plan.n_done, plan.n_epochs):
         begin = time.perf_counter()
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)

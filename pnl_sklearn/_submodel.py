@@ -74,7 +74,7 @@ class Submodel(NeuralNet):
         Arguments of :class:`skorch.NeuralNet`.
     """
 
-    _mean_prediction: Tensor | None
+    mean_prediction: Tensor | None
 
     def __init__(
         self,
@@ -200,11 +200,11 @@ class Submodel(NeuralNet):
 
     def _observe(self, prediction: Tensor, n_rows: int, prior: Tensor) -> Tensor:
         """Update the running mean prediction, which starts at the prior."""
-        if self._mean_prediction is None:
-            self._mean_prediction = prior.clone()
+        if self.mean_prediction is None:
+            self.mean_prediction = prior.clone()
         if n_rows:
-            self._mean_prediction.lerp_(prediction, 1 - _MEAN_DECAY)
-        return self._mean_prediction
+            self.mean_prediction.lerp_(prediction, 1 - _MEAN_DECAY)
+        return self.mean_prediction
 
     def train_step(self, batch: Lesson, **fit_params) -> dict[str, Tensor]:
         """Take one optimizer step and update the average."""
@@ -242,12 +242,12 @@ class Submodel(NeuralNet):
         averages, values = map(list, zip(*floating, strict=True))
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._tensors = averages, values, counters
-        self._mean_prediction = None
+        self.mean_prediction = None
         self.notify("on_train_begin", X=None, y=None)
 
     def end_training(self) -> None:
         """Let go of what training alone needs and notify."""
-        del self._tensors, self._mean_prediction
+        del self._tensors, self.mean_prediction
         self.notify("on_train_end", X=None, y=None)
 
     def end_epoch(self, row: dict[str, Any]) -> None:

@@ -115,13 +115,17 @@ def _check_rows(estimator, X, *, reset: bool):
         ) from error
     values = rows.data if sparse.issparse(rows) else rows
     if values.dtype == np.float64 and values.size:
-        if max(-values.min(), values.max()) > np.finfo(np.float32).max:
-            raise ValueError(
-                "Input X contains infinity or a value too large for dtype('float32')."
-            )
+        _check_range(values)
     if not sparse.issparse(rows) and min(rows.strides) < 0:
         rows = rows.copy()  # one row is contiguous whatever its strides
     return rows
+
+
+def _check_range(values: np.ndarray) -> None:
+    if max(-values.min(), values.max()) > np.finfo(np.float32).max:
+        raise ValueError(
+            "Input X contains infinity or a value too large for dtype('float32')."
+        )
 
 
 def _row_shape(rows, image_shape) -> tuple[int, ...]:

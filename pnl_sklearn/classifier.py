@@ -28,6 +28,7 @@ from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
 from ._pool import warn_of_starved_classes
 from ._rounds import run
+from ._standing import Standing
 from ._submodel import log_probabilities
 from ._validation import (
     check_inputs,
@@ -140,11 +141,14 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     validation_fraction : float or None, default=None
         Share of the labeled rows, between 0 and 1, stratified, whose labels are held
         out: they are measured on as `X_val` of `fit` is, and count as unlabeled. Which,
-        `random_state` decides: give an int where `warm_start` goes on. None holds out
-        nothing: labels are few.
-    warm_start : bool, default=False
-        Go on with the submodels of the last fit, for `max_epochs` more, with the
-        learning rate falling anew from `lr` and no second ramp-up.
+        `random_state` decides: give an int where `warm_start=True` goes on. None holds
+        out nothing: labels are few.
+    warm_start : bool or "resume", default=False
+        True: go on with the submodels of the last fit, for `max_epochs` more, with the
+        learning rate falling anew from `lr` and no second ramp-up. "resume": take up a
+        fit that was interrupted and train it to `max_epochs` in all, its schedules and
+        random draws going on where they were; fit anew if there is no last fit, and
+        return at once if that has had its epochs.
     device : str, default="auto"
         Where to train and predict: "auto" is "cuda" if there is one, else "cpu".
     precision : {"float32", "bfloat16"}, default="float32"
@@ -361,18 +365,16 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             If predictions of the unlabeled rows have all but given up a class.
         """
         codes, classes = check_targets(y, self.classes)
-        previous = self.submodels_ if self._continues(classes) else None
-        if previous is None:
-            # A fit that is refused leaves nothing that predicts.
-            vars(self).pop("submodels_", None)
-        random_state = check_random_state(self.random_state)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        continues = self._continues(classes)
+        if continues == "resume" and len(self.history_) >= self.max_epochs:
+            return self
+        seed = self._begin(continues)
         given = gather(
             self,
             X,
             codes,
             classes,
-            reset=previous is None,
+            reset=not continues,
             seed=seed,
             sample_weight=sample_weight,
             X_unlabeled=X_unlabeled,
@@ -386,18 +388,21 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
         with torch.random.fork_rng(devices=range(n_cuda)):
             rows = make_rows(given.inputs, device, self.net_params or {}, seed)
-            submodels = previous
-            if submodels is None:
+            if continues:
+                submodels = self.submodels_
+            else:
                 self.history_ = []
                 submodels = build_submodels(self, given, rows, device, seed)
             torch.manual_seed(seed)
             batches = build_batches(self, given, rows, device, seed)
             plan = build_plan(self, given, rows, submodels)
-            if previous is not None:
+            if continues == "resume":
+                plan = replace(plan, n_done=len(self.history_))
+            elif continues:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, given.codes, device)
             expected, is_known = prior.prior, not prior.follows
-            error = run(submodels, batches, prior, plan, self.history_)
+            error = run(submodels, batches, prior, plan, self.history_, self._standing)
             self.submodels_ = submodels
             self.n_iter_ = len(self.history_)
             if not given.inputs.is_dataset:
@@ -496,15 +501,27 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         return "submodels_" in vars(self)
 
     def _continues(self, classes):
-        """Tell whether fit goes on with the submodels there are."""
+        """Tell whether, and how, fit goes on with the submodels there are."""
         if not self.warm_start or not self.__sklearn_is_fitted__():
             return False
         if not np.array_equal(classes, self.classes_):
             raise ValueError(
-                f"warm_start=True goes on with classes {self.classes_!r}, but y holds "
-                f"{classes!r}. Name all of them by classes=..., or fit anew."
+                f"warm_start={self.warm_start!r} goes on with classes "
+                f"{self.classes_!r}, but y holds {classes!r}. Name all of them by "
+                "classes=..., or fit anew."
             )
-        return True
+        return self.warm_start
+
+    def _begin(self, continues):
+        """Return the seed of a fit, which is that of the last one if it is taken up."""
+        if not continues:
+            # A fit that is refused leaves nothing that predicts.
+            vars(self).pop("submodels_", None)
+            self._standing = Standing()
+        if continues != "resume":
+            random_state = check_random_state(self.random_state)
+            self._standing.seed = int(random_state.randint(np.iinfo(np.int32).max))
+        return self._standing.seed
 
     def _transduce(self, given, rows):
         """Label all rows: as given where labeled, as predicted elsewhere."""

@@ -1,18 +1,21 @@
 """The harness of the benchmarks: draws, records, resumption, tables and page."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pytest
 import torch
 
 from examples.benchmarks.__main__ import main
+from examples.benchmarks.checkpoints import Checkpoint
 from examples.benchmarks.methods import TITLES, estimators
 from examples.benchmarks.report import summarize, table
 from examples.benchmarks.runs import run, run_all
 from examples.benchmarks.study import ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
-from examples.benchmarks.tasks import GROUPS, TASKS, Options
+from examples.benchmarks.tasks import GROUPS, TASKS, Data, Options
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn._build import steps_per_epoch
 
@@ -153,3 +156,83 @@ def test_a_task_that_needs_data_says_so(tmp_path):
         TASKS["mnist-20"].load(100, Options())
     with pytest.raises(SystemExit):
         main(["mnits", "--records", str(tmp_path / "records.jsonl")])
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(
+        "examples.benchmarks.runs.ProcessPoolExecutor",
+        lambda n, mp_context: ThreadPoolExecutor(n),
+    )
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_run_ends_in_time_and_goes_on_in_the_next_call(tmp_path, capsys):
+    records, folder = tmp_path / "records.jsonl", tmp_path / "checkpoints"
+    arguments = ["digits-20", "--small", "--records", str(records), "--methods"]
+    arguments += ["default,twin", "--minutes", "0"]  # an epoch a call
+
+    main(arguments)
+    output = capsys.readouterr().out
+    assert "[1/2] digits-20, draw 100, default: time is up" in output
+    assert "draw 100, twin" not in output
+    assert not records.exists()
+    assert [path.name for path in folder.iterdir()] == [
+        "digits-20-100-default-small.joblib"
+    ]
+    so_far = joblib.load(folder / "digits-20-100-default-small.joblib")
+    assert (so_far.estimator.n_iter_, so_far.errors) == (1, {})
+
+    main(arguments)
+    output = capsys.readouterr().out
+    assert "[1/2] digits-20, draw 100, default: " in output
+    assert "time is up; the same call goes on with the next" in output
+    assert not list(folder.iterdir())
+    (record,) = map(json.loads, records.read_text().splitlines())
+    whole = run("digits-20", 100, "default", Options(small=True))
+    assert record["errors"] == whole["errors"]
+    assert record["parameters"] == whole["parameters"]
+    assert record["seconds"] > so_far.seconds > 0
+    assert record.keys() == whole.keys()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_grids_end_between_their_fits(tmp_path):
+    records, n = tmp_path / "records.jsonl", 0
+    while not records.exists():
+        n += 1
+        methods, options = ["label_spreading"], Options(small=True)
+        run_all(["digits-20"], methods, [100], records, options, minutes=0)
+    (record,) = map(json.loads, records.read_text().splitlines())
+    whole = run("digits-20", 100, "label_spreading", options)
+    assert len(record["errors"]) == n > 1
+    assert record["errors"] == whole["errors"]
+
+
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
+    path = tmp_path / "checkpoint"
+    arguments = "digits-20", 100, "twin", Options(small=True), "cpu", path
+    assert run(*arguments, deadline=0) is None
+    found = joblib.load(path)
+    joblib.dump(Checkpoint("other", {"": 99.0}), path)
+    assert run(*arguments, deadline=0) is None
+    assert f"{path} is of other parameters" in capsys.readouterr().out
+    again = joblib.load(path)
+    assert again.identity == found.identity
+    assert (again.estimator.n_iter_, again.errors) == (1, {})
+
+
+def test_a_gpu_gets_larger_batches_in_as_many_steps(monkeypatch):
+    task = TASKS["cifar10-1000"]
+    y = np.where(np.arange(50_000) < 1000, np.arange(50_000) % 10, -1)
+    data = Data(None, y, y, None, None)
+    n_steps = {}
+    for is_available in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda a=is_available: a)
+        for method in ("default", "twin", "paper_style", "all_labels"):
+            ((_, estimator),) = estimators(method, task, data, 100)
+            n = estimator.max_epochs * steps_per_epoch(estimator, y)
+            n_steps.setdefault(is_available, set()).add(n)
+            larger = is_available and method != "paper_style"
+            assert estimator.precision == ("bfloat16" if larger else "float32")
+    assert n_steps == {False: {7660}, True: {7680}}

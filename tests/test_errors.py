@@ -284,6 +284,10 @@ PARAMETERS = {
         lambda: fit(warm_start=True).fit(X, Y + (Y >= 0)),
         r"goes on with classes array\(\[0, 1, 2\]\), but y holds array\(\[1, 2, 3\]\)",
     ),
+    "resume": (
+        lambda: fit(warm_start="resume").fit(X, Y + (Y >= 0)),
+        r"warm_start='resume' goes on with classes array\(\[0, 1, 2\]\)",
+    ),
     "warm start, features": (
         lambda: fit(warm_start=True).fit(X[:, :3], Y),
         "X has 3 features, but PNLClassifier is expecting 4 features",
@@ -414,13 +418,14 @@ def test_huge_learning_rate(inputs, steps_per_epoch):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
-def test_training_goes_on_after_nan():
+@pytest.mark.parametrize(("warm_start", "n_epochs"), [(True, 4), ("resume", 3)])
+def test_training_goes_on_after_nan(warm_start, n_epochs):
     params = {"net_params": {"module__n_good": 9}, "module": TurnsNaN}
-    estimator = tiny(warm_start=True, max_epochs=3, **params)
+    estimator = tiny(warm_start=warm_start, max_epochs=3, **params)
     with pytest.raises(FloatingPointError, match="epoch 2"):
         estimator.fit(X, Y)
     for submodel in estimator.submodels_:
         submodel.module_.network.n_good = np.inf
     estimator.set_params(lr=0.01, steps_per_epoch=30).fit(X, Y)
-    assert estimator.n_iter_ == 4
+    assert estimator.n_iter_ == n_epochs
     assert estimator.score(X, np.arange(30) % 3) > 0.9

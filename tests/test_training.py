@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
-from pnl_sklearn._rounds import ClassPrior
+from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.companions import Guidance
 from pnl_sklearn.negatives import without
 

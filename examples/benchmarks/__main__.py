@@ -1,6 +1,7 @@
 """Command line: ``python -m examples.benchmarks TASK``."""
 
 import argparse
+import math
 from pathlib import Path
 
 from .methods import REPORTED, TITLES
@@ -13,8 +14,7 @@ from .tasks import FIRST_REPORTED, GROUPS, TASKS, Options
 _HERE = Path(__file__).parent
 
 
-def main(arguments=None):
-    """Run a task, or print or write what was recorded."""
+def _parser():
     parser = argparse.ArgumentParser(prog="python -m examples.benchmarks")
     parser.add_argument(
         "task",
@@ -37,9 +37,23 @@ def main(arguments=None):
     parser.add_argument("--download", action="store_true", help="if not there")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--small", action="store_true", help="in under three minutes")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="end after so many minutes, at the end of an epoch (methods other than "
+        "networks: of a fit); a run that is not finished is kept in the folder "
+        "checkpoints beside the records, and the same call goes on with it",
+    )
     parser.add_argument("--table", action="store_true", help="print, do not run")
     parser.add_argument("--records", type=Path, default=_HERE / "results.jsonl")
     parser.add_argument("--docs", type=Path, default=_HERE.parents[1] / "docs")
+    return parser
+
+
+def main(arguments=None):
+    """Run a task, or print or write what was recorded."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     if options.task == "report":
         write_page(read(options.records), options.docs)
@@ -56,7 +70,15 @@ def main(arguments=None):
         n_draws = 1 if options.small else options.splits
         draws = range(options.first, options.first + n_draws)
         where = Options(options.data, options.download, options.small)
-        run_all(names, methods, draws, options.records, where, options.device)
+        run_all(
+            names,
+            methods,
+            draws,
+            options.records,
+            where,
+            options.device,
+            options.minutes,
+        )
     tuning = options.first < FIRST_REPORTED
     records = reported(read(options.records), tuning)
     print("\n".join(table(records, names, options.small)))

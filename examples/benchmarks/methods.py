@@ -9,7 +9,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from pnl_sklearn import PNLClassifier, paper_style, supervised_twin
-from pnl_sklearn._build import steps_per_epoch
+from pnl_sklearn._build import check_device, steps_per_epoch
 
 from .study import FACTORS, ConfidentPseudoLabels, variations
 
@@ -36,6 +36,8 @@ def estimators(method, task, data, draw, device="auto"):
     if method == "self_training":
         return list(_self_training(task))
     common = {"random_state": draw, "device": device} | task.params
+    if check_device(device).startswith("cuda"):
+        common |= task.cuda
     default = PNLClassifier(**common)
     off = {"negative_weight": 0, "class_prior": None}
     n_steps = steps_per_epoch(default, data.y_few)
@@ -106,4 +108,5 @@ def quick(task):
     module = {"module": "cnn"} if task.params.get("module") else {}
     short = {"max_epochs": 2, "steps_per_epoch": 60}
     style = "table" if task.style == "table" else "digits"
-    return replace(task, params=task.params | module | short, style=style, large=True)
+    params = task.params | module | short
+    return replace(task, params=params, cuda={}, style=style, large=True)

@@ -93,7 +93,8 @@ labeled rows toward unlabeled neighbors. "Not run" is what it says.
 
 `python -m examples.benchmarks TASK` runs a row (`digits`, `mnist`, `cifar10`,
 `usps2mnist`, `imbalanced`, `tables`, or one of the names below; `--help` lists the
-options), and goes on where an earlier call was interrupted.
+options), and goes on where an earlier call was interrupted. With `--minutes 9` a call
+ends at the end of an epoch after nine minutes, and the same call goes on with the fit.
 """
 
 

@@ -1,0 +1,41 @@
+"""Where a fit stands between two epochs, for one that takes it up again."""
+
+import torch
+from torch import Tensor
+
+from ._prior import ClassPrior
+from ._submodel import Submodel
+
+
+class Standing:
+    """What a fit that is taken up needs beside the submodels, kept on the CPU.
+
+    The seed and the number of epochs tell which batches are next; with the rest, the
+    further steps have the same bits as those of a fit that was not interrupted.
+    """
+
+    seed: int
+    _random_states: list[Tensor]
+    _prior: dict[str, Tensor]
+    _means: list[Tensor | None]
+
+    def note(self, submodels: list[Submodel], prior: ClassPrior) -> None:
+        """Take down how things stand at the end of an epoch."""
+        device = submodels[0].device
+        self._random_states = [torch.get_rng_state()]
+        if device.startswith("cuda"):
+            self._random_states.append(torch.cuda.get_rng_state(device))
+        self._prior = prior.state()
+        means = [submodel.mean_prediction for submodel in submodels]
+        self._means = [None if m is None else m.to("cpu", copy=True) for m in means]
+
+    def restore(self, submodels: list[Submodel], prior: ClassPrior) -> None:
+        """Bring everything to where it stood, torch's random states too."""
+        device = submodels[0].device
+        prior.restore(self._prior)
+        for submodel, m in zip(submodels, self._means, strict=True):
+            submodel.mean_prediction = None if m is None else m.to(device, copy=True)
+        torch.set_rng_state(self._random_states[0])
+        for state in self._random_states[1:]:
+            if device.startswith("cuda"):  # not where a GPU's fit goes on without one
+                torch.cuda.set_rng_state(state, device)

@@ -1,0 +1,179 @@
+"""An interrupted fit that is taken up by ``warm_start="resume"``."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from pnl_sklearn import PNLClassifier
+
+TRUTH = np.arange(60) % 3
+Y = np.where(np.arange(60) < 18, TRUTH, -1)
+X = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+X += 3 * np.eye(5, dtype=np.float32)[TRUTH]
+IMAGES = np.random.default_rng(1).normal(size=(60, 8, 8)).astype(np.float32)
+
+
+class Stop(Callback):
+    """Ends a fit at the end of an epoch, or after a step; notes learning rates."""
+
+    def __init__(self, epoch=None, step=None):
+        self.epoch = epoch
+        self.step = step
+
+    def on_batch_end(self, net, training=None, **kwargs):
+        net.history.record_batch("lr", net.optimizer_.param_groups[0]["lr"])
+        if net.n_steps_ == self.step:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+def tiny(epoch=None, step=None, **params):
+    defaults = {
+        "max_epochs": 5,
+        "steps_per_epoch": 3,
+        "batch_size": 16,
+        "labeled_batch_size": 8,
+        "rampup": 0.8,
+        "random_state": 0,
+        "callbacks": [Stop(epoch, step)],
+    }
+    return PNLClassifier(**defaults | params)
+
+
+def rows(estimator):
+    """Return the history without its times, comparable where it holds NaN."""
+    return [
+        repr({name: value for name, value in row.items() if name != "seconds"})
+        for row in estimator.history_
+    ]
+
+
+same = np.testing.assert_array_equal
+
+
+@pytest.mark.parametrize("inputs", [X, IMAGES, TensorDataset(torch.tensor(X))])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"exchange": "alternating", "steps_per_epoch": 1},
+        {"selection": "random", "companion": "mean_teacher"},
+        {"tol": 0.05, "n_iter_no_change": 2, "max_epochs": 9, "steps_per_epoch": 10},
+        {"validation_fraction": 0.3, "ema_decay": None, "companion": "dual_student"},
+    ],
+)
+def test_it_has_the_bits_of_one_that_was_not_interrupted(inputs, params):
+    whole = tiny(**params).fit(inputs, Y)
+    first = tiny(epoch=2, **params).fit(inputs, Y)
+    assert first.n_iter_ == 2
+    state = torch.get_rng_state()
+    resumed = pickle.loads(pickle.dumps(first)).set_params(warm_start="resume")
+    resumed.fit(inputs, Y)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert resumed.n_iter_ == len(resumed.history_) == whole.n_iter_ > 2
+    assert rows(resumed) == rows(whole)
+    same(resumed.predict_proba(inputs), whole.predict_proba(inputs))
+    for net, other in zip(resumed.submodels_, whole.submodels_, strict=True):
+        assert net.n_steps_ == other.n_steps_
+        for column in ("epoch", "train_loss"):
+            assert net.history[:, column] == other.history[:, column]
+
+
+def test_in_a_new_process(tmp_path):
+    joblib.dump(tiny(epoch=3).fit(X, Y), tmp_path / "first.joblib")
+    script = (
+        "import sys, joblib, test_resume as t\n"
+        "first, second = sys.argv[1:]\n"
+        "estimator = joblib.load(first).set_params(warm_start='resume')\n"
+        "joblib.dump(estimator.fit(t.X, t.Y), second)"
+    )
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    paths = [str(tmp_path / f"{name}.joblib") for name in ("first", "second")]
+    subprocess.run([sys.executable, "-c", script, *paths], check=True, env=environment)
+    resumed, whole = joblib.load(paths[1]), tiny().fit(X, Y)
+    assert rows(resumed) == rows(whole)
+    same(resumed.predict_proba(X), whole.predict_proba(X))
+
+
+@pytest.mark.parametrize("step", [2, 8])
+def test_an_epoch_that_was_not_finished_is_done_again(step):
+    """The weights stay those of the interrupt; the schedules are at its first step."""
+    params = {"steps_per_epoch": 6, "module": nn.Linear, "lr": 0.03}
+    whole = tiny(**params).fit(X, Y)
+    resumed = tiny(step=step, **params).fit(X, Y)
+    n_before = resumed.n_iter_
+    assert n_before == step // 6
+    for net in resumed.submodels_:
+        net.set_params(callbacks__Stop__step=None)
+    resumed.set_params(warm_start="resume").fit(X, Y)
+    assert [row["epoch"] for row in resumed.history_] == [1, 2, 3, 4, 5]
+    weights, expected = (
+        [row["negative_weight"] for row in fit.history_] for fit in (resumed, whole)
+    )
+    assert weights == expected
+    for net, other in zip(resumed.submodels_, whole.submodels_, strict=True):
+        rates, expected = (n.history[:, "batches", :, "lr"] for n in (net, other))
+        assert rates[n_before + 1 :] == expected[n_before:]
+    # The first submodel ended the fit, before the step of the second.
+    assert [net.n_steps_ for net in resumed.submodels_] == [32, 31]
+    assert resumed.score(X, TRUTH) > 0.9
+
+
+def test_without_a_fit_it_fits():
+    resumed = tiny(warm_start="resume").fit(X, Y)
+    same(resumed.predict_proba(X), tiny().fit(X, Y).predict_proba(X))
+
+
+def test_a_fit_that_has_its_epochs_is_left_as_it_is():
+    estimator = tiny(warm_start="resume").fit(X, Y)
+    history, before = rows(estimator), estimator.predict_proba(X)
+    assert estimator.fit(X, Y) is estimator
+    assert rows(estimator) == history
+    same(estimator.predict_proba(X), before)
+    estimator.set_params(max_epochs=7).fit(X, Y)
+    assert estimator.n_iter_ == 7
+    assert rows(estimator)[:5] == history
+
+
+def test_the_seed_is_that_of_the_first_fit():
+    first = pickle.dumps(
+        tiny(epoch=2, random_state=None, warm_start="resume").fit(X, Y)
+    )
+    one, two = (pickle.loads(first).fit(X, Y) for _ in range(2))
+    assert rows(one) == rows(two)
+    same(one.predict_proba(X), two.predict_proba(X))
+
+
+def test_after_a_warm_start():
+    estimator = tiny(epoch=7, warm_start=True).fit(X, Y).fit(X, Y)
+    assert estimator.n_iter_ == 7
+    estimator.set_params(warm_start="resume", max_epochs=10).fit(X, Y)
+    assert estimator.n_iter_ == 10
+    for net in estimator.submodels_:
+        rate = 0.002 * (1 + np.cos(np.pi * 29 / 30)) / 2  # the last of 30 steps
+        assert net.history[-1, "batches", -1, "lr"] == pytest.approx(rate)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_on_cuda():
+    whole, first = (tiny(epoch, device="cuda").fit(X, Y) for epoch in (None, 2))
+    before = torch.cuda.get_rng_state()
+    resumed = pickle.loads(pickle.dumps(first)).set_params(warm_start="resume")
+    probabilities = resumed.fit(X, Y).predict_proba(X)
+    np.testing.assert_allclose(probabilities, whole.predict_proba(X), atol=1e-3)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
