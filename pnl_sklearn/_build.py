@@ -35,6 +35,8 @@ from .views import View, auto_views, identity
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
+# Pixels a side from which on images are large enough for bfloat16 to pay.
+_LARGE = 16
 
 
 def check_device(device: str) -> str:
@@ -86,7 +88,7 @@ def build_submodels(
             shift=shift,
             scale=scale,
             ema_decay=estimator.ema_decay,
-            precision=estimator.precision,
+            precision=_precision(estimator, inputs.sample_shape, device),
             optimizer=estimator.optimizer,
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,
@@ -100,6 +102,22 @@ def build_submodels(
         submodels.append(submodel.initialize())
     _check_output(submodels[0], rows, len(inputs), len(estimator.classes_))
     return submodels
+
+
+def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
+    """Resolve "auto" to bfloat16 where that was measured to be faster."""
+    if estimator.precision != "auto":
+        return estimator.precision
+    own_network = not isinstance(estimator.module, str)
+    if own_network or len(shape) != 3 or min(shape[1:]) < _LARGE or device != "cpu":
+        return "float32"
+    return "bfloat16" if has_fast_bfloat16() else "float32"
+
+
+def has_fast_bfloat16() -> bool:
+    """Tell whether the processor's flags promise instructions for bfloat16."""
+    flags: dict = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
 
 
 def _softmax(logits: Tensor) -> Tensor:

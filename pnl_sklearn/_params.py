@@ -45,7 +45,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
     "warm_start": ["boolean", StrOptions({"resume"})],
     "device": [str],
-    "precision": [StrOptions({"float32", "bfloat16"})],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
     "classes": ["array-like", None],

@@ -151,10 +151,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         return at once if that has had its epochs.
     device : str, default="auto"
         Where to train and predict: "auto" is "cuda" if there is one, else "cpu".
-    precision : {"float32", "bfloat16"}, default="float32"
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
         "bfloat16" computes convolutions and linear layers in that type, by torch's
-        autocast, which is faster on processors with instructions for it; weights,
-        losses and averages stay float32.
+        autocast; weights, losses and averages stay float32. "auto" does so on a CPU
+        that has instructions for it, where the network is one of the package's and the
+        images have 16 pixels a side or more, since this is where it is faster.
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0
@@ -255,7 +256,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         validation_fraction=None,
         warm_start=False,
         device="auto",
-        precision="float32",
+        precision="auto",
         random_state=None,
         verbose=0,
         classes=None,

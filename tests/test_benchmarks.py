@@ -234,5 +234,5 @@ def test_a_gpu_gets_larger_batches_in_as_many_steps(monkeypatch):
             n = estimator.max_epochs * steps_per_epoch(estimator, y)
             n_steps.setdefault(is_available, set()).add(n)
             larger = is_available and method != "paper_style"
-            assert estimator.precision == ("bfloat16" if larger else "float32")
+            assert estimator.precision == ("bfloat16" if larger else "auto")
     assert n_steps == {False: {7660}, True: {7680}}

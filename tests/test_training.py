@@ -1,6 +1,7 @@
 """The training loop against steps taken by hand."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
+from pnl_sklearn._build import has_fast_bfloat16
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.companions import Guidance
 from pnl_sklearn.negatives import without
+from pnl_sklearn.networks import SmallCNN
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
@@ -354,6 +357,35 @@ def test_bfloat16_computes_the_same_up_to_its_rounding(digits, module):
     assert np.abs(p - q).max() > 0
     loaded = pickle.loads(pickle.dumps(fits[1]))
     np.testing.assert_array_equal(loaded.predict_proba(X), q)
+
+
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_the_precision_is_low_where_that_is_faster(has_instructions, monkeypatch):
+    monkeypatch.setattr(
+        "pnl_sklearn._build.has_fast_bfloat16", lambda: has_instructions
+    )
+    y = np.array([0, 1] * 5 + [-1] * 10)
+
+    def used(shape, **params):
+        params |= {"max_epochs": 1, "steps_per_epoch": 1}
+        fit = PNLClassifier(**params).fit(np.zeros((20, *shape), np.uint8), y)
+        return {submodel.precision for submodel in fit.submodels_}
+
+    expected = {"bfloat16" if has_instructions else "float32"}
+    assert used((16, 16)) == expected
+    assert used((16, 15)) == used((256,)) == {"float32"}
+    assert used((256,), image_shape=(1, 16, 16)) == expected
+    assert used((16, 16), module=SmallCNN) == {"float32"}
+    assert used((16, 16), precision="float32") == {"float32"}
+    assert used((15,), precision="bfloat16") == {"bfloat16"}
+
+
+def test_bfloat16_is_promised_by_the_flags_of_the_processor():
+    cpu = Path("/proc/cpuinfo")
+    if not (cpu.exists() and hasattr(torch.cpu, "get_capabilities")):
+        pytest.skip("nothing to compare with")
+    flags = set(cpu.read_text().split())
+    assert has_fast_bfloat16() == bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 def test_layers_compute_in_bfloat16_and_weights_stay_float32(digits):

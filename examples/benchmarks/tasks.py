@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
-from pnl_sklearn.views import ImageView
+from pnl_sklearn.views import AdversarialView, ImageView
 
 from .tables import TABLES
 
@@ -200,6 +200,7 @@ def _cifar10_part(folder, part, options):
 
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
+_ADVERSARIAL = {"strong_view": AdversarialView(size=0.25, noise=0.3)}
 _WIDE = {"net_params": {"module__hidden": 256}, "steps_per_epoch": 220}
 # About as many steps as with the defaults, of four times as many rows, in epochs of one
 # pass; AdamW's rate grows by the square root of that. Meant to keep a GPU busy, but not
@@ -232,13 +233,14 @@ TASKS = {
                 partial(_mnist, per_class=n),
                 style,
                 params=params,
+                best=best,
                 paper=0.81 if (n, suffix) == (2, "-plain") else None,
                 large=True,
             )
             for n in (2, 10)
-            for suffix, words, style, params in [
-                ("", "augmented", "mnist", {}),
-                ("-plain", "no augmentation", "mnist_plain", _PLAIN),
+            for suffix, words, style, params, best in [
+                ("", "augmented", "mnist", {}, {}),
+                ("-plain", "no augmentation", "mnist_plain", _PLAIN, _ADVERSARIAL),
             ]
         ),
         *(
