@@ -180,23 +180,30 @@ class NeighborView:
     n_neighbors: int = 10
     reach: float = 1.0
     units: Tensor | None = field(default=None, repr=False)
+    # Near 0, where matrix products are the most exact, and in units of the distance.
+    _origin: Tensor = field(init=False, repr=False)
     _units: Tensor = field(init=False, repr=False)
+    _points: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.reference = self.reference.float()
         units = self.units
         if units is None:
             units = self.reference.std(dim=0, correction=0)
-        self._units = torch.where(units > 0, units, 1.0)
+        self._units = torch.where(units > 0, units, 1.0).to(self.reference.device)
+        self._origin = self.reference.mean(dim=0)
+        self._points = (self.reference - self._origin) / self._units
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a view of each row of the batch."""
         n_neighbors = min(self.n_neighbors, len(self.reference) - 1)
         if not len(x) or n_neighbors < 1:
             return x
-        reference = self.reference.to(x.device)
+        if x.device != self.reference.device:
+            self._move(x.device)
+        reference = self.reference
         # One more than needed: the nearest is the row itself, if it is there.
-        distances = self._squared_distances(x, reference)
+        distances = self._squared_distances(x)
         nearest = distances.topk(n_neighbors + 1, largest=False).indices
         is_itself = (reference[nearest[:, 0]] == x).all(dim=1, keepdim=True)
         shape = (len(x), 1)
@@ -205,13 +212,15 @@ class NeighborView:
         way = self.reach * torch.rand(shape, generator=generator, device=x.device)
         return x + way * (neighbor - x)
 
-    def _squared_distances(self, x: Tensor, reference: Tensor) -> Tensor:
+    def _squared_distances(self, x: Tensor) -> Tensor:
         """Of shape (n, n_reference), up to rounding and to a constant of each row."""
-        units = self._units.to(x.device)
-        # Near 0, where matrix products are the most exact.
-        center = reference.mean(dim=0)
-        x, points = (x - center) / units, (reference - center) / units
-        return points.square().sum(dim=1) - 2 * x @ points.T
+        x = (x - self._origin) / self._units
+        squares = self._points.square().sum(dim=1)
+        return torch.addmm(squares, x, self._points.T, alpha=-2)
+
+    def _move(self, device: torch.device) -> None:
+        for name in ("reference", "_origin", "_units", "_points"):
+            setattr(self, name, getattr(self, name).to(device))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ workload, and prints medians with their spread:
   callbacks, nothing checked;
 - *floor*: forward, backward and optimizer step of the same two networks on batches
   that lie ready, nothing else.
+
+Both are of float32. Where the classifier computes in bfloat16, the plain loop and the
+floor are timed in it, too.
 """
 
 import gc
@@ -88,6 +91,16 @@ WORKLOADS = {
 }
 
 
+# What is compared: the time of the first as a share of that of the second.
+PAIRS = [
+    ("fit", "plain loop"),
+    ("fit", "floor"),
+    ("fit", "plain loop, bfloat16"),
+    ("fit", "floor, bfloat16"),
+    ("predict_proba", "plain forward"),
+]
+
+
 class _Reference:
     """The two networks of a fitted classifier, trained without the package's loop."""
 
@@ -108,11 +121,10 @@ class _Reference:
         n = self.n_labeled + model.batch_size
         self.inputs = torch.rand(n, *shape, device=device)
         self.targets = torch.arange(n, device=device) % _N_CLASSES
-        self.autocast = {
-            "device_type": torch.device(device).type,
-            "dtype": torch.bfloat16,
-            "enabled": model.submodels_[0].precision == "bfloat16",
-        }
+
+    def _autocast(self, low):
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=low)
 
     def _optimizers(self):
         return [
@@ -120,7 +132,7 @@ class _Reference:
             for network in self.networks
         ]
 
-    def plain_loop(self):
+    def plain_loop(self, low=False):
         """Train for the steps of the epoch, as one would by hand."""
         n, size = self.n_labeled, self.model.batch_size
         optimizers, select = self._optimizers(), AdaptiveNegatives()
@@ -137,7 +149,7 @@ class _Reference:
             inputs, labels = self.rows[rows].float(), self.labels[rows[:n]]
             weak = self.weak(torch.cat([inputs, inputs])).chunk(2)
             strong = self.strong(torch.cat([inputs[n:], inputs[n:]])).chunk(2)
-            with torch.no_grad(), torch.autocast(**self.autocast):
+            with torch.no_grad(), self._autocast(low):
                 taught = [
                     network(view[n:]).float().softmax(dim=1)
                     for network, view in zip(self.networks, weak, strict=True)
@@ -146,7 +158,7 @@ class _Reference:
                 zip(self.networks, optimizers, strict=True)
             ):
                 negatives = select(taught[1 - i])
-                with torch.autocast(**self.autocast):
+                with self._autocast(low):
                     logits = network(torch.cat([weak[i][:n], strong[i]])).float()
                 with torch.no_grad():
                     running[i].lerp_(logits[n:].softmax(dim=1).mean(dim=0), 0.03)
@@ -164,14 +176,14 @@ class _Reference:
                     share = 1 - average_decay(step, 0.99)
                     torch._foreach_lerp_(averages[i], parameters[i], share)
 
-    def floor(self):
+    def floor(self, low=False):
         """Forward, backward and optimizer step on one batch, over and over."""
         optimizers = self._optimizers()
         for network in self.networks:
             network.train()
         for _ in range(self.n_steps):
             for network, optimizer in zip(self.networks, optimizers, strict=True):
-                with torch.autocast(**self.autocast):
+                with self._autocast(low):
                     logits = network(self.inputs)
                 F.cross_entropy(logits.float(), self.targets).backward()
                 optimizer.step()
@@ -193,8 +205,7 @@ class _Reference:
         size = max(16, min(8192, 2**19 // self.rows[0].numel()))
         parts = []
         for rows in self.rows[:n_rows].split(size):
-            with torch.autocast(**self.autocast):
-                each = [network(rows.float()).double() for network in self.averages]
+            each = [network(rows.float()).double() for network in self.averages]
             parts.append(sum(logits.softmax(dim=1) for logits in each).cpu() / 2)
         return torch.cat(parts).numpy()
 
@@ -261,6 +272,10 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
         lambda: model.predict_proba(X[:n_predicted]),
         lambda: reference.forward(n_predicted),
     ]
+    precision = model.submodels_[0].precision
+    if precision == "bfloat16":
+        rows |= {"plain loop, bfloat16": n_rows, "floor, bfloat16": n_rows}
+        runs += [lambda: reference.plain_loop(True), lambda: reference.floor(True)]
     if len(workload.shape) == 1:
         rows["MLPClassifier, supervised"] = n_rows
         runs.append(_scikit_learn(model, X))
@@ -276,10 +291,11 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
             seconds[part].append(elapsed)
     return {
         "workload": name,
+        "precision": precision,
         "rows": rows,
         "seconds": {part: np.round(s, 4).tolist() for part, s in seconds.items()},
         "teraflops": reference.flops() / np.median(seconds["floor"]) / 1e12,
-        "matmul_teraflops": _matmul_rate(reference),
+        "matmul_teraflops": _matmul_rate(reference.device),
         "fit_memory_mb": memory,
         "input_mb": X.nbytes >> 20,
         **circumstances(device),
@@ -297,11 +313,10 @@ def _timed(run, device):
     return time.perf_counter() - begin
 
 
-def _matmul_rate(reference, size=2048):
-    """Floating-point operations a second, in 10^12, of a large matrix product."""
-    dtype = torch.bfloat16 if reference.autocast["enabled"] else torch.float32
-    a = torch.rand(size, size, device=reference.device, dtype=dtype)
-    seconds = [_timed(lambda: a @ a, reference.device) for _ in range(7)]
+def _matmul_rate(device, size=2048):
+    """Operations a second, in 10^12, of a large matrix product in float32."""
+    a = torch.rand(size, size, device=device)
+    seconds = [_timed(lambda: a @ a, device) for _ in range(7)]
     return 2 * size**3 / min(seconds) / 1e12
 
 
@@ -313,23 +328,19 @@ def lines(record):
     """Yield lines of text: rows a second of all parts, and ratios to the references."""
     title = WORKLOADS[record["workload"]].title
     threads = f"{record['device']}, {record['threads']} threads"
-    yield f"\n{title} ({record['workload']}), {threads}"
+    yield f"\n{title} ({record['workload']}), {record['precision']}, {threads}"
     for part, n_rows in record["rows"].items():
         rates = n_rows / np.array(record["seconds"][part])
         yield (
             f"  {part:33}{np.median(rates):12,.0f} rows/s"
             f"   {rates.min():,.0f} to {rates.max():,.0f}"
         )
-    for part, other in [
-        ("fit", "plain loop"),
-        ("fit", "floor"),
-        ("predict_proba", "plain forward"),
-    ]:
-        ratio = ratios(record, part, other)
-        yield (
-            f"  time of {part} / {other:{18 - len(part) + 7}}{np.median(ratio):12.2f}"
-            f"   {ratio.min():.2f} to {ratio.max():.2f}"
-        )
+    for part, other in PAIRS:
+        if other in record["rows"]:
+            ratio = ratios(record, part, other)
+            pair = f"time of {part} / {other}"
+            spread = f"{ratio.min():.2f} to {ratio.max():.2f}"
+            yield f"  {pair:38}{np.median(ratio):7.2f}          {spread}"
     yield f"  outside the epoch: {np.median(record['seconds']['fixed']):.2f} s"
     share = record["teraflops"] / record["matmul_teraflops"]
     yield f"  floor: {share:.0%} of the rate of a large matrix product"
