@@ -17,6 +17,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ._ranks import ALONE, Ranks
+
 # Rows, as an array of positions or as a range of them.
 Index = np.ndarray | range
 # Rows that are put in order at a time, and steps.
@@ -167,7 +169,7 @@ class Batches:
     weights : float array of shape (n_labeled,)
         Weights of the labeled rows, in their order, in the supervised loss.
     sizes : tuple of two ints
-        Labeled and unlabeled rows in a batch.
+        Labeled and unlabeled rows in a batch of one rank.
     device : str
     rng : numpy.random.Generator
     excluded : bool array of shape (n_rows, n_classes), default=None
@@ -175,6 +177,9 @@ class Batches:
     chances : float array of shape (n_rows,), default=None
         How often unlabeled rows are drawn, relative to one another. None: equally
         often, and in the long run exactly so.
+    ranks : Ranks, default=ALONE
+        With equal generators, their batches are the parts of one, `count` times as
+        large.
     """
 
     def __init__(
@@ -187,18 +192,21 @@ class Batches:
         rng: np.random.Generator,
         excluded: np.ndarray | None = None,
         chances: np.ndarray | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.rows = rows
         self.n_labeled = sizes[0]
+        n_labeled, n_unlabeled = (ranks.count * size for size in sizes)
         self._where = np.flatnonzero(codes >= 0)
-        self._labeled = _endless([np.arange(len(self._where))], sizes[0], rng)
+        labeled = _endless([np.arange(len(self._where))], n_labeled, rng)
         if len(self._where) == len(codes):
-            self._unlabeled = _endless([self._where[:0]], 0, rng)
+            unlabeled = _endless([self._where[:0]], 0, rng)
         elif chances is None:
-            self._unlabeled = _endless(_UnlabeledParts(codes), sizes[1], rng)
+            unlabeled = _endless(_UnlabeledParts(codes), n_unlabeled, rng)
         else:
-            unlabeled = np.flatnonzero(codes < 0)
-            self._unlabeled = _drawn(unlabeled, chances[unlabeled], sizes[1], rng)
+            rest = np.flatnonzero(codes < 0)
+            unlabeled = _drawn(rest, chances[rest], n_unlabeled, rng)
+        self._labeled, self._unlabeled = ranks.parts(labeled), ranks.parts(unlabeled)
         self._codes = torch.from_numpy(codes[self._where]).to(device)
         self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
         self._excluded = None

@@ -23,6 +23,7 @@ from ._material import Material
 from ._measures import VALIDATED, of_changes, of_held_out_rows
 from ._net_params import argument_names, check_net_params
 from ._prior import ClassPrior
+from ._ranks import Ranks
 from ._rounds import Plan
 from ._submodel import Submodel
 from ._validation import Inputs
@@ -39,8 +40,16 @@ _MIN_STEPS = 110
 _LARGE = 16
 
 
-def check_device(device: str) -> str:
+def check_device(device: str, ranks: Ranks) -> str:
     """Resolve "auto"; refuse a device that this machine does not have."""
+    if ranks.device is not None:
+        if device not in ("auto", ranks.device, ranks.device.split(":")[0]):
+            raise ValueError(
+                f"device={device!r} was asked for, but the accelerator trains on "
+                f"{ranks.device!r} in this process. Leave device='auto' and let it "
+                "choose; Accelerator(cpu=True) chooses the CPU."
+            )
+        return ranks.device
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind = torch.device(device).type
@@ -217,7 +226,7 @@ def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -
 
 
 def build_batches(
-    estimator, given: Material, rows: Rows, device: str, seed: int
+    estimator, given: Material, rows: Rows, device: str, seed: int, ranks: Ranks
 ) -> Batches:
     """Cut the rows into two streams of batches."""
     return Batches(
@@ -229,11 +238,12 @@ def build_batches(
         np.random.default_rng(seed),
         given.excluded,
         given.chances,
+        ranks,
     )
 
 
 def build_plan(
-    estimator, given: Material, rows: Rows, submodels: list[Submodel]
+    estimator, given: Material, rows: Rows, submodels: list[Submodel], ranks: Ranks
 ) -> Plan:
     """Collect what the training loop needs to know."""
     weak, strong = _views(estimator, given.inputs, rows)
@@ -264,11 +274,12 @@ def build_plan(
         lr=estimator.lr,
         anneal=not any(isinstance(callback, LRScheduler) for callback in callbacks),
         n_epochs=estimator.max_epochs,
-        n_steps=steps_per_epoch(estimator, given.codes),
+        n_steps=steps_per_epoch(estimator, given.codes, ranks.count),
         verbose=bool(estimator.verbose),
         measures=measures,
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
+        ranks=ranks,
     )
 
 
@@ -277,14 +288,14 @@ def _selection(estimator) -> Callable[[Tensor], Tensor]:
     return SELECTIONS[selection]() if isinstance(selection, str) else selection
 
 
-def steps_per_epoch(estimator, codes: np.ndarray) -> int:
+def steps_per_epoch(estimator, codes: np.ndarray, n_ranks: int = 1) -> int:
     """Steps in an epoch: as given, or as many as one pass takes, but enough."""
     if estimator.steps_per_epoch is not None:
         return estimator.steps_per_epoch
     n_labeled = int((codes >= 0).sum())
     return max(
-        math.ceil((len(codes) - n_labeled) / estimator.batch_size),
-        math.ceil(n_labeled / estimator.labeled_batch_size),
+        math.ceil((len(codes) - n_labeled) / (n_ranks * estimator.batch_size)),
+        math.ceil(n_labeled / (n_ranks * estimator.labeled_batch_size)),
         _MIN_STEPS,
     )
 
@@ -326,7 +337,7 @@ def _views(estimator, inputs: Inputs, rows: Rows) -> list[View]:
     return [identity if view is None else view for view in given]
 
 
-def build_prior(estimator, codes: np.ndarray, device: str) -> ClassPrior:
+def build_prior(estimator, codes: np.ndarray, device: str, ranks: Ranks) -> ClassPrior:
     """Turn `class_prior` into the distribution that mean predictions are drawn to."""
     n_classes = len(estimator.classes_)
     prior = np.full(n_classes, 1 / n_classes)
@@ -342,4 +353,5 @@ def build_prior(estimator, codes: np.ndarray, device: str) -> ClassPrior:
                 f"of the {n_classes} classes."
             )
     shares = torch.as_tensor(prior / prior.sum(), dtype=torch.float32, device=device)
-    return ClassPrior(shares, follows=isinstance(given, str) and given == "auto")
+    follows = isinstance(given, str) and given == "auto"
+    return ClassPrior(shares, follows, ranks)

@@ -45,6 +45,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
     "warm_start": ["boolean", StrOptions({"resume"})],
     "device": [str],
+    "accelerator": [HasMethods(["prepare_model", "free_memory"]), None],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "random_state": ["random_state"],
     "verbose": ["verbose"],

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from ._ranks import ALONE, Ranks
+
 
 class ClassPrior:
     """The class distribution that mean predictions are drawn to.
@@ -24,14 +26,17 @@ class ClassPrior:
         Distribution to start from.
     follows : bool
         Whether it follows the predictions.
+    ranks : Ranks, default=ALONE
+        Whose predictions it follows.
     """
 
     momentum = 0.99
     half_way = 0.01
 
-    def __init__(self, prior: Tensor, follows: bool) -> None:
+    def __init__(self, prior: Tensor, follows: bool, ranks: Ranks = ALONE) -> None:
         self.prior = prior
         self.follows = follows
+        self.ranks = ranks
         self.settled = False
         self._mean = prior.clone()
         self._exponent = torch.zeros((), device=prior.device)
@@ -47,7 +52,8 @@ class ClassPrior:
         """Take in predictions of a partner, of shape (n_rows, n_classes)."""
         if not (self.follows and len(probabilities)):
             return
-        self._mean.lerp_(probabilities.mean(dim=0), 1 - self.momentum)
+        mean = self.ranks.mean(probabilities.mean(dim=0))
+        self._mean.lerp_(mean, 1 - self.momentum)
         if not self.settled:
             entropy = -torch.xlogy(self._mean, self._mean).sum()
             deficit = 1 - entropy / math.log(len(self._mean))

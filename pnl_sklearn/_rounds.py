@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ._batches import Batch, Batches
 from ._prior import ClassPrior
 from ._progress import print_row
+from ._ranks import Ranks
 from ._schedules import cosine, rampup
 from ._standing import Standing
 from ._submodel import Lesson, Submodel, shares_modules
@@ -53,6 +54,7 @@ class Plan:
     measures: list[Measure]
     tol: float | None
     n_iter_no_change: int
+    ranks: Ranks
     n_done: int = 0
 
 
@@ -74,12 +76,13 @@ def run(
     usable = True
     n_before = len(history) - plan.n_done
     for submodel in submodels:
-        submodel.begin_training(plan.lr)
+        submodel.begin_training(plan.lr, plan.ranks)
     if plan.n_done:
         _take_up(submodels, batches, prior, plan, standing)
     kept = [submodel.snapshot() for submodel in submodels]
     side_by_side = SideBySide(
-        plan.exchange != "alternating"
+        plan.ranks.count == 1
+        and plan.exchange != "alternating"
         and all(submodel.device == "cpu" for submodel in submodels)
         and not shares_modules(*submodels)
     )
@@ -88,15 +91,17 @@ def run(
             for row, sample in train(submodels, batches, prior, plan, side_by_side.map):
                 row = {"epoch": len(history) + 1, **row}
                 finite = all(submodel.is_finite(sample) for submodel in submodels)
-                if not (finite and math.isfinite(row["train_loss"])):
+                if not plan.ranks.agree(finite and math.isfinite(row["train_loss"])):
                     error = _divergence(row["epoch"], plan.lr)
                     break
                 kept = [submodel.snapshot() for submodel in submodels]
                 for measure in plan.measures:
                     row |= measure(submodels)
-                standing.note(submodels, prior)
+                # What ends a fit, here or in a callback, has to be equal everywhere.
+                row = plan.ranks.of_first(row)
+                standing.note(submodels, prior, plan.ranks)
                 history.append(row)
-                if plan.verbose:
+                if plan.verbose and plan.ranks.index == 0:
                     print_row(row)
                 with ExitStack() as stack:  # both, even if one of them ends the fit
                     for submodel in submodels[::-1]:
@@ -125,7 +130,7 @@ def _take_up(
     batches.skip(plan.n_done, plan.n_steps)
     for measure in plan.measures:  # since some compare with the epoch before
         measure(submodels)
-    standing.restore(submodels, prior)
+    standing.restore(submodels, prior, plan.ranks)
 
 
 def _has_converged(rows: list[dict], plan: Plan) -> bool:
@@ -177,7 +182,9 @@ def train(
                     student.anneal(cosine(step, n_total))
             measures.add(map_(_learn, *zip(*lessons, strict=True)))
             step += 1
-        row = _summary(measures.value(), len(prior.prior))
+        for submodel in submodels:
+            submodel.level()
+        row = _summary(plan.ranks.mean(measures.value()).tolist(), len(prior.prior))
         row["negative_weight"] = ramps[0] * plan.negative_weight
         row["seconds"] = time.perf_counter() - begin
         yield row, batch.labeled
@@ -199,9 +206,9 @@ class _Mean:
         if len(self._kept) > self._n_kept:
             self._kept = [torch.stack(self._kept).sum(dim=0)]
 
-    def value(self) -> list[float]:
-        """Read the mean from the device."""
-        return (torch.stack(self._kept).sum(dim=0) / self._n).tolist()
+    def value(self) -> Tensor:
+        """Return the mean, on the device."""
+        return torch.stack(self._kept).sum(dim=0) / self._n
 
 
 def _lessons(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ._prior import ClassPrior
+from ._ranks import Ranks
 from ._submodel import Submodel
 
 
@@ -15,27 +16,32 @@ class Standing:
     """
 
     seed: int
-    _random_states: list[Tensor]
+    _random_states: list[list[Tensor]]
     _prior: dict[str, Tensor]
     _means: list[Tensor | None]
 
-    def note(self, submodels: list[Submodel], prior: ClassPrior) -> None:
+    def note(self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks) -> None:
         """Take down how things stand at the end of an epoch."""
         device = submodels[0].device
-        self._random_states = [torch.get_rng_state()]
+        states = [torch.get_rng_state()]
         if device.startswith("cuda"):
-            self._random_states.append(torch.cuda.get_rng_state(device))
+            states.append(torch.cuda.get_rng_state(device))
+        self._random_states = ranks.of_all(states)
         self._prior = prior.state()
         means = [submodel.mean_prediction for submodel in submodels]
         self._means = [None if m is None else m.to("cpu", copy=True) for m in means]
 
-    def restore(self, submodels: list[Submodel], prior: ClassPrior) -> None:
+    def restore(
+        self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks
+    ) -> None:
         """Bring everything to where it stood, torch's random states too."""
         device = submodels[0].device
         prior.restore(self._prior)
         for submodel, m in zip(submodels, self._means, strict=True):
             submodel.mean_prediction = None if m is None else m.to(device, copy=True)
-        torch.set_rng_state(self._random_states[0])
-        for state in self._random_states[1:]:
+        # Of another rank where there are more by now.
+        states = self._random_states[ranks.index % len(self._random_states)]
+        torch.set_rng_state(states[0])
+        for state in states[1:]:
             if device.startswith("cuda"):  # not where a GPU's fit goes on without one
                 torch.cuda.set_rng_state(state, device)

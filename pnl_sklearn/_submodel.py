@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ._batches import Index, Rows
+from ._ranks import Ranks
 from ._schedules import average_decay
 from .companions import Guidance
 from .losses import (
@@ -75,6 +76,7 @@ class Submodel(NeuralNet):
     """
 
     mean_prediction: Tensor | None
+    _ranks: Ranks
 
     def __init__(
         self,
@@ -133,13 +135,15 @@ class Submodel(NeuralNet):
         if self.module_.training != training:
             self._set_training(training)
 
-    def heads(self, x: Tensor, **fit_params) -> tuple[Tensor, Tensor]:
+    def heads(
+        self, x: Tensor, module: nn.Module | None = None, **fit_params
+    ) -> tuple[Tensor, Tensor]:
         """Scores of the network as it trains, and those that a companion teaches.
 
         They are the same but for a module with a second head, which puts out a pair.
         """
         self._set_mode(True)
-        scores = self.infer(x, **fit_params)
+        scores = self._run(module or self.module_, x, **fit_params)
         return scores if isinstance(scores, tuple) else (scores, scores)
 
     def logits(self, x: Tensor) -> Tensor:
@@ -167,7 +171,8 @@ class Submodel(NeuralNet):
 
     def train_step_single(self, batch: Lesson, **fit_params):
         """Compute the loss of the lesson and its gradient; skorch does the rest."""
-        logits, taught = self.heads(batch.inputs, **fit_params)
+        learner = self._ranks.averaging(self.module_)
+        logits, taught = self.heads(batch.inputs, learner, **fit_params)
         labeled, unlabeled = logits.tensor_split([len(batch.labels)])
         supervised = supervised_loss(labeled, batch.labels, batch.weights)
         if batch.excluded is not None:
@@ -203,6 +208,9 @@ class Submodel(NeuralNet):
         if self.mean_prediction is None:
             self.mean_prediction = prior.clone()
         if n_rows:
+            # Over all ranks. Each sends gradients through its own mean, and DDP
+            # averages them, which gives those of the mean over all.
+            prediction = self._ranks.mean(prediction)
             self.mean_prediction.lerp_(prediction, 1 - _MEAN_DECAY)
         return self.mean_prediction
 
@@ -222,8 +230,10 @@ class Submodel(NeuralNet):
         for old, new in counters:
             old.copy_(new)
 
-    def begin_training(self, lr: float) -> None:
+    def begin_training(self, lr: float, ranks: Ranks) -> None:
         """Set the learning rate, which annealing may have left at 0, and notify."""
+        self._ranks = ranks
+        self.level()
         for group in self.optimizer_.param_groups:
             own = group.get("base_lr", group["lr"])
             # A group that was given a rate of its own keeps it.
@@ -247,8 +257,12 @@ class Submodel(NeuralNet):
 
     def end_training(self) -> None:
         """Let go of what training alone needs and notify."""
-        del self._tensors, self.mean_prediction
+        del self._tensors, self.mean_prediction, self._ranks
         self.notify("on_train_end", X=None, y=None)
+
+    def level(self) -> None:
+        """Give all ranks the first one's network and average."""
+        self._ranks.level(self.module_, self.average_module_)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Record the measurements of an epoch and notify."""

@@ -27,6 +27,7 @@ from ._build import (
 from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
 from ._pool import warn_of_starved_classes
+from ._ranks import Ranks
 from ._rounds import run
 from ._standing import Standing
 from ._submodel import log_probabilities
@@ -150,7 +151,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         random draws going on where they were; fit anew if there is no last fit, and
         return at once if that has had its epochs.
     device : str, default="auto"
-        Where to train and predict: "auto" is "cuda" if there is one, else "cpu".
+        Where to train and predict: "auto" is "cuda" if there is one, else "cpu"; with
+        an accelerator, what it chose.
+    accelerator : accelerate.Accelerator or None, default=None
+        Trains in all processes that ``torchrun`` or ``accelerate launch`` started, on
+        several GPUs or machines. All call `fit` with the same X and y, and each draws
+        `batch_size` and `labeled_batch_size` rows of its own at a step; all end with
+        the same networks. Clones share the accelerator, pickles leave it out.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         "bfloat16" computes convolutions and linear layers in that type, by torch's
         autocast; weights, losses and averages stay float32. "auto" does so on a CPU
@@ -256,6 +263,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         validation_fraction=None,
         warm_start=False,
         device="auto",
+        accelerator=None,
         precision="auto",
         random_state=None,
         verbose=0,
@@ -288,6 +296,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.warm_start = warm_start
         self.device = device
+        self.accelerator = accelerator
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
@@ -365,11 +374,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         PoolWarning
             If predictions of the unlabeled rows have all but given up a class.
         """
+        ranks = Ranks(self.accelerator)
         codes, classes = check_targets(y, self.classes)
         continues = self._continues(classes)
         if continues == "resume" and len(self.history_) >= self.max_epochs:
             return self
-        seed = self._begin(continues)
+        seed = self._begin(continues, ranks)
         given = gather(
             self,
             X,
@@ -384,24 +394,26 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             X_val=X_val,
             y_val=y_val,
         )
-        device = check_device(self.device)
+        ranks.check_same(given.codes)
+        device = check_device(self.device, ranks)
         self.classes_ = classes
         n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
         with torch.random.fork_rng(devices=range(n_cuda)):
-            rows = make_rows(given.inputs, device, self.net_params or {}, seed)
+            own_seed = ranks.own_seed(seed)
+            rows = make_rows(given.inputs, device, self.net_params or {}, own_seed)
             if continues:
                 submodels = self.submodels_
             else:
                 self.history_ = []
                 submodels = build_submodels(self, given, rows, device, seed)
-            torch.manual_seed(seed)
-            batches = build_batches(self, given, rows, device, seed)
-            plan = build_plan(self, given, rows, submodels)
+            torch.manual_seed(own_seed)
+            batches = build_batches(self, given, rows, device, seed, ranks)
+            plan = build_plan(self, given, rows, submodels, ranks)
             if continues == "resume":
                 plan = replace(plan, n_done=len(self.history_))
             elif continues:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
-            prior = build_prior(self, given.codes, device)
+            prior = build_prior(self, given.codes, device, ranks)
             expected, is_known = prior.prior, not prior.follows
             error = run(submodels, batches, prior, plan, self.history_, self._standing)
             self.submodels_ = submodels
@@ -498,6 +510,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
+    def __getstate__(self):
+        # Pickles are read in processes of their own, without Accelerate perhaps.
+        return super().__getstate__() | {"accelerator": None}
+
     def __sklearn_is_fitted__(self):
         return "submodels_" in vars(self)
 
@@ -513,7 +529,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             )
         return self.warm_start
 
-    def _begin(self, continues):
+    def _begin(self, continues, ranks):
         """Return the seed of a fit, which is that of the last one if it is taken up."""
         if not continues:
             # A fit that is refused leaves nothing that predicts.
@@ -521,7 +537,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             self._standing = Standing()
         if continues != "resume":
             random_state = check_random_state(self.random_state)
-            self._standing.seed = int(random_state.randint(np.iinfo(np.int32).max))
+            seed = int(random_state.randint(np.iinfo(np.int32).max))
+            self._standing.seed = ranks.of_first(seed)
         return self._standing.seed
 
     def _transduce(self, given, rows):
