@@ -21,7 +21,6 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = [
-    "_*.rst",
     "_build",
     "auto_examples/*.ipynb",
     "auto_examples/*.py",

@@ -23,7 +23,7 @@ from ._material import Material
 from ._measures import VALIDATED, of_changes, of_held_out_rows
 from ._net_params import argument_names, check_net_params
 from ._prior import ClassPrior
-from ._ranks import Ranks
+from ._ranks import ALONE, Ranks
 from ._rounds import Plan
 from ._submodel import Submodel
 from ._validation import Inputs
@@ -40,7 +40,7 @@ _MIN_STEPS = 110
 _LARGE = 16
 
 
-def check_device(device: str, ranks: Ranks) -> str:
+def check_device(device: str, ranks: Ranks = ALONE) -> str:
     """Resolve "auto"; refuse a device that this machine does not have."""
     if ranks.device is not None:
         if device not in ("auto", ranks.device, ranks.device.split(":")[0]):

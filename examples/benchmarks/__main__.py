@@ -1,12 +1,16 @@
 """Command line: ``python -m examples.benchmarks TASK``."""
 
 import argparse
+import json
 import math
 from pathlib import Path
 
 from .methods import REPORTED, TITLES
 from .report import reported, table, write_page
-from .runs import read, run_all
+from .runs import append, in_a_process, read, run_all
+from .scaling import measure_scaling
+from .speed import WORKLOADS, lines, measure
+from .speed_page import scaling_lines, write_speed
 from .study import FACTORS
 from .study_page import write_study
 from .tasks import FIRST_REPORTED, GROUPS, TASKS, Options
@@ -18,8 +22,8 @@ def _parser():
     parser = argparse.ArgumentParser(prog="python -m examples.benchmarks")
     parser.add_argument(
         "task",
-        help=f"report (writes the page of the documentation), a group ("
-        f"{', '.join(GROUPS)}) or a task ({', '.join(TASKS)})",
+        help=f"report (writes the pages of the documentation), speed or scaling, a "
+        f"group ({', '.join(GROUPS)}) or a task ({', '.join(TASKS)})",
     )
     parser.add_argument("--splits", type=int, default=5, help="label draws (5)")
     parser.add_argument(
@@ -31,7 +35,8 @@ def _parser():
     parser.add_argument(
         "--methods",
         default="all",
-        help=f"of all, reported, study, {','.join([*TITLES, *FACTORS])}",
+        help=f"of all, reported, study, {','.join([*TITLES, *FACTORS])}; of speed: "
+        f"{','.join(WORKLOADS)}",
     )
     parser.add_argument("--data", type=Path, help="folder of MNIST, USPS, CIFAR-10")
     parser.add_argument("--download", action="store_true", help="if not there")
@@ -46,7 +51,9 @@ def _parser():
         "checkpoints beside the records, and the same call goes on with it",
     )
     parser.add_argument("--table", action="store_true", help="print, do not run")
+    parser.add_argument("--json", action="store_true", help="of speed: print JSON")
     parser.add_argument("--records", type=Path, default=_HERE / "results.jsonl")
+    parser.add_argument("--speed-records", type=Path, default=_HERE / "speed.jsonl")
     parser.add_argument("--docs", type=Path, default=_HERE.parents[1] / "docs")
     return parser
 
@@ -58,6 +65,10 @@ def main(arguments=None):
     if options.task == "report":
         write_page(read(options.records), options.docs)
         write_study(read(options.records), options.docs)
+        write_speed(read(options.speed_records), options.docs)
+        return
+    if options.task in ("speed", "scaling"):
+        _time(options)
         return
     names = GROUPS.get(options.task, [options.task])
     unknown = [name for name in names if name not in TASKS]
@@ -82,6 +93,21 @@ def main(arguments=None):
     tuning = options.first < FIRST_REPORTED
     records = reported(read(options.records), tuning)
     print("\n".join(table(records, names, options.small)))
+
+
+def _time(options):
+    """Measure seconds and memory, print them and add them to the records."""
+    names = WORKLOADS if options.methods == "all" else options.methods.split(",")
+    if options.task == "scaling":
+        names = ["scaling"]
+    for name in names:
+        if name == "scaling":
+            record = measure_scaling()
+        else:
+            record = in_a_process(measure, name, options.device)
+        append(record, options.speed_records)
+        text = scaling_lines(record) if name == "scaling" else lines(record)
+        print(json.dumps(record) if options.json else "\n".join(text), flush=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,18 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def append(record, path):
+    """Add a record to a file."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def in_a_process(function, *arguments):
+    """Call a function in a process of its own, whose peak of memory is of this call."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 def run_all(names, methods, draws, path, options, device="auto", minutes=math.inf):
     """Run what the file does not hold yet, and append each as it ends.
 
@@ -57,9 +69,7 @@ def run_all(names, methods, draws, path, options, device="auto", minutes=math.in
             path.parent / "checkpoints" / f"{name}-{draw}-{method}{form}.joblib"
         )
         arguments = name, draw, method, options, device, checkpoint, deadline
-        # A process of its own, so that its peak of memory is that of this run.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            record = pool.submit(run, *arguments).result()
+        record = in_a_process(run, *arguments)
         if record is None:
             print(
                 f"[{i}/{len(wanted)}] {name}, draw {draw}, {method}: time is up; the "
@@ -67,8 +77,7 @@ def run_all(names, methods, draws, path, options, device="auto", minutes=math.in
                 flush=True,
             )
             break
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append(record, path)
         checkpoint.unlink(missing_ok=True)
         seconds.append(time.perf_counter() - begin)
         left = np.mean(seconds) * (len(wanted) - i) / 60

@@ -1,0 +1,161 @@
+"""How a fit scales: with rows, in a grid search, and from the import on.
+
+``python -m examples.benchmarks scaling`` measures each in processes of their own:
+seconds of an epoch and memory by the number of rows, from arrays in memory and from a
+memory-mapped file; fits an hour of a grid search with two workers beside two processes
+that fit on their own; seconds that the import takes.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn.model_selection import SemiSupervisedSplit, hide_labels
+
+from .runs import circumstances, in_a_process
+
+_N_FEATURES = 20
+_N_REPETITIONS = 5
+_ROWS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+_MAPPED = (1_000_000, 10_000_000)
+_BATCH = 1024
+_LEARNING_RATES = [0.0005, 0.001, 0.002, 0.003, 0.004, 0.005]
+_IMPORTS = {"pnl_sklearn": "pnl_sklearn", "its parts": "torch, skorch, sklearn"}
+
+
+def _anonymous_mb():
+    """Memory of this process that no file backs, in MB; Linux tells."""
+    with open("/proc/self/status") as file:
+        (line,) = (line for line in file if line.startswith("RssAnon"))
+    return int(line.split()[1]) / 1024
+
+
+class _Peak:
+    """Context that watches the memory of this process, beyond what it was before."""
+
+    def __enter__(self):
+        self.before, self.mb, self._done = _anonymous_mb(), 0.0, Event()
+        self._watcher = Thread(target=self._watch)
+        self._watcher.start()
+        return self
+
+    def _watch(self):
+        while not self._done.wait(0.005):
+            self.mb = max(self.mb, _anonymous_mb() - self.before)
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._watcher.join()
+
+
+def of_rows(n_rows, folder=None):
+    """Measure a fit of two epochs and predictions, of a table of so many rows.
+
+    With a folder the table is a memory-mapped file there. The memory is beyond that of
+    the process with X and y; the seconds are of one pass over the rows.
+    """
+    rng = np.random.default_rng(0)
+    shape = n_rows, _N_FEATURES
+    if folder is None:
+        X = rng.standard_normal(shape, np.float32)
+    else:
+        path = Path(folder) / "rows"
+        X = np.memmap(path, np.float32, "w+", shape=shape)
+        for part in np.array_split(X, 100):
+            part[:] = rng.standard_normal(part.shape, np.float32)
+        X.flush()
+        X = np.memmap(path, np.float32, "r", shape=shape)
+    y = np.full(n_rows, -1, dtype=np.int8)
+    y[:_N_FEATURES] = np.arange(_N_FEATURES) % 2
+    model = PNLClassifier(
+        batch_size=_BATCH, steps_per_epoch=-(-n_rows // _BATCH), max_epochs=2
+    )
+    with _Peak() as of_fit:
+        model.set_params(random_state=0).fit(X, y)
+    with _Peak() as of_predict:
+        begin = time.perf_counter()
+        model.predict(X)
+        seconds = time.perf_counter() - begin
+    return {
+        "rows": n_rows,
+        "mapped": folder is not None,
+        "input_mb": X.nbytes / 2**20,
+        "fit_mb": of_fit.mb,
+        "predict_mb": of_predict.mb,
+        "epoch_seconds": model.history_[-1]["seconds"],
+        "predict_seconds": seconds,
+    }
+
+
+def _search_seconds(rates, n_jobs):
+    """Seconds of a grid search on digits, once whoever fits has imported torch."""
+    X, y = load_digits(return_X_y=True)
+    X, y = X.reshape(-1, 8, 8), hide_labels(y, 40, random_state=0)
+    seconds = []
+    for n_epochs in (1, 4):
+        search = GridSearchCV(
+            PNLClassifier(max_epochs=n_epochs, random_state=0),
+            {"lr": rates},
+            cv=SemiSupervisedSplit(2),
+            n_jobs=n_jobs,
+            refit=False,
+        )
+        begin = time.perf_counter()
+        search.fit(X, y)
+        seconds.append(time.perf_counter() - begin)
+    return seconds[-1]
+
+
+def of_grid_search():
+    """Seconds of a grid search with two workers, and of two processes with half each.
+
+    All of them have one thread.
+    """
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        halves = _LEARNING_RATES[::2], _LEARNING_RATES[1::2]
+        apart = max(pool.map(_search_seconds, halves, [1, 1]))
+    return {"search": _search_seconds(_LEARNING_RATES, 2), "processes": apart}
+
+
+def of_import():
+    """Seconds of the import in a new process, and of what it is made of."""
+    seconds = {name: [] for name in _IMPORTS}
+    for _ in range(_N_REPETITIONS):
+        for name, modules in _IMPORTS.items():
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def measure_scaling(rows=_ROWS, mapped=_MAPPED):
+    """Measure everything; return the record."""
+    tables = [in_a_process(of_rows, n) for n in rows]
+    for n in mapped:
+        with tempfile.TemporaryDirectory() as folder:
+            tables.append(in_a_process(of_rows, n, folder))
+    return {
+        "tables": tables,
+        "grid_search": [of_grid_search() for _ in range(3)],
+        "imports": of_import(),
+        **circumstances("cpu"),
+    }
+
+
+def exponent(record):
+    """Return e of seconds = constant * rows^e, by least squares of the logarithms."""
+    tables = [table for table in record["tables"] if not table["mapped"]]
+    rows, seconds = (
+        np.log([table[key] for table in tables]) for key in ("rows", "epoch_seconds")
+    )
+    return np.polyfit(rows, seconds, 1)[0]
