@@ -234,10 +234,11 @@ class Batches:
 
     def _batches(self, places: list, rows: list) -> Iterator[Batch]:
         device, n = self._codes.device, self.n_labeled
-        on_device = torch.from_numpy(np.stack(places)).to(device)
+        on_device = torch.from_numpy(np.stack(places)).to(device, non_blocking=True)
         excluded: Iterable[Tensor | None] = [None] * len(rows)
         if self._excluded is not None:
-            unlabeled = torch.from_numpy(np.stack(rows)[:, n:]).to(device)
+            unlabeled = torch.from_numpy(np.stack(rows)[:, n:])
+            unlabeled = unlabeled.to(device, non_blocking=True)
             excluded = (self._excluded[index] for index in unlabeled)
         for inputs, place, known in zip(
             self.rows.stream(rows), on_device, excluded, strict=True

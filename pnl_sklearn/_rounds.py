@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ._batches import Batch, Batches
 from ._prior import ClassPrior
@@ -288,7 +287,8 @@ def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:
     covered = lesson.negatives.any(dim=1)
     agreed = unlabeled.argmax(dim=1) == pseudo_labels
     marks = torch.stack([torch.ones_like(covered), covered, agreed]).float()
-    believed = F.one_hot(pseudo_labels, unlabeled.shape[1]).float()
+    believed = torch.zeros(unlabeled.shape, device=unlabeled.device)
+    believed.scatter_(1, pseudo_labels[:, None], 1.0)
     counts = (marks @ believed).flatten()
     return torch.cat([outcome["losses"], outcome["prediction"], counts])
 

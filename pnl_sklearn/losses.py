@@ -150,7 +150,8 @@ def _log_not(logits: Tensor) -> Tensor:
     Only the largest probability of a row can exceed one half; its complement is the
     sum of all the others, which logsumexp gives without cancellation.
     """
-    largest = F.one_hot(logits.argmax(dim=1), logits.shape[1]).bool()
+    largest = torch.zeros_like(logits, dtype=torch.bool)
+    largest.scatter_(1, logits.argmax(dim=1, keepdim=True), True)
     log_sum = logits.logsumexp(dim=1, keepdim=True)
     rest = logits.masked_fill(largest, -torch.inf).logsumexp(dim=1, keepdim=True)
     # The filled-in 0 keeps log1p, and so its gradient, finite where it is not used.

@@ -1,0 +1,97 @@
+"""Nothing is read from the device between two ends of epochs."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn.randaugment import RandAugmentView
+from pnl_sklearn.views import AdversarialView
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)
+TABLE = RNG.standard_normal((60, 7), dtype=np.float32)
+Y = np.where(np.arange(60) < 12, np.arange(60) % 3, -1)
+EXCLUDED = np.eye(3, dtype=bool)[(Y + 1) % 3] & (Y < 0)[:, None]
+
+SETTINGS = [
+    (IMAGES, {}),
+    (TABLE, {}),
+    (IMAGES, {"exchange": "alternating", "selection": "random"}),
+    (IMAGES, {"companion": "mean_teacher", "selection": "lowest"}),
+    (TABLE, {"companion": "dual_student", "class_prior": "labeled"}),
+    (TABLE, {"strong_view": AdversarialView(noise=0.1)}),
+    (IMAGES, {"strong_view": RandAugmentView(), "precision": "bfloat16"}),
+]
+each_setting = pytest.mark.parametrize(
+    ("inputs", "params"), SETTINGS, ids=lambda value: repr(value)[:40]
+)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations that need a value of a tensor in Python."""
+
+    names = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ in self.names
+        return func(*args, **(kwargs or {}))
+
+
+def fit(inputs, n_steps, **params):
+    estimator = PNLClassifier(
+        max_epochs=2,
+        steps_per_epoch=n_steps,
+        batch_size=8,
+        labeled_batch_size=4,
+        random_state=0,
+        **params,
+    )
+    return estimator.fit(inputs, Y, negative_labels=EXCLUDED)
+
+
+@each_setting
+def test_reads_do_not_grow_with_the_steps(inputs, params):
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the mode sees this thread only
+    counts = []
+    for n_steps in (3, 12):
+        with Reads() as reads:
+            fit(inputs, n_steps, **params)
+        counts.append(reads.count)
+    torch.set_num_threads(n_threads)
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_read_in_a_step_would_be_noticed():
+    def view(x):
+        return x + float(x.sum() > 0)
+
+    with Reads() as few:
+        fit(TABLE, 3, strong_view=view)
+    with Reads() as many:
+        fit(TABLE, 12, strong_view=view)
+    assert many.count - few.count == 2 * 9
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@each_setting
+def test_a_gpu_is_not_waited_for(inputs, params):
+    counts = []
+    for n_steps in (3, 12):
+        fit(inputs, n_steps, device="cuda", **params)  # whatever is for the first time
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(inputs, n_steps, device="cuda", **params)
+        torch.cuda.set_sync_debug_mode("default")
+        counts.append(len(caught))
+    assert counts[0] == counts[1]
