@@ -263,7 +263,7 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
     memory = _peak_memory() - before
     reference = _Reference(model, X, y)
     n_rows = workload.n_steps * (model.batch_size + model.labeled_batch_size)
-    n_predicted = min(len(X), 3000)
+    n_predicted = min(len(X), 3000 if len(workload.shape) == 3 else 100_000)
     rows = {
         "fit": n_rows,
         "plain loop": n_rows,
