@@ -190,24 +190,35 @@ def train(
 
 
 class _Mean:
-    """Mean of vectors that stay on the device, in memory that does not grow."""
+    """Mean of vectors that stay on the device.
+
+    Their memory is taken once: kept one by one, they would lie between what the steps
+    free, in its way, and the memory of a long epoch would grow.
+    """
 
     _n_kept = 2**12
 
     def __init__(self) -> None:
-        self._kept: list[Tensor] = []
+        self._kept: Tensor | None = None
+        self._total: Tensor | float = 0.0
         self._n = 0
 
     def add(self, vectors: list[Tensor]) -> None:
         """Take in some vectors."""
-        self._kept += vectors
-        self._n += len(vectors)
-        if len(self._kept) > self._n_kept:
-            self._kept = [torch.stack(self._kept).sum(dim=0)]
+        for vector in vectors:
+            if self._kept is None:
+                self._kept = vector.new_zeros(self._n_kept, len(vector))
+            place = self._n % self._n_kept
+            if self._n and not place:
+                self._total = self._total + self._kept.sum(dim=0)
+                self._kept.zero_()
+            self._kept[place] = vector
+            self._n += 1
 
     def value(self) -> Tensor:
         """Return the mean, on the device."""
-        return torch.stack(self._kept).sum(dim=0) / self._n
+        assert self._kept is not None
+        return (self._total + self._kept.sum(dim=0)) / self._n
 
 
 def _lessons(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -304,5 +305,5 @@ def log_probabilities(
     """Yield log of the submodels' mean probabilities, float64, for each index."""
     for x in rows.stream(indices):
         each = [submodel.log_probabilities(x) for submodel in submodels]
-        mean = torch.stack(each).logsumexp(dim=0) - math.log(len(each))
+        mean = reduce(torch.logaddexp, each) - math.log(len(each))
         yield mean.cpu().numpy()
