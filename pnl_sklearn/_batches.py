@@ -21,7 +21,7 @@ from ._ranks import ALONE, Ranks
 
 # Rows, as an array of positions or as a range of them.
 Index = np.ndarray | range
-# Rows that are put in order at a time, and steps.
+# Rows that are put in order at a time, and steps at most.
 _N_ROWS = 2**20
 _N_STEPS = 2**12
 
@@ -197,6 +197,7 @@ class Batches:
         self.rows = rows
         self.n_labeled = sizes[0]
         n_labeled, n_unlabeled = (ranks.count * size for size in sizes)
+        self._n_ahead = max(1, min(_N_STEPS, _N_ROWS // (n_labeled + n_unlabeled)))
         self._where = np.flatnonzero(codes >= 0)
         labeled = _endless([np.arange(len(self._where))], n_labeled, rng)
         if len(self._where) == len(codes):
@@ -226,8 +227,8 @@ class Batches:
 
     def _draws(self, n_steps: int) -> Iterator[tuple[list, list]]:
         """Yield, for some steps at a time, which of the labeled rows, and all rows."""
-        for first in range(0, n_steps, _N_STEPS):
-            n = min(_N_STEPS, n_steps - first)
+        for first in range(0, n_steps, self._n_ahead):
+            n = min(self._n_ahead, n_steps - first)
             places = [next(self._labeled) for _ in range(n)]
             parts = [(self._where[place], next(self._unlabeled)) for place in places]
             yield places, [np.concatenate(pair) for pair in parts]
@@ -250,8 +251,8 @@ class Batches:
 class _UnlabeledParts(Sequence):
     """Positions of the unlabeled rows, in parts that are made when asked for.
 
-    Of n parts, the k-th has those of the rows k, k + n, k + 2 n and so on, so that rows
-    that come in an order, by class or by time, are mixed even within a part.
+    Of every n rows in a row, each of n parts has one, which one at random, so that rows
+    that come in an order, by class, by time or in turns, are mixed even within a part.
     """
 
     def __init__(self, codes: np.ndarray) -> None:
@@ -262,7 +263,14 @@ class _UnlabeledParts(Sequence):
 
     def __getitem__(self, k):
         n_parts = len(self)
-        return k + n_parts * np.flatnonzero(self._codes[k::n_parts] < 0)
+        if not 0 <= k < n_parts:
+            raise IndexError(k)
+        first = np.arange(0, len(self._codes), n_parts)
+        # The same draws for every part, so that no two have the same row.
+        shift = np.random.default_rng(0).integers(n_parts, size=len(first))
+        rows = first + (k + shift) % n_parts
+        rows = rows[rows < len(self._codes)]
+        return rows[self._codes[rows] < 0]
 
 
 def _endless(

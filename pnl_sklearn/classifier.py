@@ -160,9 +160,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         the same networks. Clones share the accelerator, pickles leave it out.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         "bfloat16" computes convolutions and linear layers in that type, by torch's
-        autocast; weights, losses and averages stay float32. "auto" does so on a CPU
-        that has instructions for it, where the network is one of the package's and the
-        images have 16 pixels a side or more, since this is where it is faster.
+        autocast; weights, losses and averages stay float32. "auto" does so on an x86
+        CPU of which torch tells that it has instructions for it, where the network is
+        one of the package's and the images have 16 pixels a side or more, since this is
+        where it is faster. It is settled when the networks are built, not by later fits
+        that go on with them.
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0

@@ -11,6 +11,7 @@ from pnl_sklearn._batches import (
     Batches,
     DatasetRows,
     SparseRows,
+    _UnlabeledParts,
     chunks,
     moments,
 )
@@ -115,3 +116,23 @@ def test_chunks_cover_the_index_within_bounds(shape):
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(10_000))
     assert max(map(len, parts)) <= 8192
     assert chunks(np.arange(0), shape) == []
+
+
+@pytest.mark.parametrize("n_rows", [33, 40])
+def test_many_rows_are_permuted_in_parts(n_rows, monkeypatch):
+    """Each unlabeled row as often as any other, and rows in turns are mixed."""
+    monkeypatch.setattr("pnl_sklearn._batches._N_ROWS", 8)
+    codes = np.where(np.arange(n_rows) % 5, -1, 0)
+    rows = ArrayRows(np.arange(n_rows, dtype=np.float32)[:, None], (1,), "cpu")
+    unlabeled = np.flatnonzero(codes < 0)
+    batches = make(codes, (1, len(unlabeled)), rows)
+    for batch in batches.epoch(5):
+        assert sorted(batch.unlabeled[:, 0].tolist()) == unlabeled.tolist()
+
+
+def test_parts_of_rows_that_come_in_turns_are_mixed(monkeypatch):
+    monkeypatch.setattr("pnl_sklearn._batches._N_ROWS", 500)
+    parts = _UnlabeledParts(np.full(1000, -1))
+    assert len(parts) == 2
+    for part in parts:
+        assert 200 < (part % 2).sum() < 300

@@ -1,4 +1,4 @@
-"""Runs that end in time and go on in a later call, for a machine with little time."""
+"""Runs that end in time and go on in a later call."""
 
 import math
 import os
