@@ -99,7 +99,8 @@ def gather(
         excluded, held = (lengthened(m, len(inputs), False) for m in (excluded, held))
     chances = check_unlabeled_weight(unlabeled_weight, labels, n_pool)
     if chances is not None and held.any():
-        chances = np.where(held, chances[labels < 0].mean(), chances)
+        others = chances[labels < 0]
+        chances = np.where(held, others.mean() if len(others) else 1.0, chances)
     held_out = None
     if X_val is not None or y_val is not None:
         held_out = check_validation(estimator, X_val, y_val, classes)

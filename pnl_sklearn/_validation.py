@@ -116,9 +116,11 @@ def _check_rows(estimator, X, *, reset: bool):
     values = rows.data if sparse.issparse(rows) else rows
     if values.dtype == np.float64 and values.size:
         _check_range(values)
-    if not sparse.issparse(rows) and min(rows.strides) < 0:
-        rows = rows.copy()  # one row is contiguous whatever its strides
-    return rows
+    if sparse.issparse(rows):
+        return rows
+    return rows.ravel().reshape(
+        rows.shape
+    )  # one row is contiguous whatever its strides
 
 
 def _check_range(values: np.ndarray) -> None:

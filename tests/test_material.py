@@ -489,3 +489,23 @@ def test_early_stopping_on_validation_rows():
 def test_bad_validation_rows(y_val, message):
     with pytest.raises(ValueError, match=message):
         tiny().fit(X, ALL, X_val=X[60:], y_val=y_val)
+
+
+def test_held_out_rows_may_be_all_that_is_unlabeled():
+    X = np.random.default_rng(0).random((40, 3))
+    classifier = PNLClassifier(
+        validation_fraction=0.3, max_epochs=1, steps_per_epoch=2, random_state=0
+    )
+    classifier.fit(X, np.arange(40) % 2, unlabeled_weight=np.ones(40))
+    assert classifier.history_[0]["coverage"] >= 0
+
+
+def test_one_row_of_a_structured_array_is_predicted():
+    table = np.zeros(40, dtype=[("values", "f4", (6,)), ("other", "i1")])
+    table["values"] = np.random.default_rng(0).random((40, 6))
+    y = np.where(np.arange(40) < 10, np.arange(40) % 2, -1)
+    classifier = PNLClassifier(max_epochs=1, steps_per_epoch=2, random_state=0)
+    classifier.fit(table["values"], y)
+    whole = classifier.predict_proba(table["values"])
+    one = classifier.predict_proba(table["values"][:1])
+    np.testing.assert_allclose(one, whole[:1], atol=1e-6)

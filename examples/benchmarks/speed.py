@@ -167,7 +167,8 @@ class _Reference:
                     + ramp * candidate_loss(logits[n:], negatives)
                     + ramp * balance_loss(logits[n:], self.prior, running[i])
                 )
-                optimizer.param_groups[0]["lr"] = 0.002 * cosine(step, self.n_steps)
+                lr = self.model.lr * cosine(step, self.n_steps)
+                optimizer.param_groups[0]["lr"] = lr
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
