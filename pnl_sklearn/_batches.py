@@ -66,9 +66,8 @@ class ArrayRows:
             # Nothing here writes to the tensor, so a read-only array does no harm.
             warnings.filterwarnings("ignore", message=".*not writable.*")
             rows = torch.from_numpy(array.reshape(len(array), *shape))
-        if rows.dtype == torch.float64 and torch.device(device).type != "cpu":
-            rows = _as_float32(rows, device)
-        self.rows = rows.to(device)
+        halved = rows.dtype == torch.float64 and torch.device(device).type != "cpu"
+        self.rows = rows.to(device, torch.float32 if halved else rows.dtype)
         self.channels_last = channels_last
 
     def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
@@ -82,14 +81,6 @@ class ArrayRows:
             if self.channels_last:
                 batch = batch.permute(0, 3, 1, 2).contiguous()
             yield batch.float()
-
-
-def _as_float32(rows: Tensor, device: str) -> Tensor:
-    """Move rows to a device part by part, so that they never lie there twice."""
-    moved = torch.empty(rows.shape, dtype=torch.float32, device=device)
-    for source, target in zip(rows.split(_N_ROWS), moved.split(_N_ROWS), strict=True):
-        target.copy_(source)
-    return moved
 
 
 class SparseRows:

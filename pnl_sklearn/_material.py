@@ -124,7 +124,10 @@ def with_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
             "X and X_unlabeled have to be both Datasets, or both arrays or matrices."
         )
     if inputs.channels_last != more.channels_last:
-        more = _turned(more)
+        if sparse.issparse(more.data):
+            inputs = _turned(inputs)
+        else:
+            more = _turned(more)
     parts = [inputs.data, more.data]
     data: Any
     if inputs.is_dataset:

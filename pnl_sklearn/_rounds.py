@@ -76,8 +76,6 @@ def run(
     n_before = len(history) - plan.n_done
     for submodel in submodels:
         submodel.begin_training(plan.lr, plan.ranks)
-    if plan.n_done:
-        _take_up(submodels, batches, prior, plan, standing)
     kept = [submodel.snapshot() for submodel in submodels]
     side_by_side = SideBySide(
         plan.ranks.count == 1
@@ -86,6 +84,8 @@ def run(
         and not shares_modules(*submodels)
     )
     try:
+        if plan.n_done:
+            _take_up(submodels, batches, prior, plan, standing)
         with side_by_side:
             for row, sample in train(submodels, batches, prior, plan, side_by_side.map):
                 row = {"epoch": len(history) + 1, **row}

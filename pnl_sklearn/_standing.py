@@ -11,11 +11,13 @@ from ._submodel import Submodel
 class Standing:
     """What a fit that is taken up needs beside the submodels, kept on the CPU.
 
-    The seed and the number of epochs tell which batches are next; with the rest, the
-    further steps have the same bits as those of a fit that was not interrupted.
+    The seed and the number of epochs since `n_before`, which are of earlier fits, tell
+    which batches are next; with the rest, the further steps have the same bits as those
+    of a fit that was not interrupted.
     """
 
     seed: int
+    n_before: int = 0
     _random_states: list[list[Tensor]]
     _prior: dict[str, Tensor]
     _means: list[Tensor | None]

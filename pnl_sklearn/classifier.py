@@ -146,10 +146,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         out nothing: labels are few.
     warm_start : bool or "resume", default=False
         True: go on with the submodels of the last fit, for `max_epochs` more, with the
-        learning rate falling anew from `lr` and no second ramp-up. "resume": take up a
-        fit that was interrupted and train it to `max_epochs` in all, its schedules and
-        random draws going on where they were; fit anew if there is no last fit, and
-        return at once if that has had its epochs.
+        learning rate falling anew from `lr` and no second ramp-up. "resume": take up
+        the last fit, which was interrupted, and train it to its `max_epochs`, its
+        schedules and random draws going on where they were; fit anew if there is no
+        last fit, and return at once if that has had its epochs.
     device : str, default="auto"
         Where to train and predict: "auto" is "cuda" if there is one, else "cpu"; with
         an accelerator, what it chose.
@@ -379,9 +379,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ranks = Ranks(self.accelerator)
         codes, classes = check_targets(y, self.classes)
         continues = self._continues(classes)
-        if continues == "resume" and len(self.history_) >= self.max_epochs:
-            return self
         seed = self._begin(continues, ranks)
+        n_done = len(self.history_) - self._standing.n_before
+        if continues == "resume" and n_done >= self.max_epochs:
+            return self
         given = gather(
             self,
             X,
@@ -406,20 +407,20 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             if continues:
                 submodels = self.submodels_
             else:
-                self.history_ = []
                 submodels = build_submodels(self, given, rows, device, seed)
             torch.manual_seed(own_seed)
             batches = build_batches(self, given, rows, device, seed, ranks)
             plan = build_plan(self, given, rows, submodels, ranks)
             if continues == "resume":
-                plan = replace(plan, n_done=len(self.history_))
-            elif continues:
+                plan = replace(plan, n_done=n_done)
+            if self._standing.n_before:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, given.codes, device, ranks)
             expected, is_known = prior.prior, not prior.follows
             error = run(submodels, batches, prior, plan, self.history_, self._standing)
             self.submodels_ = submodels
             self.n_iter_ = len(self.history_)
+            vars(self).pop("transduction_", None)
             if not given.inputs.is_dataset:
                 self.transduction_ = self._transduce(given, rows)
         if error is not None:
@@ -536,11 +537,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         if not continues:
             # A fit that is refused leaves nothing that predicts.
             vars(self).pop("submodels_", None)
-            self._standing = Standing()
+            self._standing, self.history_ = Standing(), []
         if continues != "resume":
             random_state = check_random_state(self.random_state)
             seed = int(random_state.randint(np.iinfo(np.int32).max))
             self._standing.seed = ranks.of_first(seed)
+            self._standing.n_before = len(self.history_)
         return self._standing.seed
 
     def _transduce(self, given, rows):

@@ -238,7 +238,8 @@ def test_dataset_with_workers(item, table, from_table):
 
 def test_dataset_has_no_transduction(table):
     X, y = table
-    assert not hasattr(tiny().fit(Items(X, "array"), y), "transduction_")
+    after_an_array = tiny().fit(X, y).fit(Items(X, "array"), y)
+    assert not hasattr(after_an_array, "transduction_")
 
 
 IMAGES = {

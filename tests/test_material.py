@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier
 from sklearn.metrics import accuracy_score, log_loss
@@ -77,6 +77,29 @@ def test_unlabeled_rows_in_both_places_and_mixed_forms():
     apart = tiny().fit(X[:40], ALL[:40], weights, X_unlabeled=csr_array(X[40:]))
     within = tiny().fit(csr_array(X), ALL, np.pad(weights, (0, 50)))
     np.testing.assert_array_equal(apart.predict_proba(X), within.predict_proba(X))
+
+
+COLORED = rng.integers(0, 256, (90, 3, 8, 8), dtype=np.uint8)
+COLORED[np.arange(90), TRUTH] //= 2
+LAST = np.moveaxis(COLORED, 1, -1)
+
+
+@pytest.mark.parametrize("labeled", [COLORED, LAST])
+@pytest.mark.parametrize(
+    "pool", [COLORED, LAST, csr_array(COLORED.reshape(90, -1)), COLORED.astype(float)]
+)
+def test_images_of_mixed_layouts(labeled, pool):
+    """What is measured on, and what is predicted, may differ from both."""
+    params = {"steps_per_epoch": 4, "image_shape": (3, 8, 8)}
+    whole, mixed = tiny(**params), tiny(**params)
+    # Sparse rows are not centered, and neither are others beside them.
+    form = pool if issparse(pool) else COLORED
+    whole.fit(form, ALL, X_val=COLORED, y_val=TRUTH)
+    mixed.fit(labeled[:18], Y, X_unlabeled=pool[18:], X_val=LAST, y_val=TRUTH)
+    assert mixed.history_[-1]["valid_loss"] == whole.history_[-1]["valid_loss"]
+    expected = whole.predict_proba(COLORED)
+    for form in (COLORED, LAST):
+        np.testing.assert_array_equal(mixed.predict_proba(form), expected)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier
+from pnl_sklearn._batches import Batches
 
 TRUTH = np.arange(60) % 3
 Y = np.where(np.arange(60) < 18, TRUTH, -1)
@@ -159,13 +160,32 @@ def test_the_seed_is_that_of_the_first_fit():
 
 
 def test_after_a_warm_start():
-    estimator = tiny(epoch=7, warm_start=True).fit(X, Y).fit(X, Y)
-    assert estimator.n_iter_ == 7
-    estimator.set_params(warm_start="resume", max_epochs=10).fit(X, Y)
-    assert estimator.n_iter_ == 10
-    for net in estimator.submodels_:
-        rate = 0.002 * (1 + np.cos(np.pi * 29 / 30)) / 2  # the last of 30 steps
-        assert net.history[-1, "batches", -1, "lr"] == pytest.approx(rate)
+    """The second fit is taken up, of which the first one's epochs are no part."""
+    whole, resumed = (
+        tiny(epoch, warm_start=True).fit(X, Y).fit(X, Y) for epoch in (None, 7)
+    )
+    assert resumed.n_iter_ == 7
+    resumed.set_params(warm_start="resume").fit(X, Y)
+    assert resumed.n_iter_ == 10
+    assert rows(resumed) == rows(whole)
+    same(resumed.predict_proba(X), whole.predict_proba(X))
+    before = rows(resumed)
+    assert rows(resumed.fit(X, Y)) == before
+
+
+def test_an_interrupt_before_the_first_step(monkeypatch):
+    """It leaves nothing that only training needs, and the fit can be taken up."""
+    resumed = tiny(epoch=2).fit(X, Y).set_params(warm_start="resume")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "skip", interrupt)
+        resumed.fit(X, Y)
+    assert resumed.n_iter_ == 2
+    assert not any("_tensors" in vars(net) for net in resumed.submodels_)
+    assert rows(resumed.fit(X, Y)) == rows(tiny().fit(X, Y))
 
 
 @pytest.mark.gpu
