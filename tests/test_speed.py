@@ -109,10 +109,14 @@ def test_the_page_shows_what_was_measured(tiny, tmp_path, capsys):
     }
     circumstances = ("device", "threads", "versions", "commit")
     append(scaling | {key: record[key] for key in circumstances}, records)
+    other = record | {"device": "A GPU", "peak_gpu_memory_mb": 1}
+    append(other, records)
     main(["report", "--docs", str(tmp_path), "--speed-records", str(records)])
     page = (tmp_path / "speed.md").read_text()
     assert "| images, 16 rows a step | float32 |" in page
-    assert "| low, 16 rows a step | bfloat16 |" in page
+    assert page.count("| low, 16 rows a step | bfloat16 |") == 2
+    assert "## A GPU" in page
+    assert "Not run." not in page
     assert "did 0.50 (0.50 to 0.50) times the fits a second" in page
     assert "took 3.00 s, 1.50 (1.50 to 1.50) times" in page
     assert (tmp_path / "speed.png").stat().st_size > 0
@@ -122,4 +126,4 @@ def test_the_page_shows_what_was_measured(tiny, tmp_path, capsys):
 
 def test_a_page_of_nothing_says_so(tmp_path):
     write_speed([], tmp_path)
-    assert "Not run yet." in (tmp_path / "speed.md").read_text()
+    assert "## CUDA\n\nNot run." in (tmp_path / "speed.md").read_text()

@@ -26,17 +26,25 @@ highest in parentheses.
 
 
 def _latest(records):
-    """Return the last record of each workload, and of scaling."""
-    return {record.get("workload", "scaling"): record for record in records}
+    """Return, by device, the last record of each workload, and of scaling."""
+    found = {}
+    for record in records:
+        place = found.setdefault(record["device"], {})
+        place[record.get("workload", "scaling")] = record
+    return found
 
 
 def write_speed(records, folder):
     """Write speed.md and its figure into the folder of the documentation."""
-    found = _latest(records)
-    text = [_HEAD, *_workloads([found[n] for n in WORKLOADS if n in found])]
-    if "scaling" in found:
-        text += _scaling(found["scaling"])
-        _figure(found["scaling"], folder / "speed.png")
+    text = [_HEAD]
+    for device, found in _latest(records).items():
+        text.append(f"## {device}\n")
+        text += _workloads([found[n] for n in WORKLOADS if n in found])
+        if "scaling" in found:
+            text += _scaling(found["scaling"])
+            _figure(found["scaling"], folder / "speed.png")
+    if not any("peak_gpu_memory_mb" in record for record in records):
+        text.append("## CUDA\n\nNot run.\n")
     (folder / "speed.md").write_text("\n".join(text) + "\n")
 
 
@@ -47,9 +55,9 @@ def _spread(values, form=".2f"):
 
 def _workloads(records):
     if not records:
-        yield "Not run yet.\n"
+        yield "The workloads were not run.\n"
         return
-    yield "## Time as a share of the references\n"
+    yield "### Time as a share of the references\n"
     names = [f"{part} / {other}" for part, other in PAIRS]
     yield "| workload | precision | " + " | ".join(names) + " |"
     yield "|---|---|" + "---|" * len(names)
@@ -60,7 +68,7 @@ def _workloads(records):
         ]
         first = f"{_title(record)} | {record['precision']}"
         yield f"| {first} | " + " | ".join(cells) + " |"
-    yield "\n## Rows a second\n"
+    yield "\n### Rows a second\n"
     yield (
         "Of `fit` and its references a row counts once, though both networks see it; "
         "skorch and MLPClassifier train one network, on labels.\n"
@@ -76,7 +84,7 @@ def _workloads(records):
             rate = n_rows and n_rows / np.median(record["seconds"][part])
             cells.append(f"{rate:,.0f}" if rate else "")
         yield f"| {part} | " + " | ".join(cells) + " |"
-    yield "\n## Beside the epochs\n"
+    yield "\n### Beside the epochs\n"
     yield (
         "Seconds of a fit outside its epochs: validation, set-up, and predictions of "
         "all unlabeled rows at the end. Memory is what the process of a fit grew by "
@@ -112,7 +120,6 @@ def _circumstances(records):
         ("Versions", {str(r["versions"])[1:-1].replace("'", "") for r in records}),
     ]:
         yield f"- {title}: " + "; ".join(sorted(values)) + "."
-    yield "- A CUDA device: not run."
     yield ""
 
 
@@ -158,7 +165,7 @@ def scaling_lines(record):
 
 
 def _scaling(record):
-    yield "## Rows\n"
+    yield "### Rows\n"
     yield (
         "A float32 table of 20 columns, the default network, 1,024 unlabeled rows a "
         "step, one pass an epoch. Memory is anonymous memory, which no file backs, "
