@@ -18,7 +18,9 @@ class ClassPrior:
     others. The pull has the `strength` 1 - e, since a mean that is drawn to a power of
     itself ends up uniform, times ((C - 1) / 9)^2 where there are fewer than ten
     classes: two or three are seldom equally frequent, and seldom lost. Once `settled`
-    the exponent stays: by then the predictions are themselves drawn to the prior.
+    the exponent stays: by then the predictions are themselves drawn to the prior. Late
+    in training `relaxation` lessens the strength: classes that were kept from being
+    lost may then be a little more or less frequent than others.
 
     Parameters
     ----------
@@ -38,6 +40,7 @@ class ClassPrior:
         self.follows = follows
         self.ranks = ranks
         self.settled = False
+        self.relaxation = 1.0
         self._mean = prior.clone()
         self._exponent = torch.zeros((), device=prior.device)
 
@@ -46,7 +49,8 @@ class ClassPrior:
         """Share, of shape (), of the weight that the pull to the prior has."""
         if not self.follows:
             return 1 - self._exponent
-        return (1 - self._exponent) * min(1, (len(self.prior) - 1) / 9) ** 2
+        share = min(1, (len(self.prior) - 1) / 9) ** 2
+        return (1 - self._exponent) * share * self.relaxation
 
     def observe(self, probabilities: Tensor) -> None:
         """Take in predictions of a partner, of shape (n_rows, n_classes)."""

@@ -14,7 +14,7 @@ from ._batches import Batch, Batches
 from ._prior import ClassPrior
 from ._progress import print_row
 from ._ranks import Ranks
-from ._schedules import cosine, rampup
+from ._schedules import cosine, rampup, relaxation
 from ._standing import Standing
 from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
@@ -175,6 +175,7 @@ def train(
             ramps = rampup(step, n_rampup), rampup(step, n_companion)
             # By then the unlabeled terms have not yet half of their weight.
             prior.settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
+            prior.relaxation = relaxation(step, n_total)
             lessons = _lessons(submodels, batch, prior, plan, map_, ramps, step)
             if plan.anneal:
                 for student, *_ in lessons:

@@ -103,7 +103,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         off.
     balance_weight : float, default=4
         Weight of that term after the ramp-up; "auto" lowers it where there are fewer
-        than ten classes, and to 0 where some are several times as frequent as others.
+        than ten classes, to 0 where some are several times as frequent as others, and
+        to a quarter late in training.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts

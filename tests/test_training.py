@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from skorch.callbacks import Callback
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
@@ -300,6 +301,24 @@ def test_the_automatic_prior_is_near_uniform_or_near_the_predictions():
 def test_the_pull_to_equal_shares_is_weaker_for_few_classes(n_classes, strength):
     prior = observed([1 / n_classes] * n_classes, n=10)
     assert prior.strength.item() == pytest.approx(strength)
+
+
+def test_the_pull_of_an_automatic_prior_lessens_late():
+    """To a quarter, at each step the same for both; that to a given one does not."""
+
+    class Weights(Callback):
+        def on_batch_begin(self, net, batch=None, training=None):
+            weights.append(float(batch.balance_weight))
+
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    y = np.where(np.arange(200) < 100, np.arange(200) % 10, -1)
+    params = {"rampup": 0, "max_epochs": 1, "steps_per_epoch": 20, "random_state": 0}
+    for prior in ("auto", "uniform"):
+        weights = []
+        PNLClassifier(class_prior=prior, callbacks=[Weights()], **params).fit(X, y)
+        shares = np.interp(np.arange(20) / 20, [0.3, 0.6], [1, 0.25])
+        expected = 4 * (shares if prior == "auto" else np.ones(20))
+        np.testing.assert_allclose(weights, np.repeat(expected, 2), rtol=0.02)
 
 
 def test_a_settled_prior_keeps_its_exponent():
