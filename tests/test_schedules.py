@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pnl_sklearn._schedules import average_decay, cosine, rampup
+from pnl_sklearn._schedules import average_decay, cosine, rampup, relaxation
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,10 @@ def test_cosine(step, expected):
 )
 def test_average_decay(step, expected):
     assert average_decay(step, 0.99) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 1.0), (30, 1.0), (45, 0.625), (60, 0.25), (100, 0.25)]
+)
+def test_relaxation(step, expected):
+    assert relaxation(step, 100) == pytest.approx(expected)
