@@ -118,9 +118,8 @@ def _check_rows(estimator, X, *, reset: bool):
         _check_range(values)
     if sparse.issparse(rows):
         return rows
-    return rows.ravel().reshape(
-        rows.shape
-    )  # one row is contiguous whatever its strides
+    # Not a view of odd strides: one row is contiguous whatever they are.
+    return rows.ravel().reshape(rows.shape)
 
 
 def _check_range(values: np.ndarray) -> None:
