@@ -28,13 +28,32 @@ class MLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for width in [n_features] + [hidden] * (n_layers - 1):
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, hidden), nn.ReLU(), _Dropout(dropout)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(hidden, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows (n, n_features) to logits (n, n_classes)."""
         return self.head(self.body(x.flatten(1)))
+
+
+class _Dropout(nn.Dropout):
+    """Dropout of rows of features, on a CPU in a third of the time of torch's own.
+
+    That draws one number for each value, which takes longer than the linear layer in
+    front; here 64 random bits decide on four values, each kept with a probability of
+    whole 65536ths.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_dropped = round(2**16 * self.p)
+        if not self.training or not 0 < n_dropped < 2**16 or x.device.type != "cpu":
+            return super().forward(x)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        draws.random_(-(2**63), None)
+        draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
+        kept = (draws >= n_dropped - 2**15).to(x.dtype)
+        return x * kept.mul_(2**16 / (2**16 - n_dropped))
 
 
 class _ConvolutionalNetwork(nn.Module):
@@ -85,7 +104,7 @@ class SmallCNN(_ConvolutionalNetwork):
             size //= 1 + pools
             n_in = n_out
         self.body = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, n_classes))
+        self.head = nn.Sequential(_Dropout(dropout), nn.Linear(width, n_classes))
         # 1.3 to 1.9 times as fast on CPUs, at the sizes of digits and MNIST.
         self.to(memory_format=torch.channels_last)
 

@@ -154,3 +154,18 @@ def test_standardized_is_numpys_z_score():
     shift, scale = torch.tensor(x.mean(axis=0)), torch.tensor(1 / x.std(axis=0))
     z = Standardized(torch.nn.Identity(), shift, scale)(torch.tensor(x)).numpy()
     np.testing.assert_allclose(z, (x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("shape", [(1000, 128), (999, 7), (0, 8)])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(p, shape):
+    torch.manual_seed(0)
+    dropout = MLP(shape[1], 3, dropout=p).body[2]
+    x = torch.ones(shape, requires_grad=True)
+    out = dropout(x)
+    if len(x):
+        assert (out == 0).float().mean() == pytest.approx(p, abs=0.02)
+    assert torch.allclose(out[out > 0], torch.tensor(1 / (1 - p or 1)), rtol=1e-4)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert torch.equal(gradient, out)
+    assert dropout.eval()(x) is x

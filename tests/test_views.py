@@ -139,6 +139,15 @@ def test_corruption_replaces_its_share():
     assert (out != x).float().mean().item() == pytest.approx(0.3, abs=0.01)
 
 
+def test_every_row_of_the_batch_gives_values_equally_often():
+    n, n_columns, share = 10, 50_000, 0.3
+    x = torch.arange(float(n))[:, None].expand(n, n_columns)
+    out = TableView(corruption=share)(x, generator=seeded())
+    counts = torch.stack([torch.bincount(row.long(), minlength=n) for row in out])
+    expected = torch.full((n, n), share / n) + (1 - share) * torch.eye(n)
+    assert np.allclose(counts / n_columns, expected, atol=0.005)
+
+
 def test_table_noise_is_in_units_of_each_column():
     x = torch.randn(20_000, 2, generator=seeded(1)) * torch.tensor([1.0, 100.0])
     noise = TableView(noise=0.2)(x, generator=seeded()) - x
