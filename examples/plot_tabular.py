@@ -159,7 +159,7 @@ splits = [
 ]
 search = GridSearchCV(
     pipeline.set_params(pnl__max_epochs=2),
-    {"pnl__selection__tolerance": [0.05, 0.2], "pnl__module__hidden": [32, 128]},
+    {"pnl__selection__tolerance": [0.05, 0.2], "pnl__module__hidden": [128, 512]},
     cv=splits,
     refit=False,
 )

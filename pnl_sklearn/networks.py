@@ -7,8 +7,10 @@ from torch import Tensor, nn
 class MLP(nn.Module):
     """Multilayer perceptron for tables: linear layers, ReLU and dropout.
 
-    It has no batch normalization: with ten labels that doubled the error on breast
-    cancer (12.3 against 6.3 %, mean of ten label draws).
+    One wide hidden layer by default: with two of 128 the mean error on ten tables was
+    higher by 1.0 points (standard error 0.3, five label draws each). It has no batch
+    normalization: with ten labels that doubled the error on breast cancer (12.3 against
+    6.3 %, mean of ten label draws, two hidden layers).
 
     Parameters
     ----------
@@ -16,15 +18,15 @@ class MLP(nn.Module):
         Number of columns.
     n_classes : int
         Number of classes.
-    hidden : int, default=128
+    hidden : int, default=512
         Width of each hidden layer.
-    n_layers : int, default=2
+    n_layers : int, default=1
         Number of hidden layers.
     dropout : float, default=0.2
         Share of hidden units that are zeroed in training.
     """
 
-    def __init__(self, n_features, n_classes, hidden=128, n_layers=2, dropout=0.2):
+    def __init__(self, n_features, n_classes, hidden=512, n_layers=1, dropout=0.2):
         super().__init__()
         layers: list[nn.Module] = []
         for width in [n_features] + [hidden] * (n_layers - 1):

@@ -331,11 +331,13 @@ def auto_views(sample: Tensor) -> tuple[View, View]:
     weak_view, strong_view : callable
     """
     if sample.ndim == 2:
-        # Of very wide tables fewer rows, for memory's sake; the nearest hundredth.
+        # Of very wide tables fewer rows, for memory's sake.
         stride = math.ceil(sample.numel() / _REFERENCE_VALUES) or 1
         reference = sample[::stride].clone()
         units = torch.ones(sample.shape[1]) if has_common_unit(reference) else None
-        near = NeighborView(reference, len(reference) // 100, units=units)
+        # The nearest hundredth, or three of a few hundred; of fewer, none is near.
+        n_near = max(3, len(reference) // 100) if len(reference) >= 100 else 0
+        near = NeighborView(reference, n_near, units=units)
         return near, TableView(noise=0.1, corruption=0.1)
     one_channel = sample.shape[1] == 1
     fill = _border(sample) if one_channel else None

@@ -252,6 +252,7 @@ def test_auto_views_of_tables():
     assert weak.n_neighbors == 4
     assert weak.units is None
     assert isinstance(strong, TableView)
+    assert auto_views(rows(100))[0].n_neighbors == 3
     few = rows(99)
     assert torch.equal(auto_views(few)[0](few), few)
 

@@ -238,7 +238,7 @@ def _scikit_learn(model, X):
     """Return scikit-learn's fit of a perceptron of the same size."""
     n_rows = model.steps_per_epoch * (model.batch_size + model.labeled_batch_size)
     rows = np.arange(n_rows) % len(X)
-    net = MLPClassifier((128, 128), batch_size=model.batch_size, max_iter=1)
+    net = MLPClassifier((512,), batch_size=model.batch_size, max_iter=1)
 
     def run():
         with warnings.catch_warnings():
