@@ -207,7 +207,6 @@ _NOISY = {
         rotation=20, scale=0.15, shear=15, shift=0.12, noise=0.5, fill=(0.0,)
     )
 }
-_WIDE = {"net_params": {"module__hidden": 256}, "steps_per_epoch": 220}
 # About as many steps as with the defaults, of four times as many rows, in epochs of one
 # pass; AdamW's rate grows by the square root of that. Meant to keep a GPU busy, but not
 # yet run on one.
@@ -291,7 +290,6 @@ TASKS = {
                 f"{name.replace('_', ' ')}, {n} a class",
                 partial(_table, name=name),
                 "table",
-                best=_WIDE if name == "digits_as_table" else {},
             )
             for name, (_, n) in TABLES.items()
         ),
