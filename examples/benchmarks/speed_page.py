@@ -167,11 +167,11 @@ def scaling_lines(record):
 def _scaling(record):
     yield "### Rows\n"
     yield (
-        "A float32 table of 20 columns, the default network, 1,024 unlabeled rows a "
-        "step, one pass an epoch. Memory is anonymous memory, which no file backs, "
-        "beyond that of the process with X and y; `fit` includes what torch itself "
-        "takes at its first use. `python -m examples.benchmarks scaling` measures "
-        "this section.\n"
+        "A float32 table of 20 columns, the default network at the commits below, "
+        "1,024 unlabeled rows a step, one pass an epoch. Memory is anonymous memory, "
+        "which no file backs, beyond that of the process with X and y; `fit` includes "
+        "what torch itself takes at its first use. `python -m examples.benchmarks "
+        "scaling` measures this section.\n"
     )
     yield (
         "| rows | X is | X, MB | fit, MB more | predict, MB more | s an epoch | "
