@@ -288,7 +288,7 @@ def _drawn(
 
 def chunks(index: Index, shape: tuple[int, ...]) -> list[Any]:
     """Cut an index into parts that keep the memory of a forward pass within bounds."""
-    size = max(16, min(8192, 2**19 // math.prod(shape)))
+    size = max(16, min(2048, 2**19 // math.prod(shape)))
     return [index[i : i + size] for i in range(0, len(index), size)]
 
 

@@ -114,7 +114,7 @@ def test_without_unlabeled_rows_their_part_is_empty():
 def test_chunks_cover_the_index_within_bounds(shape):
     parts = chunks(np.arange(10_000), shape)
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(10_000))
-    assert max(map(len, parts)) <= 8192
+    assert max(map(len, parts)) <= 2048
     assert chunks(np.arange(0), shape) == []
 
 

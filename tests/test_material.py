@@ -262,7 +262,7 @@ def test_negative_labels_teach(selection, twin):
     y[[0, 1, 2]] = [1, 2, 0]
     negatives = [[] if i < 10 else [(k + 1) % 3, (k + 2) % 3]
                  for i, k in enumerate(TRUTH)]  # fmt: skip
-    classifier = tiny(selection=selection, steps_per_epoch=100)
+    classifier = tiny(selection=selection, steps_per_epoch=200)
     if twin:
         classifier = supervised_twin(classifier)
     assert classifier.fit(X, y).score(X[3:], TRUTH[3:]) < 0.3

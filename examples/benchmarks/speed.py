@@ -202,7 +202,7 @@ class _Reference:
         """Return mean probabilities, in batches as large as the package's."""
         for network in self.averages:
             network.eval()
-        size = max(16, min(8192, 2**19 // self.rows[0].numel()))
+        size = max(16, min(2048, 2**19 // self.rows[0].numel()))
         parts = []
         for rows in self.rows[:n_rows].split(size):
             each = [network(rows.float()).double() for network in self.averages]
