@@ -307,7 +307,7 @@ def test_fit_warns_of_a_class_it_lost():
     model = PNLClassifier(
         class_prior=None, max_epochs=3, steps_per_epoch=60, random_state=0
     )
-    with pytest.warns(PoolWarning, match=r"all but gave up 2: [01](\.\d+)? %") as caught:
+    with pytest.warns(PoolWarning, match=r"all but gave up 2: [01]\.?\d* %") as caught:
         model.fit(X, y)
     assert caught[0].filename == __file__  # not that of a wrapper
 
