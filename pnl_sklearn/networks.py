@@ -51,7 +51,7 @@ class _Dropout(nn.Dropout):
         n_dropped = round(2**16 * self.p)
         if not self.training or not 0 < n_dropped < 2**16 or x.device.type != "cpu":
             return super().forward(x)
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
         draws.random_(-(2**63), None)
         draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
         kept = (draws >= n_dropped - 2**15).to(x.dtype)

@@ -297,7 +297,7 @@ def _spread(x: Tensor) -> Tensor:
     """Return the standard deviations of columns, or the one of all pixels."""
     if x.ndim > 2:
         return x.std(correction=0)
-    # In a fifth of the time of torch's own, which is slow along columns.
+    # Three to ten times as fast as torch's own, which is slow along columns.
     return (x - x.mean(dim=0)).square().mean(dim=0).sqrt()
 
 

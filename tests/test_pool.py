@@ -305,9 +305,13 @@ def test_fit_warns_of_a_class_it_lost():
     y = np.full(300, -1)
     y[:30], y[150:180], y[30] = 0, 1, 2  # one label of 2, amid those of 0
     model = PNLClassifier(
-        class_prior=None, max_epochs=3, steps_per_epoch=60, random_state=0
+        class_prior=None,
+        max_epochs=3,
+        steps_per_epoch=60,
+        net_params={"module__hidden": 128, "module__n_layers": 2},
+        random_state=0,
     )
-    with pytest.warns(PoolWarning, match=r"all but gave up 2: [01]\.?\d* %") as caught:
+    with pytest.warns(PoolWarning, match=r"all but gave up 2: 0\.?\d* %") as caught:
         model.fit(X, y)
     assert caught[0].filename == __file__  # not that of a wrapper
 

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pnl_sklearn import AdaptiveNegatives, PNLClassifier
+from pnl_sklearn._batches import chunks
 from pnl_sklearn._schedules import average_decay, cosine, rampup
 from pnl_sklearn.losses import balance_loss, candidate_loss
 from pnl_sklearn.views import auto_views
@@ -202,9 +203,9 @@ class _Reference:
         """Return mean probabilities, in batches as large as the package's."""
         for network in self.averages:
             network.eval()
-        size = max(16, min(2048, 2**19 // self.rows[0].numel()))
         parts = []
-        for rows in self.rows[:n_rows].split(size):
+        for index in chunks(range(n_rows), self.rows.shape[1:]):
+            rows = self.rows[index.start : index.stop]
             each = [network(rows.float()).double() for network in self.averages]
             parts.append(sum(logits.softmax(dim=1) for logits in each).cpu() / 2)
         return torch.cat(parts).numpy()
