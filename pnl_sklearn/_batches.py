@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """What one step sees: inputs float32, labels int64, weights float32.
 
     `excluded` is a bool mask of the classes that the unlabeled rows are known not to be
-    of, or None.
+    of, and `beliefs` are probabilities of their classes; either may be None.
     """
 
     labeled: Tensor
@@ -38,6 +38,7 @@ class Batch(NamedTuple):
     weights: Tensor
     unlabeled: Tensor
     excluded: Tensor | None
+    beliefs: Tensor | None
 
 
 class ArrayRows:
@@ -165,6 +166,8 @@ class Batches:
     rng : numpy.random.Generator
     excluded : bool array of shape (n_rows, n_classes), default=None
         Classes that rows are known not to be of.
+    beliefs : float32 array of shape (n_rows, n_classes), default=None
+        Probabilities of the classes of rows.
     chances : float array of shape (n_rows,), default=None
         How often unlabeled rows are drawn, relative to one another. None: equally
         often, and in the long run exactly so.
@@ -182,6 +185,7 @@ class Batches:
         device: str,
         rng: np.random.Generator,
         excluded: np.ndarray | None = None,
+        beliefs: np.ndarray | None = None,
         chances: np.ndarray | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -201,9 +205,10 @@ class Batches:
         self._labeled, self._unlabeled = ranks.parts(labeled), ranks.parts(unlabeled)
         self._codes = torch.from_numpy(codes[self._where]).to(device)
         self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
-        self._excluded = None
-        if excluded is not None:
-            self._excluded = torch.from_numpy(excluded).to(device)
+        self._excluded, self._beliefs = (
+            None if values is None else torch.from_numpy(values).to(device)
+            for values in (excluded, beliefs)
+        )
 
     def skip(self, n_epochs: int, n_steps: int) -> None:
         """Pass over the batches of so many epochs."""
@@ -227,16 +232,23 @@ class Batches:
     def _batches(self, places: list, rows: list) -> Iterator[Batch]:
         device, n = self._codes.device, self.n_labeled
         on_device = torch.from_numpy(np.stack(places)).to(device, non_blocking=True)
-        excluded: Iterable[Tensor | None] = [None] * len(rows)
-        if self._excluded is not None:
-            unlabeled = torch.from_numpy(np.stack(rows)[:, n:])
-            unlabeled = unlabeled.to(device, non_blocking=True)
-            excluded = (self._excluded[index] for index in unlabeled)
-        for inputs, place, known in zip(
-            self.rows.stream(rows), on_device, excluded, strict=True
+        excluded = self._of_unlabeled(rows, self._excluded)
+        beliefs = self._of_unlabeled(rows, self._beliefs)
+        for inputs, place, known, believed in zip(
+            self.rows.stream(rows), on_device, excluded, beliefs, strict=True
         ):
             labels, weights = self._codes[place], self._weights[place]
-            yield Batch(inputs[:n], labels, weights, inputs[n:], known)
+            yield Batch(inputs[:n], labels, weights, inputs[n:], known, believed)
+
+    def _of_unlabeled(
+        self, rows: list, values: Tensor | None
+    ) -> Iterable[Tensor | None]:
+        """Return what there is for the unlabeled rows of each step, or Nones."""
+        if values is None:
+            return [None] * len(rows)
+        unlabeled = torch.from_numpy(np.stack(rows)[:, self.n_labeled :])
+        unlabeled = unlabeled.to(values.device, non_blocking=True)
+        return (values[index] for index in unlabeled)
 
 
 class _UnlabeledParts(Sequence):

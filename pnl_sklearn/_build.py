@@ -19,6 +19,7 @@ from ._batches import (
     SparseRows,
     moments,
 )
+from ._graph import class_beliefs
 from ._material import Material
 from ._measures import VALIDATED, of_changes, of_held_out_rows
 from ._net_params import argument_names, check_net_params
@@ -237,9 +238,19 @@ def build_batches(
         device,
         np.random.default_rng(seed),
         given.excluded,
+        _beliefs(estimator, given),
         given.chances,
         ranks,
     )
+
+
+def _beliefs(estimator, given: Material) -> np.ndarray | None:
+    """What neighbors tell of the classes of a table's rows, where negatives use it."""
+    inputs = given.inputs
+    is_used = estimator.graph_weight > 0 and estimator.negative_weight > 0
+    if not is_used or inputs.is_dataset or len(inputs.sample_shape) != 1:
+        return None
+    return class_beliefs(inputs.data, given.codes, len(estimator.classes_))
 
 
 def build_plan(
@@ -269,6 +280,7 @@ def build_plan(
         companion=companion,
         negative_weight=estimator.negative_weight,
         balance_weight=0.0 if no_prior else estimator.balance_weight,
+        graph_weight=estimator.graph_weight,
         rampup=estimator.rampup,
         companion_rampup=getattr(companion, "rampup", 0.0),
         lr=estimator.lr,

@@ -92,6 +92,7 @@ def paper_style(task="cifar10"):
         exchange="simultaneous",
         companion="dual_student",
         class_prior=None,
+        graph_weight=0.0,
         weak_view=view,
         strong_view=view,
         optimizer=SGD,

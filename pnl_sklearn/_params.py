@@ -29,6 +29,7 @@ PARAMETER_CONSTRAINTS: dict = {
         None,
     ],
     "balance_weight": [_weight],
+    "graph_weight": [_weight],
     "weak_view": [StrOptions({"auto"}), callable, None],
     "strong_view": [StrOptions({"auto"}), callable, None],
     "optimizer": [callable],

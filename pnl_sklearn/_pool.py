@@ -5,17 +5,13 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import cg
 from scipy.stats import betabinom
-from sklearn.neighbors import kneighbors_graph
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
-from ._validation import known_labels, to_numpy
-from .views import has_common_unit
+from ._graph import N_NEIGHBORS, meeting_probabilities, neighbor_graph, spread_out
+from ._validation import known_labels
 
 # Probability, a step, that the walk along neighbors goes on.
 _GOES_ON = 0.99
@@ -42,7 +38,7 @@ class PoolWarning(UserWarning):
     {"n_neighbors": [Interval(Integral, 1, None, closed="left")]},
     prefer_skip_nested_validation=True,
 )
-def check_pool(X, y, *, n_neighbors=10):
+def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
     """Ask of unlabeled rows, before any fit, whether they can help.
 
     A random walk starts at each row and goes to one of its near neighbors at each step,
@@ -132,14 +128,11 @@ def check_pool(X, y, *, n_neighbors=10):
         raise ValueError(
             "y has to hold labeled and unlabeled rows, to compare one with the other."
         )
-    labeled = np.flatnonzero(known)
-    # At even distances in the order of classes, so that each keeps its share.
-    order = np.argsort(labels, kind="stable")
-    even = np.linspace(0, len(order) - 1, min(len(order), _N_LABELED)).astype(int)
-    labeled, labels = labeled[order[even]], labels[order[even]]
-    graph = _neighbor_graph(X, n_neighbors)
+    used = spread_out(np.arange(len(labels)), labels, _N_LABELED)
+    labeled, labels = np.flatnonzero(known)[used], labels[used]
+    graph = neighbor_graph(X, n_neighbors)
     check_consistent_length(graph, known)
-    meets = meeting_probabilities(graph, labeled)
+    meets = meeting_probabilities(graph, labeled, _GOES_ON)
     meets[labeled, np.arange(len(labeled))] = 0.0
     novelty = -np.log(meets.max(axis=1).clip(1e-9))
     _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -216,50 +209,6 @@ def _agreement(meets: np.ndarray, codes: np.ndarray) -> float:
     counts = members.sum(axis=0)
     nearest = (meets @ members / np.maximum(counts - members, 1)).argmax(axis=1)
     return float((nearest == codes)[counts[codes] > 1].mean())
-
-
-def _neighbor_graph(X, n_neighbors: int) -> sparse.csr_matrix:
-    """Symmetric graph of near neighbors, of weight 1."""
-    if sparse.issparse(X):
-        rows = StandardScaler(with_mean=False).fit_transform(X.tocsr())
-    else:
-        rows = np.asarray(to_numpy(X), dtype=np.float32)
-        rows = rows.reshape(len(rows), -1)
-        if not has_common_unit(torch.from_numpy(rows)):
-            rows = StandardScaler().fit_transform(rows)
-    graph = kneighbors_graph(rows, min(n_neighbors, rows.shape[0] - 1))
-    return graph.maximum(graph.T)
-
-
-def meeting_probabilities(graph: sparse.csr_matrix, targets: np.ndarray) -> np.ndarray:
-    """Probabilities that a walk along the graph meets each target before it ends.
-
-    Parameters
-    ----------
-    graph : symmetric sparse matrix of shape (n, n)
-        Weights of the edges; each row has one at least.
-    targets : int array of shape (n_targets,)
-
-    Returns
-    -------
-    probabilities : float array of shape (n, n_targets)
-        From each row; 1 from the target itself.
-    """
-    n = graph.shape[0]
-    root = np.sqrt(np.asarray(graph.sum(axis=1)).ravel())
-    scale = sparse.diags(1 / root)
-    # Expected visits are D^-1/2 S^-1 D^1/2 with this S, which is positive definite.
-    system = sparse.identity(n, format="csr") - _GOES_ON * (scale @ graph @ scale)
-    probabilities = np.empty((n, len(targets)))
-    for column, target in enumerate(targets):
-        unit = np.zeros(n)
-        unit[target] = 1.0
-        visits, _ = cg(system, unit, atol=0.0)
-        # Once more for what is left, since the default precision is of 1e-5.
-        visits += cg(system, unit - system @ visits, atol=0.0)[0]
-        # Each walk that meets the target visits it as often as one that starts there.
-        probabilities[:, column] = visits * root[target] / (root * visits[target])
-    return probabilities.clip(0, 1)
 
 
 def warn_of_starved_classes(

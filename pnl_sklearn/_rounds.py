@@ -20,7 +20,7 @@ from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
 from .companions import Companion
 from .losses import negative_learning_loss
-from .negatives import without
+from .negatives import weighed, without
 from .views import View
 
 # Measurements of the submodels at the end of an epoch.
@@ -43,6 +43,7 @@ class Plan:
     companion: Companion | None
     negative_weight: float
     balance_weight: float
+    graph_weight: float
     rampup: float
     companion_rampup: float
     lr: float
@@ -251,6 +252,9 @@ def _lessons(
         [partner for _, partner in pairs],
         weak_rows,
     )
+    if batch.beliefs is not None:
+        weight = plan.graph_weight
+        predictions = [weighed(p, batch.beliefs, weight) for p in predictions]
     if batch.excluded is not None:
         predictions = [without(p, batch.excluded) for p in predictions]
     for probabilities in predictions:

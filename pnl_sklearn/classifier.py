@@ -105,6 +105,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Weight of that term after the ramp-up; "auto" lowers it where there are fewer
         than ten classes, to 0 where some are several times as frequent as others, and
         to a quarter late in training.
+    graph_weight : float, default=1.0
+        What near neighbors count for when negative labels of a table are chosen. Random
+        walks along a graph of neighbors lead from each row to labels, and so to beliefs
+        about its class, which are as sure as they were right about the labels. Their
+        power of this exponent multiplies the partner's predictions. They are made for
+        tables of up to 10,000 rows with two labels of some class, once a fit; not for
+        images or Datasets. 0 turns them off.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts
@@ -250,6 +257,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         companion=None,
         class_prior="auto",
         balance_weight=4,
+        graph_weight=1.0,
         weak_view="auto",
         strong_view="auto",
         optimizer=torch.optim.AdamW,
@@ -283,6 +291,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.companion = companion
         self.class_prior = class_prior
         self.balance_weight = balance_weight
+        self.graph_weight = graph_weight
         self.weak_view = weak_view
         self.strong_view = strong_view
         self.optimizer = optimizer

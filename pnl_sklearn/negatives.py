@@ -14,6 +14,9 @@ from torch import Tensor
 
 from .losses import candidate_loss, negative_learning_loss
 
+# Probability below which a class counts as ruled out, by partners and neighbors.
+_TINY = 1e-9
+
 
 class RandomNegatives(BaseEstimator):
     """The paper's selection: m of the C - 1 classes that are not the pseudo-label.
@@ -143,6 +146,23 @@ SELECTIONS: dict[str, Callable] = {
     "random": RandomNegatives,
     "lowest": LowestNegatives,
 }
+
+
+def weighed(probabilities: Tensor, beliefs: Tensor, weight: float) -> Tensor:
+    """Multiply predictions by a power of beliefs and scale them to sum to 1.
+
+    Parameters
+    ----------
+    probabilities, beliefs : Tensor of shape (n_rows, n_classes)
+    weight : float
+        The power; 0 leaves the predictions as they are.
+
+    Returns
+    -------
+    probabilities : Tensor of shape (n_rows, n_classes)
+    """
+    predicted, believed = (p.clamp_min(_TINY).log() for p in (probabilities, beliefs))
+    return (predicted + weight * believed).softmax(dim=1)
 
 
 def without(probabilities: Tensor, excluded: Tensor) -> Tensor:

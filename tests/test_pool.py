@@ -17,10 +17,10 @@ from sklearn.utils import Bunch
 
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn._batches import ArrayRows, Batches
+from pnl_sklearn._graph import meeting_probabilities
 from pnl_sklearn._pool import (
     _agreement,
     _compare_novelty,
-    meeting_probabilities,
     warn_of_starved_classes,
 )
 from pnl_sklearn.inspection import PoolWarning, check_pool
@@ -54,7 +54,7 @@ def test_walks_meet_targets_as_often_as_a_dense_system_says():
     graph = graph.toarray()
     step = 0.99 * graph / graph.sum(axis=1, keepdims=True)
     targets = [3, 17]
-    found = meeting_probabilities(sparse.csr_matrix(graph), np.array(targets))
+    found = meeting_probabilities(sparse.csr_matrix(graph), np.array(targets), 0.99)
     for column, target in enumerate(targets):
         # h = 1 at the target; elsewhere what the next step leads to.
         others = np.delete(np.arange(60), target)

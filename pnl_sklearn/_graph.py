@@ -1,0 +1,138 @@
+"""A graph of near neighbors, walks along it, and what they tell of unlabeled rows."""
+
+import math
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import cg
+from sklearn.neighbors import kneighbors_graph
+from sklearn.preprocessing import StandardScaler
+
+from ._validation import to_numpy
+from .views import has_common_unit
+
+# Near neighbors of each row.
+N_NEIGHBORS = 10
+# Tables of which classes are believed: rows, values, and labeled rows of them, at most.
+_N_ROWS, _N_VALUES, _N_LABELED = 10_000, 2**24, 100
+# How far walks go (probability, a step, to go on), and how much is made of where they
+# lead (powers): what is averaged over.
+_GOES_ON = (0.8, 0.9, 0.99)
+_POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+# Less than any probability that is worth telling from 0.
+_TINY = 1e-12
+
+
+def class_beliefs(X, codes: np.ndarray, n_classes: int) -> np.ndarray | None:
+    """Class probabilities of rows by the labels that walks along neighbors meet.
+
+    From a row, a walk meets the labels of class k with probability s_k, the mean over
+    these labels. For a length of walks and a power b, the beliefs are s_k^b, scaled to
+    sum to 1. Both are unknown, and averaged over: with weights in proportion to the
+    probability that these beliefs give to the labels, each without its own part in
+    them. So little is believed where neighbors tell little of the labels.
+
+    Parameters
+    ----------
+    X : float array or CSR matrix of shape (n_rows, n_features)
+    codes : int array of shape (n_rows,)
+        Class codes, -1 where unlabeled.
+    n_classes : int
+
+    Returns
+    -------
+    beliefs : float32 array of shape (n_rows, n_classes) or None
+        None where the table is large, or has no class with two labels to compare.
+    """
+    n_rows = X.shape[0]
+    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], _N_LABELED)
+    labels = codes[labeled]
+    members = labels[:, None] == np.arange(n_classes)
+    counts = members.sum(axis=0)
+    judged = counts[labels] > 1
+    large = n_rows > _N_ROWS or math.prod(X.shape) > _N_VALUES
+    if large or n_rows <= N_NEIGHBORS or not judged.any():
+        return None
+    graph = neighbor_graph(X, N_NEIGHBORS)
+    candidates, fits = [], []
+    for goes_on in _GOES_ON:
+        meets = meeting_probabilities(graph, labeled, goes_on)
+        shares = meets @ members / counts.clip(1)
+        meets[labeled, np.arange(len(labeled))] = 0.0
+        of_others = (counts - members).clip(1)
+        others = (meets[labeled] @ members / of_others)[judged]
+        for power in _POWERS:
+            told = _to_power(others, power)[np.arange(judged.sum()), labels[judged]]
+            fits.append(np.log(told + 1e-9).sum())
+            candidates.append((shares, power))
+    weights = np.exp(np.array(fits) - max(fits))
+    beliefs = np.zeros((n_rows, n_classes))
+    for weight, (shares, power) in zip(weights, candidates, strict=True):
+        beliefs += weight * _to_power(shares, power)
+    return (beliefs / weights.sum()).astype(np.float32)
+
+
+def _to_power(shares: np.ndarray, power: float) -> np.ndarray:
+    """Raise rows to a power and scale them to sum to 1."""
+    logs = power * np.log(shares + _TINY)
+    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+    """Return n of the rows at most, of each class its share, in order of classes."""
+    order = np.argsort(labels, kind="stable")
+    return rows[order[np.linspace(0, len(order) - 1, min(len(order), n)).astype(int)]]
+
+
+def neighbor_graph(X, n_neighbors: int) -> sparse.csr_matrix:
+    """Symmetric graph of near neighbors, of weight 1.
+
+    Distances are in standard deviations of each column, or in the units of X where most
+    columns span the same range; those of sparse rows always in standard deviations.
+    """
+    if sparse.issparse(X):
+        rows = StandardScaler(with_mean=False).fit_transform(X.tocsr())
+    else:
+        rows = np.asarray(to_numpy(X), dtype=np.float32)
+        rows = rows.reshape(len(rows), -1)
+        if not has_common_unit(torch.from_numpy(rows)):
+            rows = StandardScaler().fit_transform(rows)
+    graph = kneighbors_graph(rows, min(n_neighbors, rows.shape[0] - 1))
+    return graph.maximum(graph.T)
+
+
+def meeting_probabilities(
+    graph: sparse.csr_matrix, targets: np.ndarray, goes_on: float
+) -> np.ndarray:
+    """Probabilities that a walk along the graph meets each target before it ends.
+
+    Parameters
+    ----------
+    graph : symmetric sparse matrix of shape (n, n)
+        Weights of the edges; each row has one at least.
+    targets : int array of shape (n_targets,)
+    goes_on : float
+        Probability, a step, that the walk goes on, less than 1.
+
+    Returns
+    -------
+    probabilities : float array of shape (n, n_targets)
+        From each row; 1 from the target itself.
+    """
+    n = graph.shape[0]
+    root = np.sqrt(np.asarray(graph.sum(axis=1)).ravel())
+    scale = sparse.diags(1 / root)
+    # Expected visits are D^-1/2 S^-1 D^1/2 with this S, which is positive definite.
+    system = sparse.identity(n, format="csr") - goes_on * (scale @ graph @ scale)
+    probabilities = np.empty((n, len(targets)))
+    for column, target in enumerate(targets):
+        unit = np.zeros(n)
+        unit[target] = 1.0
+        visits, _ = cg(system, unit, atol=0.0)
+        # Once more for what is left, since the default precision is of 1e-5.
+        visits += cg(system, unit - system @ visits, atol=0.0)[0]
+        # Each walk that meets the target visits it as often as one that starts there.
+        probabilities[:, column] = visits * root[target] / (root * visits[target])
+    return probabilities.clip(0, 1)
