@@ -166,14 +166,14 @@ class Batches:
     rng : numpy.random.Generator
     excluded : bool array of shape (n_rows, n_classes), default=None
         Classes that rows are known not to be of.
-    beliefs : float32 array of shape (n_rows, n_classes), default=None
-        Probabilities of the classes of rows.
     chances : float array of shape (n_rows,), default=None
         How often unlabeled rows are drawn, relative to one another. None: equally
         often, and in the long run exactly so.
     ranks : Ranks, default=ALONE
         With equal generators, their batches are the parts of one, `count` times as
         large.
+    beliefs : float32 array of shape (n_rows, n_classes), default=None
+        Probabilities of the classes of rows.
     """
 
     def __init__(
@@ -185,9 +185,9 @@ class Batches:
         device: str,
         rng: np.random.Generator,
         excluded: np.ndarray | None = None,
-        beliefs: np.ndarray | None = None,
         chances: np.ndarray | None = None,
         ranks: Ranks = ALONE,
+        beliefs: np.ndarray | None = None,
     ) -> None:
         self.rows = rows
         self.n_labeled = sizes[0]

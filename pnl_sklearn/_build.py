@@ -238,19 +238,20 @@ def build_batches(
         device,
         np.random.default_rng(seed),
         given.excluded,
-        _beliefs(estimator, given),
         given.chances,
         ranks,
+        _beliefs(estimator, given, rows),
     )
 
 
-def _beliefs(estimator, given: Material) -> np.ndarray | None:
+def _beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
     """What neighbors tell of the classes of a table's rows, where negatives use it."""
-    inputs = given.inputs
-    is_used = estimator.graph_weight > 0 and estimator.negative_weight > 0
-    if not is_used or inputs.is_dataset or len(inputs.sample_shape) != 1:
+    shape = given.inputs.sample_shape
+    if not estimator.graph_weight or not estimator.negative_weight or len(shape) != 1:
         return None
-    return class_beliefs(inputs.data, given.codes, len(estimator.classes_))
+    codes = given.codes.copy()
+    codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
+    return class_beliefs(rows, shape, codes, len(estimator.classes_))
 
 
 def build_plan(

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import cg
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 
+from ._batches import Rows, chunks
 from ._validation import to_numpy
 from .views import has_common_unit
 
@@ -24,7 +25,9 @@ _POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 _TINY = 1e-12
 
 
-def class_beliefs(X, codes: np.ndarray, n_classes: int) -> np.ndarray | None:
+def class_beliefs(
+    rows: Rows, shape: tuple[int, ...], codes: np.ndarray, n_classes: int
+) -> np.ndarray | None:
     """Class probabilities of rows by the labels that walks along neighbors meet.
 
     From a row, a walk meets the labels of class k with probability s_k, the mean over
@@ -35,7 +38,10 @@ def class_beliefs(X, codes: np.ndarray, n_classes: int) -> np.ndarray | None:
 
     Parameters
     ----------
-    X : float array or CSR matrix of shape (n_rows, n_features)
+    rows : Rows
+        Of a table.
+    shape : tuple of int
+        (n_features,).
     codes : int array of shape (n_rows,)
         Class codes, -1 where unlabeled.
     n_classes : int
@@ -45,16 +51,17 @@ def class_beliefs(X, codes: np.ndarray, n_classes: int) -> np.ndarray | None:
     beliefs : float32 array of shape (n_rows, n_classes) or None
         None where the table is large, or has no class with two labels to compare.
     """
-    n_rows = X.shape[0]
+    n_rows = len(codes)
     labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], _N_LABELED)
     labels = codes[labeled]
     members = labels[:, None] == np.arange(n_classes)
     counts = members.sum(axis=0)
     judged = counts[labels] > 1
-    large = n_rows > _N_ROWS or math.prod(X.shape) > _N_VALUES
+    large = n_rows > _N_ROWS or n_rows * math.prod(shape) > _N_VALUES
     if large or n_rows <= N_NEIGHBORS or not judged.any():
         return None
-    graph = neighbor_graph(X, N_NEIGHBORS)
+    X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
+    graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     candidates, fits = [], []
     for goes_on in _GOES_ON:
         meets = meeting_probabilities(graph, labeled, goes_on)
@@ -86,11 +93,14 @@ def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
     return rows[order[np.linspace(0, len(order) - 1, min(len(order), n)).astype(int)]]
 
 
-def neighbor_graph(X, n_neighbors: int) -> sparse.csr_matrix:
-    """Symmetric graph of near neighbors, of weight 1.
+def neighbor_graph(X, n_neighbors: int, *, weighted: bool) -> sparse.csr_matrix:
+    """Symmetric graph of near neighbors, of weight 1 or of less the farther they are.
 
-    Distances are in standard deviations of each column, or in the units of X where most
-    columns span the same range; those of sparse rows always in standard deviations.
+    Distances d are in standard deviations of each column, or in the units of X where
+    most columns span the same range; those of sparse rows always in standard
+    deviations. Weights are exp(-d^2 / (s t)), with the distances s and t from both rows
+    to their last neighbor, as in L. Zelnik-Manor and P. Perona, "Self-Tuning Spectral
+    Clustering", NIPS 2004.
     """
     if sparse.issparse(X):
         rows = StandardScaler(with_mean=False).fit_transform(X.tocsr())
@@ -99,7 +109,14 @@ def neighbor_graph(X, n_neighbors: int) -> sparse.csr_matrix:
         rows = rows.reshape(len(rows), -1)
         if not has_common_unit(torch.from_numpy(rows)):
             rows = StandardScaler().fit_transform(rows)
-    graph = kneighbors_graph(rows, min(n_neighbors, rows.shape[0] - 1))
+    n_neighbors = min(n_neighbors, rows.shape[0] - 1)
+    mode = "distance" if weighted else "connectivity"
+    graph = kneighbors_graph(rows, n_neighbors, mode=mode)
+    if weighted:
+        last = graph.max(axis=1).toarray().ravel().clip(_TINY)
+        here, there = np.repeat(last, n_neighbors), last[graph.indices]
+        # Even a row that is far from all others has neighbors.
+        graph.data = np.exp(-(graph.data**2 / (here * there)).clip(max=30))
     return graph.maximum(graph.T)
 
 

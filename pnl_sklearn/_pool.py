@@ -130,7 +130,7 @@ def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
         )
     used = spread_out(np.arange(len(labels)), labels, _N_LABELED)
     labeled, labels = np.flatnonzero(known)[used], labels[used]
-    graph = neighbor_graph(X, n_neighbors)
+    graph = neighbor_graph(X, n_neighbors, weighted=False)
     check_consistent_length(graph, known)
     meets = meeting_probabilities(graph, labeled, _GOES_ON)
     meets[labeled, np.arange(len(labeled))] = 0.0

@@ -864,6 +864,7 @@ def test_a_prior_draws_mean_predictions():
         "lr": 0.02,
         "max_epochs": 4,
         "steps_per_epoch": 50,
+        "graph_weight": 0,
     }
     estimator = tiny(class_prior=[0.8, 0.1, 0.1], **options).fit(X, Y)
     distribution = estimator.history_[-1]["class_distribution"]

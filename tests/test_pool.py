@@ -306,6 +306,7 @@ def test_fit_warns_of_a_class_it_lost():
     y[:30], y[150:180], y[30] = 0, 1, 2  # one label of 2, amid those of 0
     model = PNLClassifier(
         class_prior=None,
+        graph_weight=0,
         max_epochs=3,
         steps_per_epoch=60,
         net_params={"module__hidden": 128, "module__n_layers": 2},
