@@ -252,16 +252,16 @@ def _lessons(
         [partner for _, partner in pairs],
         weak_rows,
     )
-    if batch.beliefs is not None:
-        weight = plan.graph_weight
-        predictions = [weighed(p, batch.beliefs, weight) for p in predictions]
     if batch.excluded is not None:
         predictions = [without(p, batch.excluded) for p in predictions]
-    for probabilities in predictions:
+    believed = predictions
+    if batch.beliefs is not None:
+        believed = [weighed(p, batch.beliefs, plan.graph_weight) for p in predictions]
+    for probabilities in believed:
         prior.observe(probabilities)
     lessons = []
-    for (student, partner), weak, strong, probabilities in zip(
-        pairs, weak_rows, strong_rows, predictions, strict=True
+    for (student, partner), weak, strong, prediction, probabilities in zip(
+        pairs, weak_rows, strong_rows, predictions, believed, strict=True
     ):
         perturb = getattr(plan.strong_view, "perturb", None)
         if perturb is not None:
@@ -270,7 +270,7 @@ def _lessons(
         guidance = None
         if plan.companion is not None:
             guidance = plan.companion.guide(
-                student, partner, weak[n_labeled:], strong, probabilities
+                student, partner, weak[n_labeled:], strong, prediction
             )
             negatives = negatives & guidance.learns[:, None]
         if batch.excluded is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .losses import candidate_loss, negative_learning_loss
 
-# Probability below which a class counts as ruled out, by partners and neighbors.
+# The least that a class is believed in, by neighbors.
 _TINY = 1e-9
 
 
@@ -161,8 +161,8 @@ def weighed(probabilities: Tensor, beliefs: Tensor, weight: float) -> Tensor:
     -------
     probabilities : Tensor of shape (n_rows, n_classes)
     """
-    predicted, believed = (p.clamp_min(_TINY).log() for p in (probabilities, beliefs))
-    return (predicted + weight * believed).softmax(dim=1)
+    logs = probabilities.log() + weight * beliefs.clamp_min(_TINY).log()
+    return logs.softmax(dim=1)
 
 
 def without(probabilities: Tensor, excluded: Tensor) -> Tensor:
