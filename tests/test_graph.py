@@ -1,0 +1,224 @@
+"""What neighbors tell of classes, against dense formulas of numpy."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import make_blobs, make_moons
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+
+from pnl_sklearn import PNLClassifier, _build
+from pnl_sklearn import _graph as graph_module
+from pnl_sklearn._batches import ArrayRows
+from pnl_sklearn._graph import class_beliefs, neighbor_graph, spread_out
+from pnl_sklearn.model_selection import hide_labels
+from pnl_sklearn.negatives import AdaptiveNegatives, weighed
+
+
+def beliefs(X, codes, n_classes):
+    rows = ArrayRows(np.ascontiguousarray(X), X.shape[1:], "cpu")
+    return class_beliefs(rows, X.shape[1:], codes, n_classes)
+
+
+def dense_graph(X, k):
+    """Weights exp(-d^2 / (s t)) between near neighbors, row by row."""
+    rows = StandardScaler().fit_transform(X.astype(np.float32))
+    distances, places = NearestNeighbors(n_neighbors=k).fit(rows).kneighbors()
+    graph = np.zeros((len(X), len(X)))
+    for i in range(len(X)):
+        for d, j in zip(distances[i], places[i], strict=True):
+            weight = np.exp(-(d**2) / (distances[i, -1] * distances[j, -1]))
+            graph[i, j] = max(graph[i, j], weight)
+            graph[j, i] = max(graph[j, i], weight)
+    return graph
+
+
+def test_weights_fall_with_the_distance():
+    X, _ = make_moons(80, noise=0.1, random_state=0)
+    found = neighbor_graph(X, 10, weighted=True).toarray()
+    np.testing.assert_allclose(found, dense_graph(X, 10), rtol=1e-4)
+    ones = neighbor_graph(X, 10, weighted=False).toarray()
+    np.testing.assert_array_equal(ones, found > 0)
+
+
+def test_rows_that_are_far_or_equal_have_neighbors():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    X[0] = 1e4
+    X[1:30] = X[1]
+    weights = neighbor_graph(X, 10, weighted=True)
+    assert np.isfinite(weights.data).all()
+    assert (weights.sum(axis=1) > 0).all()
+
+
+def test_beliefs_are_the_average_over_walks_and_powers():
+    X, truth = make_moons(120, noise=0.2, random_state=1)
+    codes = hide_labels(truth, 10, random_state=0)
+    graph = dense_graph(X, 10)
+    step = graph / graph.sum(axis=1, keepdims=True)
+    labeled = np.flatnonzero(codes >= 0)
+    total, weights = 0, 0
+    for goes_on in (0.8, 0.9, 0.99):
+        visits = np.linalg.inv(np.eye(len(X)) - goes_on * step)
+        meets = (visits / visits.diagonal())[:, labeled]
+        for power in (0, 0.5, 1, 2, 3, 5):
+
+            def of_row(i, left_out=(), meets=meets, power=power):
+                members = [
+                    [j for j, row in enumerate(labeled) if codes[row] == k]
+                    for k in (0, 1)
+                ]
+                shares = [
+                    np.mean([meets[i, j] for j in own if j not in left_out])
+                    for own in members
+                ]
+                raised = np.array(shares) ** power
+                return raised / raised.sum()
+
+            likelihood = np.prod(
+                [of_row(i, (j,))[codes[i]] for j, i in enumerate(labeled)]
+            )
+            total = total + likelihood * np.array([of_row(i) for i in range(len(X))])
+            weights += likelihood
+    found = beliefs(X, codes, 2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, total / weights, atol=1e-4)
+
+
+def test_beliefs_are_as_sure_as_they_are_right():
+    X, truth = make_blobs(400, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    codes = hide_labels(truth, 12, random_state=0)
+    found = beliefs(X, codes, 3)
+    assert (found.argmax(axis=1) == truth).all()
+    assert found.max(axis=1).mean() > 0.95
+    random = np.where(codes >= 0, np.random.default_rng(0).permutation(codes), -1)
+    random[codes >= 0] = np.random.default_rng(0).permutation(codes[codes >= 0])
+    assert beliefs(X, random, 3).max(axis=1).mean() < 0.5
+
+
+def test_where_nothing_can_be_compared_nothing_is_believed(monkeypatch):
+    X, truth = make_blobs(60, centers=[[0, 0], [9, 0]], random_state=0)
+    assert beliefs(X, hide_labels(truth, 2, random_state=0), 2) is None
+    codes = hide_labels(truth, 4, random_state=0)
+    assert beliefs(X, codes, 2) is not None
+    assert beliefs(X[:10], codes[:10], 2) is None
+    for limit, value in [("_N_ROWS", 59), ("_N_VALUES", 119)]:
+        with monkeypatch.context() as patch:
+            patch.setattr(graph_module, limit, value)
+            assert beliefs(X, codes, 2) is None
+
+
+def test_a_class_without_labels_is_not_believed_in():
+    X, truth = make_blobs(60, centers=[[0, 0], [9, 0]], random_state=0)
+    found = beliefs(X, hide_labels(truth, 8, random_state=0), 3)
+    assert np.isfinite(found).all()
+    assert found[:, 2].max() < 0.1
+
+
+def test_many_labels_are_spread_out():
+    labels = np.repeat([1, 0], [300, 100])
+    used = labels[spread_out(np.arange(400), labels, 40)]
+    assert used.tolist() == [0] * 10 + [1] * 30
+    assert sorted(spread_out(np.arange(400), labels, 500)) == list(range(400))
+
+
+def test_sparse_rows_have_the_same_neighbors():
+    X = np.random.default_rng(0).normal(size=(80, 5))
+    dense = neighbor_graph(X, 10, weighted=True).toarray()
+    found = neighbor_graph(sparse.csr_array(X), 10, weighted=True).toarray()
+    np.testing.assert_allclose(found, dense, rtol=1e-3)
+
+
+def test_beliefs_multiply_predictions():
+    rng = np.random.default_rng(0)
+    p, b = rng.dirichlet(np.ones(4), size=(2, 20))
+    p[0] = [0, 0.5, 0.5, 0]
+    for weight in (0.0, 0.5, 2.0):
+        expected = p * b**weight
+        expected /= expected.sum(axis=1, keepdims=True)
+        found = weighed(torch.from_numpy(p), torch.from_numpy(b), weight)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+
+
+class Spy(AdaptiveNegatives):
+    seen: list = []  # noqa: RUF012
+
+    def __call__(self, probabilities):
+        self.seen.append(probabilities.argmax(dim=1))
+        return super().__call__(probabilities)
+
+
+def seen_by_selection(monkeypatch, X, y, negative_labels=None, **params):
+    """Return the classes that partners believe in where all neighbors tell of 1.
+
+    And the numbers of rows whose neighbors were asked.
+    """
+    asked = []
+
+    def stub(rows, shape, codes, n_classes):
+        asked.append(len(codes))
+        return np.eye(n_classes, dtype=np.float32)[np.ones(len(codes), dtype=int)]
+
+    monkeypatch.setattr(_build, "class_beliefs", stub)
+    Spy.seen.clear()
+    params = {"max_epochs": 1, "steps_per_epoch": 3, "random_state": 0} | params
+    model = PNLClassifier(selection=Spy(), **params)
+    model.fit(X, y, negative_labels=negative_labels)
+    return torch.cat(Spy.seen), asked
+
+
+@pytest.fixture
+def few():
+    X, truth = make_blobs(80, centers=[[0, 0], [1, 0], [0, 1]], random_state=0)
+    return X, hide_labels(truth, 9, random_state=0)
+
+
+def test_the_selection_sees_predictions_weighed_by_beliefs(monkeypatch, few):
+    seen, asked = seen_by_selection(monkeypatch, *few)
+    assert (seen == 1).all()
+    assert asked == [80]
+    seen, asked = seen_by_selection(monkeypatch, *few, graph_weight=0)
+    assert (seen != 1).any()
+    assert not asked
+
+
+def test_images_and_twins_have_no_graph(monkeypatch, few):
+    X, y = few
+    images = np.random.default_rng(0).random((80, 8, 8))
+    assert not seen_by_selection(monkeypatch, images, y)[1]
+    assert not seen_by_selection(monkeypatch, X, y, negative_weight=0)[1]
+
+
+def test_negative_labels_outdo_neighbors(monkeypatch, few):
+    X, y = few
+    excluded = np.zeros((80, 3), dtype=bool)
+    excluded[y < 0, 1] = True
+    assert (seen_by_selection(monkeypatch, X, y, excluded)[0] != 1).all()
+
+
+def test_the_companion_sees_predictions_alone(monkeypatch, few):
+    seen = []
+
+    class Companion:
+        def guide(self, student, partner, weak, strong, probabilities):
+            seen.append((probabilities, partner.probabilities(weak)))
+            raise KeyboardInterrupt
+
+    seen_by_selection(
+        monkeypatch,
+        *few,
+        companion=Companion(),
+        weak_view=None,
+        net_params={"module__dropout": 0.0},
+    )
+    torch.testing.assert_close(*seen[0])
+
+
+def test_neighbors_help_where_classes_are_dense_regions():
+    X, truth = make_moons(600, noise=0.1, random_state=0)
+    few = [hide_labels(truth, 10, random_state=seed) for seed in range(3)]
+    scores = []
+    for weight in (0.0, 1.0):
+        model = PNLClassifier(graph_weight=weight, max_epochs=5, random_state=0)
+        scores.append(np.mean([model.fit(X, y).score(X, truth) for y in few]))
+    assert scores[1] > scores[0] + 0.03
