@@ -105,7 +105,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Weight of that term after the ramp-up; "auto" lowers it where there are fewer
         than ten classes, to 0 where some are several times as frequent as others, and
         to a quarter late in training.
-    graph_weight : float, default=1.0
+    graph_weight : float, default=0.5
         What near neighbors count for when negative labels of a table are chosen. Random
         walks along a graph of neighbors lead from each row to labels, and so to beliefs
         about its class, which are as sure as they were right about the labels. Their
@@ -257,7 +257,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         companion=None,
         class_prior="auto",
         balance_weight=4,
-        graph_weight=1.0,
+        graph_weight=0.5,
         weak_view="auto",
         strong_view="auto",
         optimizer=torch.optim.AdamW,

@@ -196,6 +196,10 @@ def _table_views(_default):
         view = TableView(noise=width, corruption=width)
         yield f"strong: noise and corruption {width}", {"strong_view": view}
     yield "strong: adversarial", {"strong_view": AdversarialView(0.3)}
+    for weight in (0.0, 0.2, 1.0, 2.0):
+        yield f"neighbors' beliefs, weight {weight:g}", {"graph_weight": weight}
+    alone = {"weak_view": None, "graph_weight": 0.0}
+    yield "weak: as it is, no neighbors' beliefs", alone
 
 
 def _networks(default, is_table):
@@ -245,7 +249,7 @@ _CHANGES = {
     "balance": ("Class balance", _balances),
     "companion": ("Companion", _companions),
     "average": ("Average of the weights", _averages),
-    "views": ("Views", None),
+    "views": ("Views, and neighbors of rows of tables", None),
 }
 FACTORS = {
     **{f"study-{factor}": title for factor, (title, _) in _CHANGES.items()},
