@@ -15,8 +15,10 @@ from .views import has_common_unit
 
 # Near neighbors of each row.
 N_NEIGHBORS = 10
-# Tables of which classes are believed: rows, values, and labeled rows of them, at most.
-_N_ROWS, _N_VALUES, _N_LABELED = 10_000, 2**24, 100
+# Labeled rows that walks lead to, at most.
+N_LABELED = 300
+# Tables of which classes are believed: rows and values of them, at most.
+_N_ROWS, _N_VALUES = 10_000, 2**24
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
@@ -49,16 +51,18 @@ def class_beliefs(
     Returns
     -------
     beliefs : float32 array of shape (n_rows, n_classes) or None
-        None where the table is large, or has no class with two labels to compare.
+        None where the table is large, all rows are labeled, or no class has two labels
+        to compare.
     """
     n_rows = len(codes)
-    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], _N_LABELED)
+    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], N_LABELED)
     labels = codes[labeled]
     members = labels[:, None] == np.arange(n_classes)
     counts = members.sum(axis=0)
     judged = counts[labels] > 1
     large = n_rows > _N_ROWS or n_rows * math.prod(shape) > _N_VALUES
-    if large or n_rows <= N_NEIGHBORS or not judged.any():
+    nothing_to_tell = (codes >= 0).all() or not judged.any()
+    if large or n_rows <= N_NEIGHBORS or nothing_to_tell:
         return None
     X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)

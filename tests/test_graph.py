@@ -102,6 +102,7 @@ def test_where_nothing_can_be_compared_nothing_is_believed(monkeypatch):
     codes = hide_labels(truth, 4, random_state=0)
     assert beliefs(X, codes, 2) is not None
     assert beliefs(X[:10], codes[:10], 2) is None
+    assert beliefs(X, truth, 2) is None
     for limit, value in [("_N_ROWS", 59), ("_N_VALUES", 119)]:
         with monkeypatch.context() as patch:
             patch.setattr(graph_module, limit, value)
