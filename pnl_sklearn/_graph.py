@@ -15,10 +15,9 @@ from .views import has_common_unit
 
 # Near neighbors of each row.
 N_NEIGHBORS = 10
-# Labeled rows that walks lead to, at most.
-N_LABELED = 300
-# Tables of which classes are believed: rows and values of them, at most.
-_N_ROWS, _N_VALUES = 10_000, 2**24
+# Tables of which classes are believed: rows and values of them, and labels that walks
+# lead to, at most; of many classes three labels each.
+_N_ROWS, _N_VALUES, _N_LABELED = 10_000, 2**24, 100
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
@@ -55,7 +54,8 @@ def class_beliefs(
         to compare.
     """
     n_rows = len(codes)
-    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], N_LABELED)
+    n_labeled = max(_N_LABELED, 3 * n_classes)
+    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], n_labeled)
     labels = codes[labeled]
     members = labels[:, None] == np.arange(n_classes)
     counts = members.sum(axis=0)

@@ -10,17 +10,13 @@ from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
-from ._graph import (
-    N_LABELED,
-    N_NEIGHBORS,
-    meeting_probabilities,
-    neighbor_graph,
-    spread_out,
-)
+from ._graph import N_NEIGHBORS, meeting_probabilities, neighbor_graph, spread_out
 from ._validation import known_labels
 
 # Probability, a step, that the walk along neighbors goes on.
 _GOES_ON = 0.99
+# Labeled rows that are compared with, at most.
+_N_LABELED = 300
 # Where such a share of labeled rows is as novel, an unlabeled row counts in full.
 _FULL_WEIGHT = 0.2
 # Share of rows of other classes that is worth a warning.
@@ -132,7 +128,7 @@ def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
         raise ValueError(
             "y has to hold labeled and unlabeled rows, to compare one with the other."
         )
-    used = spread_out(np.arange(len(labels)), labels, N_LABELED)
+    used = spread_out(np.arange(len(labels)), labels, _N_LABELED)
     labeled, labels = np.flatnonzero(known)[used], labels[used]
     graph = neighbor_graph(X, n_neighbors, weighted=False)
     check_consistent_length(graph, known)

@@ -123,6 +123,13 @@ def test_many_labels_are_spread_out():
     assert sorted(spread_out(np.arange(400), labels, 500)) == list(range(400))
 
 
+def test_of_many_classes_each_keeps_labels_to_compare():
+    centers = [[9 * (k % 7), 9 * (k // 7)] for k in range(42)]
+    X, truth = make_blobs(420, centers=centers, random_state=0)
+    found = beliefs(X, hide_labels(truth, 210, random_state=0), 42)
+    assert (found.argmax(axis=1) == truth).mean() > 0.95
+
+
 def test_sparse_rows_have_the_same_neighbors():
     X = np.random.default_rng(0).normal(size=(80, 5))
     dense = neighbor_graph(X, 10, weighted=True).toarray()
