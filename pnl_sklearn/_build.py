@@ -19,7 +19,7 @@ from ._batches import (
     SparseRows,
     moments,
 )
-from ._graph import class_beliefs
+from ._graph import class_beliefs, may_believe
 from ._material import Material
 from ._measures import VALIDATED, of_changes, of_held_out_rows
 from ._net_params import argument_names, check_net_params
@@ -246,8 +246,9 @@ def build_batches(
 
 def _beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
     """What neighbors tell of the classes of a table's rows, where negatives use it."""
-    shape = given.inputs.sample_shape
-    if not estimator.graph_weight or not estimator.negative_weight or len(shape) != 1:
+    is_used = estimator.graph_weight and estimator.negative_weight
+    shape, n_rows = given.inputs.sample_shape, len(given.codes)
+    if not is_used or not may_believe(n_rows, shape) or (given.codes >= 0).all():
         return None
     codes = given.codes.copy()
     codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1

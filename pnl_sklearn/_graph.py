@@ -15,15 +15,23 @@ from .views import has_common_unit
 
 # Near neighbors of each row.
 N_NEIGHBORS = 10
-# Tables of which classes are believed: rows and values of them, and labels that walks
-# lead to, at most; of many classes three labels each.
-_N_ROWS, _N_VALUES, _N_LABELED = 10_000, 2**24, 100
+# Labels that walks lead to, at most, but for three of each class.
+_N_LABELED, _N_EACH = 100, 3
+# Tables of which classes are believed: at most so many rows, values, and pairs of a row
+# and a label.
+_N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
 _POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 # Less than any probability that is worth telling from 0.
 _TINY = 1e-12
+
+
+def may_believe(n_rows: int, shape: tuple[int, ...]) -> bool:
+    """Tell whether X is a table of a size for which classes are believed."""
+    small = n_rows <= _N_ROWS and n_rows * math.prod(shape) <= _N_VALUES
+    return len(shape) == 1 and small and n_rows > N_NEIGHBORS
 
 
 def class_beliefs(
@@ -34,8 +42,9 @@ def class_beliefs(
     From a row, a walk meets the labels of class k with probability s_k, the mean over
     these labels. For a length of walks and a power b, the beliefs are s_k^b, scaled to
     sum to 1. Both are unknown, and averaged over: with weights in proportion to the
-    probability that these beliefs give to the labels, each without its own part in
-    them. So little is believed where neighbors tell little of the labels.
+    probability that these beliefs give to the labels, each by the others alone. So
+    little is believed where neighbors tell little of the labels. Of a class without
+    labels nothing is known: it has the mean of the others.
 
     Parameters
     ----------
@@ -50,38 +59,40 @@ def class_beliefs(
     Returns
     -------
     beliefs : float32 array of shape (n_rows, n_classes) or None
-        None where the table is large, all rows are labeled, or no class has two labels
-        to compare.
+        None where no class has two labels to compare, or labels are too many.
     """
     n_rows = len(codes)
-    n_labeled = max(_N_LABELED, 3 * n_classes)
-    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], n_labeled)
+    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], _N_LABELED)
     labels = codes[labeled]
     members = labels[:, None] == np.arange(n_classes)
     counts = members.sum(axis=0)
     judged = counts[labels] > 1
-    large = n_rows > _N_ROWS or n_rows * math.prod(shape) > _N_VALUES
-    nothing_to_tell = (codes >= 0).all() or not judged.any()
-    if large or n_rows <= N_NEIGHBORS or nothing_to_tell:
+    if not judged.any() or n_rows * len(labeled) > _N_PAIRS:
         return None
     X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
+    told = np.arange(judged.sum()), labels[judged]
     candidates, fits = [], []
     for goes_on in _GOES_ON:
         meets = meeting_probabilities(graph, labeled, goes_on)
-        shares = meets @ members / counts.clip(1)
+        shares = _neutral(meets @ members / counts.clip(1), counts)
         meets[labeled, np.arange(len(labeled))] = 0.0
         of_others = (counts - members).clip(1)
-        others = (meets[labeled] @ members / of_others)[judged]
+        by_others = _neutral(meets[labeled] @ members / of_others, counts)[judged]
         for power in _POWERS:
-            told = _to_power(others, power)[np.arange(judged.sum()), labels[judged]]
-            fits.append(np.log(told + 1e-9).sum())
+            fits.append(np.log(_to_power(by_others, power)[told] + 1e-9).sum())
             candidates.append((shares, power))
     weights = np.exp(np.array(fits) - max(fits))
     beliefs = np.zeros((n_rows, n_classes))
     for weight, (shares, power) in zip(weights, candidates, strict=True):
         beliefs += weight * _to_power(shares, power)
     return (beliefs / weights.sum()).astype(np.float32)
+
+
+def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Give classes without labels the mean of those with."""
+    mean = shares[:, counts > 0].mean(axis=1, keepdims=True)
+    return np.where(counts > 0, shares, mean)
 
 
 def _to_power(shares: np.ndarray, power: float) -> np.ndarray:
@@ -92,9 +103,23 @@ def _to_power(shares: np.ndarray, power: float) -> np.ndarray:
 
 
 def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
-    """Return n of the rows at most, of each class its share, in order of classes."""
+    """Return n of the rows or less, of each class its share, in order of classes.
+
+    Of each class there are three, or as many as it has, even if these are more than n.
+    """
     order = np.argsort(labels, kind="stable")
-    return rows[order[np.linspace(0, len(order) - 1, min(len(order), n)).astype(int)]]
+    if len(rows) <= n:
+        return rows[order]
+    counts = np.unique(labels, return_counts=True)[1]
+    least = np.minimum(counts, _N_EACH)
+    left = max(n - least.sum(), 0) / (len(rows) - least.sum() or 1)
+    kept = least + (left * (counts - least)).astype(int)
+    ends = counts.cumsum()
+    places = [
+        np.linspace(end - count, end - 1, k).astype(int)
+        for end, count, k in zip(ends, counts, kept, strict=True)
+    ]
+    return rows[order[np.concatenate(places)]]
 
 
 def neighbor_graph(X, n_neighbors: int, *, weighted: bool) -> sparse.csr_matrix:

@@ -111,7 +111,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         about its class, which are as sure as they were right about the labels. Their
         power of this exponent multiplies the partner's predictions. They are made for
         tables of up to 10,000 rows with two labels of some class, once a fit; not for
-        images or Datasets. 0 turns them off.
+        images. 0 turns them off.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts
@@ -205,7 +205,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         unlabeled rows the last four of the means are NaN. With `X_val` or
         `validation_fraction` also ``valid_loss`` (the mean cross-entropy, in nats),
         ``valid_accuracy`` and ``valid_negatives_right`` (the share of pseudo-negative
-        labels that are right; NaN where there are none), of what predicts. With `tol`
+        labels that are right; NaN where there are none), of what predicts, without what
+        neighbors add in tables. With `tol`
         also ``changed``, the share of unlabeled rows whose predicted class is another
         than an epoch before; NaN in the first.
     n_iter_ : int
@@ -341,7 +342,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             Labels: whole numbers, bool or strings; -1, "-1", None, NaN or pandas.NA
             where a row is unlabeled.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the labeled rows in the supervised loss, of any scale. Those of
+            Weights of the labeled rows in the supervised loss, of any scale; neighbors
+            do not look at them, but for rows of weight 0, which have no label. Those of
             unlabeled rows are not used.
         X_unlabeled : array-like, sparse matrix, Tensor or Dataset, default=None
             Further unlabeled rows, of the form of X. So y need hold no -1, and what

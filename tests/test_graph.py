@@ -10,8 +10,14 @@ from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn import PNLClassifier, _build
 from pnl_sklearn import _graph as graph_module
-from pnl_sklearn._batches import ArrayRows
-from pnl_sklearn._graph import class_beliefs, neighbor_graph, spread_out
+from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
+from pnl_sklearn._graph import (
+    class_beliefs,
+    may_believe,
+    neighbor_graph,
+    spread_out,
+)
+from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.negatives import AdaptiveNegatives, weighed
 
@@ -91,36 +97,59 @@ def test_beliefs_are_as_sure_as_they_are_right():
     found = beliefs(X, codes, 3)
     assert (found.argmax(axis=1) == truth).all()
     assert found.max(axis=1).mean() > 0.95
-    random = np.where(codes >= 0, np.random.default_rng(0).permutation(codes), -1)
+    random = codes.copy()
     random[codes >= 0] = np.random.default_rng(0).permutation(codes[codes >= 0])
     assert beliefs(X, random, 3).max(axis=1).mean() < 0.5
 
 
-def test_where_nothing_can_be_compared_nothing_is_believed(monkeypatch):
+def test_where_labels_cannot_be_compared_nothing_is_believed(monkeypatch):
     X, truth = make_blobs(60, centers=[[0, 0], [9, 0]], random_state=0)
     assert beliefs(X, hide_labels(truth, 2, random_state=0), 2) is None
     codes = hide_labels(truth, 4, random_state=0)
     assert beliefs(X, codes, 2) is not None
-    assert beliefs(X[:10], codes[:10], 2) is None
-    assert beliefs(X, truth, 2) is None
-    for limit, value in [("_N_ROWS", 59), ("_N_VALUES", 119)]:
-        with monkeypatch.context() as patch:
-            patch.setattr(graph_module, limit, value)
-            assert beliefs(X, codes, 2) is None
+    monkeypatch.setattr(graph_module, "_N_PAIRS", 4 * 60 - 1)
+    assert beliefs(X, codes, 2) is None
 
 
-def test_a_class_without_labels_is_not_believed_in():
-    X, truth = make_blobs(60, centers=[[0, 0], [9, 0]], random_state=0)
-    found = beliefs(X, hide_labels(truth, 8, random_state=0), 3)
-    assert np.isfinite(found).all()
-    assert found[:, 2].max() < 0.1
+def test_tables_of_some_size_have_beliefs():
+    assert may_believe(11, (4,))
+    assert may_believe(10_000, (1600,))
+    assert not may_believe(10, (4,))
+    assert not may_believe(10_001, (4,))
+    assert not may_believe(10_000, (1700,))
+    assert not may_believe(100, (1, 8, 8))
+
+
+def test_of_a_class_without_labels_nothing_is_known():
+    """Its rows are found by what they are known not to be."""
+    X, truth = make_blobs(600, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    codes = hide_labels(np.where(truth < 2, truth, -1), 10, random_state=0)
+    found = beliefs(X, codes, 3)
+    assert found[truth == 2, 2].mean() > 0.2
+    assert (found[truth < 2].argmax(axis=1) == truth[truth < 2]).all()
+    excluded = np.zeros((600, 3), dtype=bool)
+    excluded[np.flatnonzero(truth == 2)[:20], :2] = True
+    model = PNLClassifier(classes=[0, 1, 2], max_epochs=3, random_state=0)
+    model.fit(X, codes, negative_labels=excluded)
+    assert model.score(X, truth) > 0.95
 
 
 def test_many_labels_are_spread_out():
     labels = np.repeat([1, 0], [300, 100])
     used = labels[spread_out(np.arange(400), labels, 40)]
-    assert used.tolist() == [0] * 10 + [1] * 30
+    # Three each, and 34 others of 97 and 297.
+    assert used.tolist() == [0] * (3 + 8) + [1] * (3 + 25)
     assert sorted(spread_out(np.arange(400), labels, 500)) == list(range(400))
+
+
+@pytest.mark.parametrize("n_rare", [1, 3, 10])
+def test_rare_classes_keep_labels(n_rare):
+    labels = np.repeat([0, 1, 2], [990, n_rare, 980])
+    used = labels[spread_out(np.arange(len(labels)), labels, 100)]
+    counts = np.bincount(used)
+    assert counts[1] == min(n_rare, 3)
+    assert 95 <= len(used) <= 100
+    assert counts[0] - counts[2] in (0, 1)
 
 
 def test_of_many_classes_each_keeps_labels_to_compare():
@@ -130,11 +159,13 @@ def test_of_many_classes_each_keeps_labels_to_compare():
     assert (found.argmax(axis=1) == truth).mean() > 0.95
 
 
-def test_sparse_rows_have_the_same_neighbors():
-    X = np.random.default_rng(0).normal(size=(80, 5))
-    dense = neighbor_graph(X, 10, weighted=True).toarray()
-    found = neighbor_graph(sparse.csr_array(X), 10, weighted=True).toarray()
-    np.testing.assert_allclose(found, dense, rtol=1e-3)
+def test_sparse_rows_have_the_same_beliefs():
+    X = np.round(np.random.default_rng(0).normal(size=(80, 5)))
+    codes = hide_labels((X.sum(axis=1) > 0).astype(int), 12, random_state=0)
+    rows = SparseRows(sparse.csr_matrix(X), (5,), "cpu")
+    np.testing.assert_allclose(
+        class_beliefs(rows, (5,), codes, 2), beliefs(X, codes, 2)
+    )
 
 
 def test_beliefs_multiply_predictions():
@@ -172,7 +203,7 @@ def seen_by_selection(monkeypatch, X, y, negative_labels=None, **params):
     params = {"max_epochs": 1, "steps_per_epoch": 3, "random_state": 0} | params
     model = PNLClassifier(selection=Spy(), **params)
     model.fit(X, y, negative_labels=negative_labels)
-    return torch.cat(Spy.seen), asked
+    return torch.cat(Spy.seen or [torch.empty(0)]), asked
 
 
 @pytest.fixture
@@ -190,11 +221,37 @@ def test_the_selection_sees_predictions_weighed_by_beliefs(monkeypatch, few):
     assert not asked
 
 
-def test_images_and_twins_have_no_graph(monkeypatch, few):
+def test_where_no_graph_is_needed_none_is_made(monkeypatch, few):
     X, y = few
     images = np.random.default_rng(0).random((80, 8, 8))
     assert not seen_by_selection(monkeypatch, images, y)[1]
     assert not seen_by_selection(monkeypatch, X, y, negative_weight=0)[1]
+    labels = np.arange(80) % 3
+    assert not seen_by_selection(monkeypatch, X, labels)[1]
+
+
+def test_each_row_has_its_own_beliefs():
+    """Over several epochs and steps, whatever the order of the rows."""
+    X = np.arange(40, dtype=np.float32)[:, None]
+    codes = np.where(np.arange(40) % 5, -1, 0)
+    rows, told = ArrayRows(X, (1,), "cpu"), X / 40
+    sizes, rng = (4, 8), np.random.default_rng(0)
+    weights = np.ones((codes >= 0).sum())
+    batches = Batches(rows, codes, weights, sizes, "cpu", rng, beliefs=told)
+    for _ in range(2):
+        for batch in batches.epoch(5):
+            torch.testing.assert_close(batch.beliefs, batch.unlabeled / 40)
+
+
+def test_the_automatic_prior_follows_weighed_predictions(monkeypatch, few):
+    seen = []
+    observe = ClassPrior.observe
+    monkeypatch.setattr(
+        ClassPrior, "observe", lambda self, p: seen.append(p) or observe(self, p)
+    )
+    believed, _ = seen_by_selection(monkeypatch, *few)
+    assert (torch.cat(seen).argmax(dim=1) == 1).all()
+    assert len(torch.cat(seen)) == len(believed)
 
 
 def test_negative_labels_outdo_neighbors(monkeypatch, few):

@@ -27,6 +27,7 @@ def test_numbers_of_the_public_scripts():
     assert classifier.rampup * classifier.max_epochs == pytest.approx(16)
     assert classifier.companion == "dual_student"
     assert classifier.class_prior is None
+    assert classifier.graph_weight == 0
     assert classifier.weak_view == classifier.strong_view
     assert classifier.strong_view.shift * 32 == 4
     assert classifier.strong_view.flip
