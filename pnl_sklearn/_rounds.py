@@ -288,7 +288,7 @@ def _lessons(
             guidance,
             ramps[1],
         )
-        lessons.append((student, lesson, prediction.argmax(dim=1)))
+        lessons.append((student, lesson, probabilities.argmax(dim=1)))
     return lessons
 
 
