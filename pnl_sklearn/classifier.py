@@ -201,8 +201,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ``coverage`` (share of unlabeled rows with a pseudo-negative label),
         ``class_distribution`` (mean prediction, a list) and ``class_coverage`` (the
         coverage of the rows that the partner takes for each class, a list), each the
-        mean over the epoch, and ``negative_weight`` at its end and ``seconds``. Of tables
-        what the partner says has the neighbors weighed in (`graph_weight`). Without
+        mean over the epoch, and ``negative_weight`` at its end and ``seconds``. What
+        the partner of a table says has neighbors weighed in (`graph_weight`). Without
         unlabeled rows the last four of the means are NaN. With `X_val` or
         `validation_fraction` also ``valid_loss`` (the mean cross-entropy, in nats),
         ``valid_accuracy`` and ``valid_negatives_right`` (the share of pseudo-negative
