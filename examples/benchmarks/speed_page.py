@@ -167,7 +167,7 @@ def scaling_lines(record):
 def _scaling(record):
     yield "### Rows\n"
     yield (
-        "A float32 table of 20 columns, the default network at the commits below, "
+        "A float32 table of 20 columns, the default network, "
         "1,024 unlabeled rows a step, one pass an epoch. Memory is anonymous memory, "
         "which no file backs, beyond that of the process with X and y; `fit` includes "
         "what torch itself takes at its first use. `python -m examples.benchmarks "
