@@ -130,18 +130,24 @@ def _overview(summary, names):
 
 
 def _ranks(summary):
-    """Yield mean ranks over the tables on which all four methods were run."""
+    """Yield mean ranks over the tables, on draws that all four methods were run on."""
     methods = ["default", "twin", "self_training", "label_spreading"]
-    tables = [
-        name
-        for name in summary
-        if TASKS[name].style == "table" and all(m in summary[name] for m in methods)
-    ]
+    tables, means = [], []
+    for name in TASKS:
+        found = summary.get(name, {})
+        if TASKS[name].style != "table" or not all(m in found for m in methods):
+            continue
+        errors = [dict(zip(*found[m][1:], strict=True)) for m in methods]
+        common = set.intersection(*map(set, errors))
+        if common:
+            tables.append(name)
+            means.append([np.mean([e[draw] for draw in common]) for e in errors])
     if not tables:
         return
-    means = np.array([[summary[n][m][2].mean() for m in methods] for n in tables])
+    means = np.array(means)
     ranks = 1 + (means[:, :, None] > means[:, None, :]).sum(axis=2)
     yield f"## Mean rank over {len(tables)} tables\n"
+    yield "By the mean error on the draws that all four were run on.\n"
     yield "| " + " | ".join(TITLES[m] for m in methods) + " |"
     yield "|" + "---|" * len(methods)
     yield "| " + " | ".join(f"{rank:.2f}" for rank in ranks.mean(axis=0)) + " |"
