@@ -104,7 +104,8 @@ def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
     breast cancer, moons and blobs, 9 to 300 labels).
 
     Neighbors are sought among all rows, which takes time in proportion to the square of
-    their number. Of more than 300 labeled rows, 300 are used.
+    their number. Of more than 300 labeled rows, 300 at most are used, but three of each
+    class if it has them.
 
     References
     ----------
