@@ -30,7 +30,8 @@ class Batch(NamedTuple):
     """What one step sees: inputs float32, labels int64, weights float32.
 
     `excluded` is a bool mask of the classes that the unlabeled rows are known not to be
-    of, and `beliefs` are probabilities of their classes; either may be None.
+    of, and `log_beliefs` are added to the logarithms of what partners predict for them;
+    either may be None.
     """
 
     labeled: Tensor
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
     weights: Tensor
     unlabeled: Tensor
     excluded: Tensor | None
-    beliefs: Tensor | None
+    log_beliefs: Tensor | None
 
 
 class ArrayRows:
@@ -172,8 +173,8 @@ class Batches:
     ranks : Ranks, default=ALONE
         With equal generators, their batches are the parts of one, `count` times as
         large.
-    beliefs : float32 array of shape (n_rows, n_classes), default=None
-        Probabilities of the classes of rows.
+    log_beliefs : float32 array of shape (n_rows, n_classes), default=None
+        What is added to the logarithms of predictions.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class Batches:
         excluded: np.ndarray | None = None,
         chances: np.ndarray | None = None,
         ranks: Ranks = ALONE,
-        beliefs: np.ndarray | None = None,
+        log_beliefs: np.ndarray | None = None,
     ) -> None:
         self.rows = rows
         self.n_labeled = sizes[0]
@@ -205,9 +206,9 @@ class Batches:
         self._labeled, self._unlabeled = ranks.parts(labeled), ranks.parts(unlabeled)
         self._codes = torch.from_numpy(codes[self._where]).to(device)
         self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
-        self._excluded, self._beliefs = (
+        self._excluded, self._log_beliefs = (
             None if values is None else torch.from_numpy(values).to(device)
-            for values in (excluded, beliefs)
+            for values in (excluded, log_beliefs)
         )
 
     def skip(self, n_epochs: int, n_steps: int) -> None:
@@ -233,7 +234,7 @@ class Batches:
         device, n = self._codes.device, self.n_labeled
         on_device = torch.from_numpy(np.stack(places)).to(device, non_blocking=True)
         excluded = self._of_unlabeled(rows, self._excluded)
-        beliefs = self._of_unlabeled(rows, self._beliefs)
+        beliefs = self._of_unlabeled(rows, self._log_beliefs)
         for inputs, place, known, believed in zip(
             self.rows.stream(rows), on_device, excluded, beliefs, strict=True
         ):

@@ -37,6 +37,8 @@ from .views import View, auto_views, identity
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
+# The least that a class is believed in, by neighbors.
+_TINY = 1e-9
 # Pixels a side from which on images are large enough for bfloat16 to pay.
 _LARGE = 16
 
@@ -240,19 +242,21 @@ def build_batches(
         given.excluded,
         given.chances,
         ranks,
-        _beliefs(estimator, given, rows),
+        _log_beliefs(estimator, given, rows),
     )
 
 
-def _beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
+def _log_beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
     """What neighbors tell of the classes of a table's rows, where negatives use it."""
-    is_used = estimator.graph_weight and estimator.negative_weight
+    weight = estimator.graph_weight
     shape, n_rows = given.inputs.sample_shape, len(given.codes)
+    is_used = weight and estimator.negative_weight
     if not is_used or not may_believe(n_rows, shape) or (given.codes >= 0).all():
         return None
     codes = given.codes.copy()
     codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
-    return class_beliefs(rows, shape, codes, len(estimator.classes_))
+    beliefs = class_beliefs(rows, shape, codes, len(estimator.classes_))
+    return None if beliefs is None else np.float32(weight) * np.log(beliefs.clip(_TINY))
 
 
 def build_plan(
@@ -282,7 +286,6 @@ def build_plan(
         companion=companion,
         negative_weight=estimator.negative_weight,
         balance_weight=0.0 if no_prior else estimator.balance_weight,
-        graph_weight=estimator.graph_weight,
         rampup=estimator.rampup,
         companion_rampup=getattr(companion, "rampup", 0.0),
         lr=estimator.lr,

@@ -43,7 +43,6 @@ class Plan:
     companion: Companion | None
     negative_weight: float
     balance_weight: float
-    graph_weight: float
     rampup: float
     companion_rampup: float
     lr: float
@@ -255,8 +254,8 @@ def _lessons(
     if batch.excluded is not None:
         predictions = [without(p, batch.excluded) for p in predictions]
     believed = predictions
-    if batch.beliefs is not None:
-        believed = [weighed(p, batch.beliefs, plan.graph_weight) for p in predictions]
+    if batch.log_beliefs is not None:
+        believed = [weighed(p, batch.log_beliefs) for p in predictions]
     for probabilities in believed:
         prior.observe(probabilities)
     lessons = []

@@ -14,9 +14,6 @@ from torch import Tensor
 
 from .losses import candidate_loss, negative_learning_loss
 
-# The least that a class is believed in, by neighbors.
-_TINY = 1e-9
-
 
 class RandomNegatives(BaseEstimator):
     """The paper's selection: m of the C - 1 classes that are not the pseudo-label.
@@ -148,21 +145,20 @@ SELECTIONS: dict[str, Callable] = {
 }
 
 
-def weighed(probabilities: Tensor, beliefs: Tensor, weight: float) -> Tensor:
-    """Multiply predictions by a power of beliefs and scale them to sum to 1.
+def weighed(probabilities: Tensor, log_beliefs: Tensor) -> Tensor:
+    """Multiply predictions by beliefs and scale them to sum to 1.
 
     Parameters
     ----------
-    probabilities, beliefs : Tensor of shape (n_rows, n_classes)
-    weight : float
-        The power; 0 leaves the predictions as they are.
+    probabilities : Tensor of shape (n_rows, n_classes)
+    log_beliefs : Tensor of shape (n_rows, n_classes)
+        Logarithms; of all classes finite.
 
     Returns
     -------
     probabilities : Tensor of shape (n_rows, n_classes)
     """
-    logs = probabilities.log() + weight * beliefs.clamp_min(_TINY).log()
-    return logs.softmax(dim=1)
+    return (probabilities.log() + log_beliefs).softmax(dim=1)
 
 
 def without(probabilities: Tensor, excluded: Tensor) -> Tensor:

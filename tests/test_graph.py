@@ -175,7 +175,7 @@ def test_beliefs_multiply_predictions():
     for weight in (0.0, 0.5, 2.0):
         expected = p * b**weight
         expected /= expected.sum(axis=1, keepdims=True)
-        found = weighed(torch.from_numpy(p), torch.from_numpy(b), weight)
+        found = weighed(torch.from_numpy(p), weight * torch.from_numpy(b).log())
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
 
 
@@ -216,6 +216,9 @@ def test_the_selection_sees_predictions_weighed_by_beliefs(monkeypatch, few):
     seen, asked = seen_by_selection(monkeypatch, *few)
     assert (seen == 1).all()
     assert asked == [80]
+    seen, asked = seen_by_selection(monkeypatch, *few, graph_weight=np.float64(2))
+    assert (seen == 1).all()
+    assert (seen_by_selection(monkeypatch, *few, graph_weight=0.01)[0] != 1).any()
     seen, asked = seen_by_selection(monkeypatch, *few, graph_weight=0)
     assert (seen != 1).any()
     assert not asked
@@ -237,10 +240,10 @@ def test_each_row_has_its_own_beliefs():
     rows, told = ArrayRows(X, (1,), "cpu"), X / 40
     sizes, rng = (4, 8), np.random.default_rng(0)
     weights = np.ones((codes >= 0).sum())
-    batches = Batches(rows, codes, weights, sizes, "cpu", rng, beliefs=told)
+    batches = Batches(rows, codes, weights, sizes, "cpu", rng, log_beliefs=told)
     for _ in range(2):
         for batch in batches.epoch(5):
-            torch.testing.assert_close(batch.beliefs, batch.unlabeled / 40)
+            torch.testing.assert_close(batch.log_beliefs, batch.unlabeled / 40)
 
 
 def test_the_automatic_prior_follows_weighed_predictions(monkeypatch, few):
