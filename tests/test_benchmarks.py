@@ -12,7 +12,7 @@ import torch
 from examples.benchmarks.__main__ import main
 from examples.benchmarks.checkpoints import Checkpoint
 from examples.benchmarks.methods import TITLES, estimators
-from examples.benchmarks.report import _ranks, summarize, table
+from examples.benchmarks.report import _ranks, errors_of, summarize, table
 from examples.benchmarks.runs import run, run_all
 from examples.benchmarks.study import ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
@@ -240,18 +240,43 @@ def test_a_gpu_gets_larger_batches_in_as_many_steps(monkeypatch):
     assert n_steps == {False: {7660}, True: {7680}}
 
 
+def ranks(runs):
+    """Lines of the ranks of runs (table, method, draw, errors by setting)."""
+    names = ["task", "method", "draw", "errors"]
+    records = [dict(zip(names, run, strict=True)) | {"small": False} for run in runs]
+    return list(_ranks(errors_of(records)))
+
+
 def test_ranks_are_on_draws_of_all_methods():
     """On its own draws the default has 5 %, on those of all 2, less than the others."""
-
-    def found(errors):
-        return "", list(errors), np.array(list(errors.values()))
-
-    methods = dict.fromkeys(["twin", "self_training", "label_spreading"])
-    summary = {
-        "wine": {m: found({100: 2.5 + i, 101: 3.0}) for i, m in enumerate(methods)}
-        | {"default": found({100: 1.0, 101: 3.0, 102: 11.0})}
-    }
-    lines = list(_ranks(summary))
-    assert "| 1.00 | 2.00 | 3.00 | 4.00 |" in lines
+    runs = [("wine", "default", d, {"": e}) for d, e in [(100, 1), (101, 3), (102, 11)]]
+    for i, method in enumerate(["twin", "self_training", "label_spreading"]):
+        runs += [("wine", method, 100, {"": 2.5 + i}), ("wine", method, 101, {"": 3})]
+    lines = ranks(runs)
+    assert sum(line.endswith("| 1.00 | 2.00 | 3.00 | 4.00 |") for line in lines) == 2
     # Draws 100 and 101: 1 - 2.5 and 3 - 3; the standard error is half their distance.
     assert lines[-2].endswith("| -0.75 | 0.75 |")
+
+
+def test_grids_count_at_their_best_settings_and_at_one():
+    """Each of two settings is best on one table; one of them is so in the mean."""
+    runs = []
+    for name, of_grid in [("iris", {"a": 1, "b": 5}), ("wine", {"a": 7, "b": 2})]:
+        runs += [(name, "label_spreading", 100, of_grid)]
+        others = [("default", 3), ("twin", 6), ("self_training", 4)]
+        runs += [(name, method, 100, {"": error}) for method, error in others]
+    best, at_one, means = ranks(runs)[4:7]
+    assert best.endswith("| 2.00 | 4.00 | 3.00 | 1.00 |")
+    # With b: 3, 6, 4, 5 on iris and 3, 6, 4, 2 on wine.
+    assert at_one.endswith("| 1.50 | 4.00 | 2.50 | 2.00 |")
+    assert means.endswith("| 3.00 | 6.00 | 4.00 | 3.50 |")
+
+
+def test_a_setting_that_was_not_run_on_all_draws_does_not_count():
+    runs = []
+    for draw in (100, 101):
+        runs += [("wine", method, draw, {"": 5}) for method in ("default", "twin")]
+        runs += [("wine", "self_training", draw, {"": 6})]
+    runs += [("wine", "label_spreading", 100, {"a": 1, "b": 7})]
+    runs += [("wine", "label_spreading", 101, {"b": 7})]
+    assert ranks(runs)[4].endswith("| 1.00 | 1.00 | 3.00 | 4.00 |")
