@@ -170,6 +170,15 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
     return module, params | net_params
 
 
+def renew_callbacks(estimator, given: Material, submodels: list[Submodel]) -> None:
+    """Give submodels that go on the callbacks that the estimator has now."""
+    for submodel in submodels:
+        submodel.callbacks = _cloned_callbacks(
+            estimator.callbacks, given.held_out is not None
+        )
+        submodel.initialize_callbacks()  # which set_params does with the old ones
+
+
 def _cloned_callbacks(callbacks, validated: bool) -> list:
     """Copy the callbacks, since one instance would be shared by both submodels."""
     cloned = []
@@ -302,6 +311,8 @@ def build_plan(
 
 def _selection(estimator) -> Callable[[Tensor], Tensor]:
     selection = estimator.selection
+    if isinstance(selection, type):
+        raise _of_class("selection", selection)
     return SELECTIONS[selection]() if isinstance(selection, str) else selection
 
 
@@ -317,15 +328,18 @@ def steps_per_epoch(estimator, codes: np.ndarray, n_ranks: int = 1) -> int:
     )
 
 
+def _of_class(name: str, given: type) -> ValueError:
+    return ValueError(
+        f"{name}={given!r} is a class. Give an object of it: {name}={given.__name__}()."
+    )
+
+
 def _companion(estimator, ema_decay: float | None):
     companion = estimator.companion
     if isinstance(companion, str):
         companion = COMPANIONS[companion]()
     if isinstance(companion, type):
-        raise ValueError(
-            f"companion={companion!r} is a class. Give an object of it: "
-            f"companion={companion.__name__}()."
-        )
+        raise _of_class("companion", companion)
     if isinstance(companion, BaseEstimator):
         companion._validate_params()
     if getattr(companion, "needs_average", False) and ema_decay is None:
@@ -363,8 +377,11 @@ def build_prior(estimator, codes: np.ndarray, device: str, ranks: Ranks) -> Clas
         if given == "labeled":
             prior = np.bincount(codes[codes >= 0], minlength=n_classes)
     elif given is not None:
+        if hasattr(given, "keys"):  # of a dict or a Series
+            given = _in_order(given, estimator.classes_)
         prior = np.asarray(given, dtype=float)
-        if prior.shape != (n_classes,) or (prior < 0).any() or not prior.sum() > 0:
+        valid = prior.shape == (n_classes,) and np.isfinite(prior).all()
+        if not valid or (prior < 0).any() or not prior.sum() > 0:
             raise ValueError(
                 f"class_prior={given!r} has to hold one share, not negative, for each "
                 f"of the {n_classes} classes."
@@ -372,3 +389,14 @@ def build_prior(estimator, codes: np.ndarray, device: str, ranks: Ranks) -> Clas
     shares = torch.as_tensor(prior / prior.sum(), dtype=torch.float32, device=device)
     follows = isinstance(given, str) and given == "auto"
     return ClassPrior(shares, follows, ranks)
+
+
+def _in_order(shares, classes: np.ndarray) -> list[float]:
+    """Return the values of a mapping from classes to shares in the order of classes."""
+    names = list(shares.keys())
+    if set(names) != set(classes.tolist()):
+        raise ValueError(
+            f"class_prior has shares of {names}, but the classes are "
+            f"{classes.tolist()}. Name each of them, or give an array in that order."
+        )
+    return [shares[name] for name in classes.tolist()]

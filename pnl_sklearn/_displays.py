@@ -74,6 +74,8 @@ class HistoryDisplay:
         display : HistoryDisplay
         """
         check_is_fitted(estimator)
+        if not estimator.history_:
+            raise ValueError("The fit ended before its first epoch was over; fit anew.")
         return cls(estimator.history_, estimator.classes_).plot()
 
     def plot(self):
@@ -108,7 +110,8 @@ class HistoryDisplay:
             ax.set(title=title, xlabel="epoch")
             ax.set_ylim(bottom=0)
         for ax in (losses, shares):
-            ax.legend(frameon=False, fontsize=8)
+            if ax.lines:
+                ax.legend(frameon=False, fontsize=8)
         if len(self.classes) <= 10:
             by_class[1].legend(frameon=False, fontsize=8, ncols=2)
         return self

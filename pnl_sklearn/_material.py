@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from sklearn.model_selection import train_test_split
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import _num_samples, check_consistent_length
 from torch.utils.data import ConcatDataset
 
 from ._validation import Inputs, check_inputs, check_targets, labeled_weights
@@ -91,7 +91,7 @@ def gather(
         codes = np.where(held, -1, labels)
     weights = labeled_weights(codes, classes, sample_weight, estimator.class_weight)
     n_pool = 0
-    if X_unlabeled is not None:
+    if X_unlabeled is not None and _num_samples(X_unlabeled):
         n_own = len(inputs)
         inputs = with_unlabeled(estimator, inputs, X_unlabeled)
         n_pool = len(inputs) - n_own

@@ -26,6 +26,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "class_prior": [
         StrOptions({"auto", "uniform", "labeled"}),
         "array-like",
+        dict,
         None,
     ],
     "balance_weight": [_weight],

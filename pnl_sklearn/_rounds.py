@@ -91,7 +91,7 @@ def run(
                 row = {"epoch": len(history) + 1, **row}
                 finite = all(submodel.is_finite(sample) for submodel in submodels)
                 if not plan.ranks.agree(finite and math.isfinite(row["train_loss"])):
-                    error = _divergence(row["epoch"], plan.lr)
+                    error = _divergence(row["epoch"], plan.lr, bool(history))
                     break
                 kept = [submodel.snapshot() for submodel in submodels]
                 for measure in plan.measures:
@@ -144,10 +144,12 @@ def _has_converged(rows: list[dict], plan: Plan) -> bool:
     return all(row["changed"] <= plan.tol for row in last)
 
 
-def _divergence(epoch: int, lr: float) -> FloatingPointError:
+def _divergence(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:
+    kept = "The weights of the last finite epoch are kept."
     return FloatingPointError(
         f"The loss became NaN or infinite in epoch {epoch}. Lower the learning rate, "
-        f"for example to lr={lr / 10:g}. The weights of the last finite epoch are kept."
+        f"for example to lr={lr / 10:g}. "
+        + (kept if is_trained else "The networks are as untrained as they began.")
     )
 
 

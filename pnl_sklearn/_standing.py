@@ -1,5 +1,7 @@
 """Where a fit stands between two epochs, for one that takes it up again."""
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -17,10 +19,23 @@ class Standing:
     """
 
     seed: int
-    n_before: int = 0
+    n_before: int
+    _callbacks: list
     _random_states: list[list[Tensor]]
     _prior: dict[str, Tensor]
     _means: list[Tensor | None]
+
+    def begin(self, seed: int, n_before: int, callbacks: list | None) -> None:
+        """Take down what a fit begins with, once nothing can be refused any more."""
+        self.seed, self.n_before = seed, n_before
+        self._callbacks = list(callbacks or [])
+
+    def has(self, callbacks: list | None) -> bool:
+        """Tell whether these are the very callbacks of the last fit."""
+        callbacks = list(callbacks or [])
+        return len(callbacks) == len(self._callbacks) and all(
+            map(operator.is_, callbacks, self._callbacks)
+        )
 
     def note(self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks) -> None:
         """Take down how things stand at the end of an epoch."""

@@ -238,7 +238,9 @@ class Submodel(NeuralNet):
         for group in self.optimizer_.param_groups:
             own = group.get("base_lr", group["lr"])
             # A group that was given a rate of its own keeps it.
-            group["lr"] = group["base_lr"] = lr if own == self.common_lr_ else own
+            base = lr if own == self.common_lr_ else own
+            # The last is torch's name, for schedulers that begin with a later epoch.
+            group["lr"] = group["base_lr"] = group["initial_lr"] = base
         self.common_lr_ = lr
         # Collected once, since that takes longer than averaging a small network. They
         # are not kept: skorch would not move them when it loads the net elsewhere.

@@ -1,6 +1,7 @@
 """Inputs and targets in; clean arrays, class codes and messages about bad input out."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,12 @@ from torch.utils.data import Dataset
 from ._batches import dataset_input
 
 _CHANNELS = (1, 3, 4)
+# A float32 holds the square of this, and the sum of many.
+_LARGEST = 1e17
+# How many values tell whether columns vary enough.
+_SAMPLE_VALUES = 2**20
+# What is a string once missing values have been made strings.
+_MISSING_NAMES = {"nan", "NaN", "None", "<NA>", "NaT", "-1.0"}
 # Kept as they are; a batch is float32 whatever they are. The first is for all others.
 _DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64]
 
@@ -107,25 +114,45 @@ def _check_rows(estimator, X, *, reset: bool):
             order="C",
         )
     except (TypeError, ValueError) as error:
-        if "could not convert" not in str(error):
+        if "could not" not in str(error):
             raise
         raise type(error)(
             f"X holds values that are not numbers ({error}). Encode them first, for "
             "example with sklearn.preprocessing.OneHotEncoder."
         ) from error
     values = rows.data if sparse.issparse(rows) else rows
-    if values.dtype == np.float64 and values.size:
+    if values.dtype.kind == "f" and values.size and (reset or values.itemsize == 8):
         _check_range(values)
     if sparse.issparse(rows):
         return rows
+    if reset and rows.dtype in (np.float64, np.int32, np.int64):
+        _warn_of_lost_digits(rows)
     # Not a view of odd strides: one row is contiguous whatever they are.
     return rows.ravel().reshape(rows.shape)
 
 
 def _check_range(values: np.ndarray) -> None:
-    if max(-values.min(), values.max()) > np.finfo(np.float32).max:
+    if max(-values.min(), values.max()) > _LARGEST:
         raise ValueError(
-            "Input X contains infinity or a value too large for dtype('float32')."
+            f"Input X contains infinity or a value too large for dtype('float32'), "
+            f"which batches are computed in: more than {_LARGEST:g}. Rescale X, for "
+            "example with sklearn.preprocessing.StandardScaler."
+        )
+
+
+def _warn_of_lost_digits(rows: np.ndarray) -> None:
+    """Warn of columns that vary too little for the digits of a float32."""
+    n = min(len(rows), max(2, _SAMPLE_VALUES // rows.shape[1]))
+    sample = rows[np.linspace(0, len(rows) - 1, n).astype(int)].astype(np.float64)
+    level, spread = np.abs(sample.mean(axis=0)), sample.std(axis=0)
+    lost = np.flatnonzero((spread < 1e-6 * level) & (spread > 1e-12 * level))
+    if len(lost):
+        named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+        warnings.warn(
+            f"Columns {named} of X vary by less than a millionth of their mean. "
+            "Batches are float32, which has no digits for that: subtract the mean "
+            "first, for example with sklearn.preprocessing.StandardScaler.",
+            stacklevel=8,
         )
 
 
@@ -239,8 +266,14 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
                 "at least are needed."
             )
         classes = found
+        _warn_of_missing_names(found)
     else:
         classes = to_array(classes)
+        if not known_mask(classes).all():
+            raise ValueError(
+                f"classes={classes.tolist()} holds a mark of unlabeled rows (-1, None "
+                "or NaN). Leave it out."
+            )
         if len(np.unique(classes)) != len(classes) or len(classes) < 2:
             raise ValueError(f"classes={classes!r} has to name two or more, each once.")
         strange = np.setdiff1d(found, classes)
@@ -250,6 +283,17 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(classes)
     codes[known] = order[np.searchsorted(classes, labels, sorter=order)]
     return codes, classes
+
+
+def _warn_of_missing_names(labels: np.ndarray) -> None:
+    names = sorted(_MISSING_NAMES.intersection(map(str, labels)))
+    if names and isinstance(labels[0], str):
+        warnings.warn(
+            f"y holds the labels {names}, which are taken for classes. If they mark "
+            "unlabeled rows, put -1, None or NaN in their place before y is made "
+            "strings; if they are classes, name all of them by classes=...",
+            stacklevel=5,
+        )
 
 
 def known_labels(y, one_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -351,11 +395,18 @@ def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
     labeled = codes >= 0
     weights = np.ones(labeled.sum())
     if sample_weight is not None:
+        if np.shape(sample_weight) == codes.shape:
+            sample_weight = np.where(labeled, sample_weight, 1)
         weights = _check_sample_weight(
             sample_weight, codes, dtype=np.float64, ensure_non_negative=True
         )[labeled]
     if class_weight is not None:
         weights *= compute_sample_weight(class_weight, classes[codes[labeled]])
+        if (weights < 0).any():
+            raise ValueError(
+                f"class_weight={class_weight!r} holds a negative weight. Give 0 to a "
+                "class whose labels should not count."
+            )
     if not weights.sum() > 0:
         raise ValueError("The weights of the labeled rows are all zero.")
     return weights * (len(weights) / weights.sum())

@@ -23,6 +23,7 @@ from ._build import (
     build_submodels,
     check_device,
     make_rows,
+    renew_callbacks,
 )
 from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
@@ -94,13 +95,14 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         :class:`~pnl_sklearn.companions.MeanTeacher`,
         :class:`~pnl_sklearn.companions.DualStudent`, or an object with the same
         ``guide`` method.
-    class_prior : {"auto", "uniform", "labeled"}, array-like or None, default="auto"
+    class_prior : {"auto", "uniform", "labeled"}, array-like, dict or None, \
+            default="auto"
         Class distribution that the mean prediction of unlabeled rows is drawn to.
         "auto" is uniform unless the first predictions show that classes are unbalanced;
         it then leaves their frequencies to the predictions. So it keeps classes from
         starving and bears imbalance. "labeled" takes the labels' frequencies. An array
-        holds a share for each class, in the order of `classes_`. None turns the term
-        off.
+        holds a share for each class, in the order of `classes_`; a dict or Series has
+        them by class. None turns the term off.
     balance_weight : float, default=4
         Weight of that term after the ramp-up; "auto" lowers it where there are fewer
         than ten classes, to 0 where some are several times as frequent as others, and
@@ -391,8 +393,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ranks = Ranks(self.accelerator)
         codes, classes = check_targets(y, self.classes)
         continues = self._continues(classes)
-        seed = self._begin(continues, ranks)
-        n_done = len(self.history_) - self._standing.n_before
+        seed, n_before = self._begin(continues, ranks)
+        n_done = len(self.history_) - n_before
         if continues == "resume" and n_done >= self.max_epochs:
             return self
         given = gather(
@@ -418,6 +420,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             rows = make_rows(given.inputs, device, self.net_params or {}, own_seed)
             if continues:
                 submodels = self.submodels_
+                if not self._standing.has(self.callbacks):
+                    renew_callbacks(self, given, submodels)
             else:
                 submodels = build_submodels(self, given, rows, device, seed)
             torch.manual_seed(own_seed)
@@ -425,9 +429,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             plan = build_plan(self, given, rows, submodels, ranks)
             if continues == "resume":
                 plan = replace(plan, n_done=n_done)
-            if self._standing.n_before:
+            if n_before:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, given.codes, device, ranks)
+            self._standing.begin(seed, n_before, self.callbacks)
             expected, is_known = prior.prior, not prior.follows
             error = run(submodels, batches, prior, plan, self.history_, self._standing)
             self.submodels_ = submodels
@@ -545,17 +550,19 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         return self.warm_start
 
     def _begin(self, continues, ranks):
-        """Return the seed of a fit, which is that of the last one if it is taken up."""
+        """Return the seed of a fit, and how many epochs of earlier fits are behind it.
+
+        If the last fit is taken up they are its own.
+        """
+        if continues == "resume":
+            return self._standing.seed, self._standing.n_before
         if not continues:
             # A fit that is refused leaves nothing that predicts.
             vars(self).pop("submodels_", None)
             self._standing, self.history_ = Standing(), []
-        if continues != "resume":
-            random_state = check_random_state(self.random_state)
-            seed = int(random_state.randint(np.iinfo(np.int32).max))
-            self._standing.seed = ranks.of_first(seed)
-            self._standing.n_before = len(self.history_)
-        return self._standing.seed
+        random_state = check_random_state(self.random_state)
+        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        return ranks.of_first(seed), len(self.history_)
 
     def _transduce(self, given, rows):
         """Label all rows: as given where labeled, as predicted elsewhere."""

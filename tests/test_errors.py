@@ -100,6 +100,18 @@ TARGETS = {
         r"labels array\(\[2\]\) that are not in classes",
     ),
     "classes twice": (lambda: fit(classes=[0, 1, 2, 2]), "each once"),
+    "classes with -1": (
+        lambda: fit(classes=np.unique(Y)),
+        r"classes=\[-1, 0, 1, 2\] holds a mark of unlabeled rows",
+    ),
+    "classes with None": (
+        lambda: fit(y=[None, "a", "b"] * 10, classes=[None, "a", "b"]),
+        "holds a mark of unlabeled rows",
+    ),
+    "classes with NaN": (
+        lambda: fit(classes=[0, 1, 2, np.nan]),
+        "holds a mark of unlabeled rows",
+    ),
     "classes one": (lambda: fit(classes=[0]), "two or more"),
     "weights negative": (
         lambda: fit(sample_weight=np.linspace(-1, 1, 30)),
@@ -108,6 +120,14 @@ TARGETS = {
     "weights zero": (
         lambda: fit(sample_weight=np.where(Y < 0, 1, 0)),
         "weights of the labeled rows are all zero",
+    ),
+    "weights NaN": (
+        lambda: fit(sample_weight=np.where(Y < 0, 1, np.nan)),
+        "sample_weight contains NaN",
+    ),
+    "class_weight negative": (
+        lambda: fit(class_weight={0: -1, 1: 1, 2: 1}),
+        "class_weight=.* holds a negative weight",
     ),
     "weights length": (
         lambda: fit(sample_weight=np.ones(29)),
@@ -182,6 +202,11 @@ INPUTS = {
         lambda: fit(frame("abcd").assign(a="red")),
         "could not convert.*OneHotEncoder",
     ),
+    "too large": (lambda: fit(X * 1e18), "value too large for dtype.*StandardScaler"),
+    "too large, float32": (
+        lambda: fit((X * 1e18).astype(np.float32)),
+        "value too large for dtype.*StandardScaler",
+    ),
     "image_shape": (
         lambda: fit(image_shape=(1, 3, 3)),
         r"\(1, 3, 3\) asks for rows of 9 values, but X has 4 columns",
@@ -222,6 +247,15 @@ PARAMETERS = {
         r"class_prior=\[0.5, 0.5\].*each of the 3 classes",
     ),
     "negative class_prior": (lambda: fit(class_prior=[1, 1, -1]), "not negative"),
+    "infinite class_prior": (lambda: fit(class_prior=[1, 1, np.inf]), "one share"),
+    "class_prior of other classes": (
+        lambda: fit(class_prior={0: 0.5, 2: 0.5}),
+        r"class_prior has shares of \[0, 2\], but the classes are \[0, 1, 2\]",
+    ),
+    "selection, class": (
+        lambda: fit(selection=RandomNegatives),
+        r"selection=.* is a class.*selection=RandomNegatives\(\)",
+    ),
     "columns": (
         lambda: fit(module=Fixed),
         "puts out 7 columns, but y has 3 classes",
@@ -319,8 +353,12 @@ def test_values_too_large_for_float32():
         (lambda: PNLClassifier(tolerance=0.1), "unexpected keyword .*'tolerance'"),
         (lambda: fit(np.array([[{}, 1]] * 30)), "argument must be .*string.* number"),
         (lambda: fit(Strings()), "tensors or arrays.*got str.*ToTensor"),
+        (
+            lambda: fit(frame("abcd").assign(a=np.datetime64("2026-01-01"))),
+            "not numbers.*Encode them first",
+        ),
     ],
-    ids=["unknown parameter", "objects", "Dataset of strings"],
+    ids=["unknown parameter", "objects", "Dataset of strings", "dates"],
 )
 def test_bad_type(act, message):
     with pytest.raises(TypeError, match=message):
@@ -411,8 +449,10 @@ def test_an_interrupt_after_nan_keeps_the_last_finite_epoch():
 @pytest.mark.parametrize("inputs", [X, IMAGES], ids=["table", "images"])
 def test_huge_learning_rate(inputs, steps_per_epoch):
     estimator = tiny(lr=1e30, steps_per_epoch=steps_per_epoch, max_epochs=3)
-    with pytest.raises(FloatingPointError, match=r"in epoch \d.*learning rate"):
+    with pytest.raises(FloatingPointError, match=r"in epoch \d.*learning rate") as told:
         estimator.fit(inputs, Y)
+    kept = "last finite epoch are kept" if estimator.n_iter_ else "as untrained as they"
+    assert kept in str(told.value)
     probabilities = estimator.predict_proba(inputs)
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)

@@ -851,6 +851,10 @@ def test_class_prior():
     same(fit(class_prior="uniform"), fit(class_prior=[2, 2, 2]))
     same(fit(class_prior="labeled"), fit(class_prior=shares))
     same(fit(class_prior="labeled"), fit(class_prior=np.bincount(y[y >= 0])))
+    by_class = dict(zip([2, 0, 1], shares[[2, 0, 1]], strict=True))
+    same(fit(class_prior=shares), fit(class_prior=by_class))
+    pandas = pytest.importorskip("pandas")
+    same(fit(class_prior=shares), fit(class_prior=pandas.Series(by_class)))
     same(fit(class_prior=None), fit(balance_weight=0))
     different = [fit(class_prior=kind) for kind in ("uniform", "labeled", None)]
     for i, first in enumerate(different):

@@ -1,6 +1,8 @@
 """Every form of inputs and of targets, and that equivalent forms give the same."""
 
 import math
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -203,6 +205,18 @@ def test_standardization_uses_labeled_and_unlabeled_rows(form, table):
     deviation[4] = 1
     np.testing.assert_allclose(network.shift.squeeze(), X.mean(axis=0, dtype=float))
     np.testing.assert_allclose(network.scale.squeeze(), 1 / deviation, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_digits_that_a_float32_has_not_are_missed(dtype, table):
+    X, y = table[0].astype(dtype), table[1]
+    with pytest.warns(UserWarning, match=r"Columns 1, 4 of X vary by less"):
+        tiny().fit(X + dtype(10**9) * np.isin(np.arange(6), [1, 4]), y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        constant = np.where(np.arange(6) == 1, dtype(10**9), X)
+        tiny().fit(constant + (1e-8 * X if dtype == np.float64 else 0), y)
+        tiny().fit(X + dtype(10**5), y)
 
 
 def test_images_are_standardized_by_channel(images):
@@ -453,6 +467,20 @@ def test_all_labeled_bools():
     codes, classes = check_targets(np.array([True, False, True]))
     np.testing.assert_array_equal(codes, [1, 0, 1])
     np.testing.assert_array_equal(classes, [False, True])
+
+
+@pytest.mark.parametrize("mark", ["nan", "None", "<NA>", "-1.0"])
+def test_missing_values_made_strings_are_told(mark):
+    y = np.array(["a", "b", mark] * 4)
+    with pytest.warns(UserWarning, match=re.escape(f"labels ['{mark}']")):
+        codes, classes = check_targets(y)
+    assert sorted(classes) == sorted(["a", "b", mark])
+    assert (codes >= 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_targets(y, classes=["a", "b", mark])
+        check_targets(["a", "b", None, np.nan, "-1"])
+        check_targets([1.0, 2.0, np.nan])
 
 
 def test_unsigned_labels():

@@ -18,6 +18,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+from skorch.callbacks import Callback
 
 from pnl_sklearn import PNLClassifier, supervised_twin
 from pnl_sklearn.inspection import (
@@ -290,6 +291,25 @@ def test_the_history_is_drawn(fitted):
         assert [line.get_label() for line in ax.lines] == ["0", "1"]
     with pytest.raises(NotFittedError):
         HistoryDisplay.from_estimator(clone(TINY))
+
+
+def test_a_history_without_unlabeled_rows_is_drawn():
+    pytest.importorskip("matplotlib").use("Agg")
+    fitted = clone(TINY).fit(X, TRUTH)
+    shares = HistoryDisplay.from_estimator(fitted).axes_[1]
+    assert not shares.lines
+
+
+def test_without_an_epoch_there_is_nothing_to_draw():
+    pytest.importorskip("matplotlib").use("Agg")
+
+    class Stop(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    fitted = clone(TINY).set_params(callbacks=[Stop()]).fit(X, Y)
+    with pytest.raises(ValueError, match="before its first epoch was over"):
+        HistoryDisplay.from_estimator(fitted)
 
 
 def test_the_audit_is_drawn_where_labels_were_held_out():

@@ -532,3 +532,19 @@ def test_one_row_of_a_structured_array_is_predicted():
     whole = classifier.predict_proba(table["values"])
     one = classifier.predict_proba(table["values"][:1])
     np.testing.assert_allclose(one, whole[:1], atol=1e-6)
+
+
+@pytest.mark.parametrize("empty", [X[:0], [], csr_array((0, 4)), frame(X[:0])])
+def test_a_pool_may_be_empty(empty):
+    given = tiny().fit(X, ALL, X_unlabeled=empty)
+    np.testing.assert_array_equal(
+        given.predict_proba(X), tiny().fit(X, ALL).predict_proba(X)
+    )
+
+
+def test_weights_of_unlabeled_rows_may_be_missing():
+    weights = np.where(ALL < 0, np.nan, 2.0)
+    np.testing.assert_array_equal(
+        tiny().fit(X, ALL, sample_weight=weights).predict_proba(X),
+        tiny().fit(X, ALL).predict_proba(X),
+    )

@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -171,6 +171,49 @@ def test_after_a_warm_start():
     same(resumed.predict_proba(X), whole.predict_proba(X))
     before = rows(resumed)
     assert rows(resumed.fit(X, Y)) == before
+
+
+@pytest.mark.parametrize("warm_start", [True, "resume"])
+def test_other_callbacks_are_called(warm_start):
+    first = tiny(epoch=2).fit(X, Y)
+    first.set_params(warm_start=warm_start, callbacks=[Stop(epoch=4)])
+    going_on = pickle.loads(pickle.dumps(first)).fit(X, Y)
+    assert going_on.n_iter_ == 4
+    going_on.set_params(warm_start="resume", callbacks=None).fit(X, Y)
+    assert going_on.n_iter_ == (7 if warm_start is True else 5)
+
+
+def test_a_scheduler_among_other_callbacks_replaces_the_cosine():
+    """It counts the epochs of the history."""
+    estimator = tiny(callbacks=None, warm_start=True).fit(X, Y)
+    scheduler = LRScheduler("LambdaLR", lr_lambda=lambda epoch: 0.5**epoch)
+    estimator.set_params(callbacks=[scheduler, Stop()], lr=0.1).fit(X, Y)
+    rates = estimator.submodels_[0].history[5:, "batches", -1, "lr"]
+    np.testing.assert_allclose(rates, 0.1 * 0.5 ** np.arange(5, 10))
+
+
+def test_the_same_callbacks_stay():
+    """They may have noted something; also after they were loaded."""
+    noted = tiny(epoch=2, warm_start="resume").fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(noted))
+    for estimator in (noted, loaded):
+        before = [net.callbacks_[-1][1] for net in estimator.submodels_]
+        estimator.set_params(callbacks=list(estimator.callbacks)).fit(X, Y)
+        after = [net.callbacks_[-1][1] for net in estimator.submodels_]
+        assert all(isinstance(callback, Stop) for callback in before)
+        assert list(map(id, before)) == list(map(id, after))
+
+
+def test_a_refused_fit_leaves_what_can_be_taken_up():
+    stopped = tiny(epoch=2, warm_start=True).fit(X, Y)
+    with pytest.raises(ValueError, match="NaN"):
+        stopped.fit(X * np.nan, Y)
+    with pytest.raises(ValueError, match="class_prior"):
+        stopped.set_params(class_prior=[1, 2]).fit(X, Y)
+    stopped.set_params(class_prior="auto", warm_start="resume").fit(X, Y)
+    whole = tiny().fit(X, Y)
+    assert rows(stopped) == rows(whole)
+    same(stopped.predict_proba(X), whole.predict_proba(X))
 
 
 def test_an_interrupt_before_the_first_step(monkeypatch):
