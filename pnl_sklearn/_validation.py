@@ -395,10 +395,11 @@ def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
     labeled = codes >= 0
     weights = np.ones(labeled.sum())
     if sample_weight is not None:
-        if np.shape(sample_weight) == codes.shape:
-            sample_weight = np.where(labeled, sample_weight, 1)
+        given = np.asarray(sample_weight)
+        if given.shape == codes.shape:
+            given = np.where(labeled, given, 1)
         weights = _check_sample_weight(
-            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
+            given, codes, dtype=np.float64, ensure_non_negative=True
         )[labeled]
     if class_weight is not None:
         weights *= compute_sample_weight(class_weight, classes[codes[labeled]])
