@@ -234,9 +234,9 @@ class Batches:
         device, n = self._codes.device, self.n_labeled
         on_device = torch.from_numpy(np.stack(places)).to(device, non_blocking=True)
         excluded = self._of_unlabeled(rows, self._excluded)
-        beliefs = self._of_unlabeled(rows, self._log_beliefs)
+        log_beliefs = self._of_unlabeled(rows, self._log_beliefs)
         for inputs, place, known, believed in zip(
-            self.rows.stream(rows), on_device, excluded, beliefs, strict=True
+            self.rows.stream(rows), on_device, excluded, log_beliefs, strict=True
         ):
             labels, weights = self._codes[place], self._weights[place]
             yield Batch(inputs[:n], labels, weights, inputs[n:], known, believed)

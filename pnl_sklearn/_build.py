@@ -176,7 +176,8 @@ def renew_callbacks(estimator, given: Material, submodels: list[Submodel]) -> No
         submodel.callbacks = _cloned_callbacks(
             estimator.callbacks, given.held_out is not None
         )
-        submodel.initialize_callbacks()  # which set_params does with the old ones
+        # By hand, since skorch's set_params would initialize those from before.
+        submodel.initialize_callbacks()
 
 
 def _cloned_callbacks(callbacks, validated: bool) -> list:
@@ -392,11 +393,18 @@ def build_prior(estimator, codes: np.ndarray, device: str, ranks: Ranks) -> Clas
 
 
 def _in_order(shares, classes: np.ndarray) -> list[float]:
-    """Return the values of a mapping from classes to shares in the order of classes."""
+    """Return the values of a dict or Series in the order of classes.
+
+    A Series with the default index has them in this order already.
+    """
+    by_class = dict(shares.items())
+    if len(shares) == len(by_class) and set(by_class) == set(classes.tolist()):
+        return [by_class[name] for name in classes.tolist()]
     names = list(shares.keys())
-    if set(names) != set(classes.tolist()):
+    if isinstance(shares, dict) or names != list(range(len(names))):
         raise ValueError(
             f"class_prior has shares of {names}, but the classes are "
-            f"{classes.tolist()}. Name each of them, or give an array in that order."
+            f"{classes.tolist()}. Name each of them once, or give an array in that "
+            "order."
         )
-    return [shares[name] for name in classes.tolist()]
+    return list(shares)

@@ -74,8 +74,6 @@ class HistoryDisplay:
         display : HistoryDisplay
         """
         check_is_fitted(estimator)
-        if not estimator.history_:
-            raise ValueError("The fit ended before its first epoch was over; fit anew.")
         return cls(estimator.history_, estimator.classes_).plot()
 
     def plot(self):
@@ -87,6 +85,11 @@ class HistoryDisplay:
         """
         import matplotlib.pyplot as plt
 
+        if not self.history:
+            raise ValueError(
+                "There is nothing to draw: the fit ended before its first epoch was "
+                "over."
+            )
         epochs = [row["epoch"] for row in self.history]
         self.figure_, axes = plt.subplots(
             2, 2, figsize=(9, 6), layout="constrained", sharex=True

@@ -83,7 +83,7 @@ def gather(
     material : Material
     """
     excluded = check_negative_labels(negative_labels, codes, classes)
-    inputs = check_inputs(estimator, X, reset=reset)
+    inputs = check_inputs(estimator, X, reset=reset, learned=True)
     check_consistent_length(inputs, codes)
     labels, held = codes, np.zeros(len(codes), dtype=bool)
     if estimator.validation_fraction is not None:
@@ -111,7 +111,7 @@ def gather(
 
 def with_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
     """Put the rows of `X_unlabeled`, checked against those of X, below them."""
-    more = check_inputs(estimator, X_unlabeled, reset=False)
+    more = check_inputs(estimator, X_unlabeled, reset=False, learned=True)
     if len(more) == len(inputs):
         raise ValueError(
             f"X_unlabeled has as many rows as X, or as this training part of it, "

@@ -148,7 +148,7 @@ def _divergence(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:
     kept = "The weights of the last finite epoch are kept."
     return FloatingPointError(
         f"The loss became NaN or infinite in epoch {epoch}. Lower the learning rate, "
-        f"for example to lr={lr / 10:g}. "
+        f"for example to lr={lr / 10:g}, or rescale X if its values are huge. "
         + (kept if is_trained else "The networks are as untrained as they began.")
     )
 

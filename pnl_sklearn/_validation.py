@@ -45,7 +45,7 @@ class Inputs:
         return isinstance(self.data, Dataset)
 
 
-def check_inputs(estimator, X, *, reset: bool) -> Inputs:
+def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
     """Validate X and return it as rows that torch can take.
 
     Parameters
@@ -56,6 +56,8 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
     X : array-like, sparse matrix, Tensor or Dataset
     reset : bool
         True in fit.
+    learned : bool, default=False
+        Whether the rows are trained on, so that their squares have to be finite.
 
     Returns
     -------
@@ -84,7 +86,9 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
             if not reset:
                 _compare_shapes(estimator, image)
             X = X.reshape(len(X), math.prod(image))
-        rows = _check_rows(estimator, X, reset=reset)
+        rows = _check_rows(estimator, X, reset=reset, learned=learned)
+        if reset and not image and isinstance(rows, np.ndarray):
+            _warn_of_lost_digits(rows)
         shape = image or _row_shape(rows, estimator.image_shape)
         inputs = Inputs(rows, shape, channels_last)
     if reset:
@@ -102,7 +106,7 @@ def to_numpy(X):
     return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
 
 
-def _check_rows(estimator, X, *, reset: bool):
+def _check_rows(estimator, X, *, reset: bool, learned: bool):
     is_bool = getattr(X, "dtype", None) == np.bool_ and not sparse.issparse(X)
     try:
         rows = validate_data(
@@ -121,28 +125,32 @@ def _check_rows(estimator, X, *, reset: bool):
             "example with sklearn.preprocessing.OneHotEncoder."
         ) from error
     values = rows.data if sparse.issparse(rows) else rows
-    if values.dtype.kind == "f" and values.size and (reset or values.itemsize == 8):
-        _check_range(values)
+    if values.dtype.kind == "f" and values.size:
+        _check_range(values, learned)
     if sparse.issparse(rows):
         return rows
-    if reset and rows.dtype in (np.float64, np.int32, np.int64):
-        _warn_of_lost_digits(rows)
     # Not a view of odd strides: one row is contiguous whatever they are.
     return rows.ravel().reshape(rows.shape)
 
 
-def _check_range(values: np.ndarray) -> None:
-    if max(-values.min(), values.max()) > _LARGEST:
+def _check_range(values: np.ndarray, learned: bool) -> None:
+    """Refuse values that a batch, or squares in training, could not hold."""
+    largest = _LARGEST if learned else np.finfo(np.float32).max
+    if not learned and values.dtype == np.float32:
+        return
+    if max(-values.min(), values.max()) > largest:
         raise ValueError(
             f"Input X contains infinity or a value too large for dtype('float32'), "
-            f"which batches are computed in: more than {_LARGEST:g}. Rescale X, for "
+            f"which batches are computed in: more than {largest:.2g}. Rescale X, for "
             "example with sklearn.preprocessing.StandardScaler."
         )
 
 
 def _warn_of_lost_digits(rows: np.ndarray) -> None:
     """Warn of columns that vary too little for the digits of a float32."""
-    n = min(len(rows), max(2, _SAMPLE_VALUES // rows.shape[1]))
+    if rows.dtype not in (np.float64, np.int32, np.int64):
+        return
+    n = min(len(rows), max(50, _SAMPLE_VALUES // rows.shape[1]))
     sample = rows[np.linspace(0, len(rows) - 1, n).astype(int)].astype(np.float64)
     level, spread = np.abs(sample.mean(axis=0)), sample.std(axis=0)
     lost = np.flatnonzero((spread < 1e-6 * level) & (spread > 1e-12 * level))
@@ -152,7 +160,7 @@ def _warn_of_lost_digits(rows: np.ndarray) -> None:
             f"Columns {named} of X vary by less than a millionth of their mean. "
             "Batches are float32, which has no digits for that: subtract the mean "
             "first, for example with sklearn.preprocessing.StandardScaler.",
-            stacklevel=8,
+            stacklevel=6,
         )
 
 
@@ -395,9 +403,9 @@ def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
     labeled = codes >= 0
     weights = np.ones(labeled.sum())
     if sample_weight is not None:
-        given = np.asarray(sample_weight)
+        given = np.array(sample_weight)
         if given.shape == codes.shape:
-            given = np.where(labeled, given, 1)
+            given[~labeled] = 1
         weights = _check_sample_weight(
             given, codes, dtype=np.float64, ensure_non_negative=True
         )[labeled]

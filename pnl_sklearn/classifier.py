@@ -350,9 +350,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         X_unlabeled : array-like, sparse matrix, Tensor or Dataset, default=None
             Further unlabeled rows, of the form of X. So y need hold no -1, and what
             splits X and y by folds, such as a grid search with metadata routing, leaves
-            them whole. It must not have as many rows as X, or as a training part of it:
-            scikit-learn splits what is as long as X. A pipeline transforms it if told
-            so, by ``transform_input=["X_unlabeled"]``.
+            them whole. It may be empty. It must not have as many rows as X, or as a
+            training part of it: scikit-learn splits what is as long as X. A pipeline
+            transforms it if told so, by ``transform_input=["X_unlabeled"]``.
         negative_labels : bool array of shape (n_samples, n_classes), or sequence of \
                 collections of labels, default=None
             Classes that a row of X is known not to be of, in the order of `classes_`,
@@ -383,7 +383,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             If X holds objects that are not numbers.
         FloatingPointError
             If a loss became NaN or infinite. The estimator then holds the weights of
-            the last epoch whose loss was finite.
+            the last epoch whose loss was finite, or those it began with.
 
         Warns
         -----
@@ -420,8 +420,6 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             rows = make_rows(given.inputs, device, self.net_params or {}, own_seed)
             if continues:
                 submodels = self.submodels_
-                if not self._standing.has(self.callbacks):
-                    renew_callbacks(self, given, submodels)
             else:
                 submodels = build_submodels(self, given, rows, device, seed)
             torch.manual_seed(own_seed)
@@ -432,6 +430,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             if n_before:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, given.codes, device, ranks)
+            if continues and not self._standing.has(self.callbacks):
+                renew_callbacks(self, given, submodels)
             self._standing.begin(seed, n_before, self.callbacks)
             expected, is_known = prior.prior, not prior.follows
             error = run(submodels, batches, prior, plan, self.history_, self._standing)

@@ -855,6 +855,11 @@ def test_class_prior():
     same(fit(class_prior=shares), fit(class_prior=by_class))
     pandas = pytest.importorskip("pandas")
     same(fit(class_prior=shares), fit(class_prior=pandas.Series(by_class)))
+    named = tiny(rampup=0, class_prior=pandas.Series(shares))
+    same(
+        fit(class_prior=shares),
+        named.fit(X, np.array([*"abc", -1])[y]).predict_proba(X),
+    )
     same(fit(class_prior=None), fit(balance_weight=0))
     different = [fit(class_prior=kind) for kind in ("uniform", "labeled", None)]
     for i, first in enumerate(different):

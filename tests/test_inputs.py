@@ -217,6 +217,7 @@ def test_digits_that_a_float32_has_not_are_missed(dtype, table):
         constant = np.where(np.arange(6) == 1, dtype(10**9), X)
         tiny().fit(constant + (1e-8 * X if dtype == np.float64 else 0), y)
         tiny().fit(X + dtype(10**5), y)
+        tiny().fit((X + dtype(10**9)).reshape(60, 2, 3), y)
 
 
 def test_images_are_standardized_by_channel(images):

@@ -210,7 +210,12 @@ def test_a_refused_fit_leaves_what_can_be_taken_up():
         stopped.fit(X * np.nan, Y)
     with pytest.raises(ValueError, match="class_prior"):
         stopped.set_params(class_prior=[1, 2]).fit(X, Y)
-    stopped.set_params(class_prior="auto", warm_start="resume").fit(X, Y)
+    given = stopped.callbacks
+    with pytest.raises(ValueError, match="class_prior"):
+        stopped.set_params(callbacks=[Stop(epoch=1)]).fit(X, Y)
+    stopped.set_params(class_prior="auto", warm_start="resume", callbacks=given)
+    stopped.fit(X, Y)
+    assert [net.callbacks_[-1][1].epoch for net in stopped.submodels_] == [2, 2]
     whole = tiny().fit(X, Y)
     assert rows(stopped) == rows(whole)
     same(stopped.predict_proba(X), whole.predict_proba(X))

@@ -139,8 +139,8 @@ def _ranks(errors):
     methods = ["default", "twin", "self_training", "label_spreading"]
     draws = {}
     for name, task in TASKS.items():
-        runs = [errors[name][method] for method in methods if task.style == "table"]
-        if runs and all(runs):
+        runs = [errors[name][method] for method in methods]
+        if task.style == "table" and all(runs):
             common = set.intersection(*(set().union(*found.values()) for found in runs))
             draws |= {name: common} if common else {}
     if not draws:
