@@ -12,7 +12,7 @@ import torch
 from examples.benchmarks.__main__ import main
 from examples.benchmarks.checkpoints import Checkpoint
 from examples.benchmarks.methods import TITLES, estimators
-from examples.benchmarks.report import _ranks, errors_of, summarize, table
+from examples.benchmarks.report import _overview, _ranks, errors_of, summarize, table
 from examples.benchmarks.runs import run, run_all
 from examples.benchmarks.study import ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
@@ -280,3 +280,17 @@ def test_a_setting_that_was_not_run_on_all_draws_does_not_count():
     runs += [("wine", "label_spreading", 100, {"a": 1, "b": 7})]
     runs += [("wine", "label_spreading", 101, {"b": 7})]
     assert ranks(runs)[4].endswith("| 1.00 | 1.00 | 3.00 | 4.00 |")
+
+
+def test_the_overview_has_the_paper_style_of_either_network():
+    found = {"default": ("", [100], np.array([2.0]))}
+    small = {"paper_style_small": ("", [100], np.array([3.5]))}
+    whole = {"paper_style": ("", [100], np.array([9.0]))}
+    for methods, cell in [
+        (small, r"| 3.50 (1) \* |"),
+        (whole, "| 9.00 (1) |"),
+        (small | whole, "| 9.00 (1) |"),
+        ({}, "| not run |"),
+    ]:
+        row = list(_overview({"mnist-20": found | methods}, ["mnist-20"]))[-2]
+        assert "| **2.00** (1) | not run " + cell in row
