@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from ._batches import dataset_input
 
 _CHANNELS = (1, 3, 4)
-# A float32 holds the square of this, and the sum of many.
-_LARGEST = 1e17
+# How much a column may span: a float32 holds the square of this, and sums of some.
+_WIDEST = 1e18
 # How many values tell whether columns vary enough.
 _SAMPLE_VALUES = 2**20
 # What is a string once missing values have been made strings.
@@ -135,15 +135,21 @@ def _check_rows(estimator, X, *, reset: bool, learned: bool):
 
 def _check_range(values: np.ndarray, learned: bool) -> None:
     """Refuse values that a batch, or squares in training, could not hold."""
-    largest = _LARGEST if learned else np.finfo(np.float32).max
-    if not learned and values.dtype == np.float32:
+    if values.dtype == np.float32 and not learned:
         return
-    if max(-values.min(), values.max()) > largest:
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) > float(np.finfo(np.float32).max):
         raise ValueError(
-            f"Input X contains infinity or a value too large for dtype('float32'), "
-            f"which batches are computed in: more than {largest:.2g}. Rescale X, for "
-            "example with sklearn.preprocessing.StandardScaler."
+            "Input X contains infinity or a value too large for dtype('float32')."
         )
+    if learned and high - low > _WIDEST:
+        spans = values.max(axis=0).astype(float) - values.min(axis=0)
+        if spans.max() > _WIDEST:
+            raise ValueError(
+                f"Input X spans more than {_WIDEST:g} in a column, and squares of that "
+                "are too large for dtype('float32'). Rescale X, for example with "
+                "sklearn.preprocessing.StandardScaler."
+            )
 
 
 def _warn_of_lost_digits(rows: np.ndarray) -> None:

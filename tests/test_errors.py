@@ -206,18 +206,22 @@ INPUTS = {
         lambda: fit(frame("abcd").assign(a="red")),
         "could not convert.*OneHotEncoder",
     ),
-    "too large": (lambda: fit(X * 1e18), "value too large for dtype.*StandardScaler"),
-    "too large, float32": (
-        lambda: fit((X * 1e18).astype(np.float32)),
-        "value too large for dtype.*StandardScaler",
+    "too wide": (lambda: fit(X * 1e19), "squares.* too large .*StandardScaler"),
+    "too wide, float32": (
+        lambda: fit((X * 1e37).astype(np.float32)),
+        "squares of that are too large",
     ),
-    "too large, pool": (
-        lambda: tiny().fit(X, Y, X_unlabeled=(X[:9] * 1e18).astype(np.float32)),
-        "value too large for dtype",
+    "too wide, sparse": (
+        lambda: fit(sparse.csr_matrix(X * 1e19)),
+        "squares of that are too large",
     ),
-    "too large, warm start": (
-        lambda: fit(warm_start=True).fit((X * 1e18).astype(np.float32), Y),
-        "value too large for dtype",
+    "too wide, pool": (
+        lambda: tiny().fit(X, Y, X_unlabeled=(X[:9] * 1e19).astype(np.float32)),
+        "squares of that are too large",
+    ),
+    "too wide, warm start": (
+        lambda: fit(warm_start=True).fit((X * 1e19).astype(np.float32), Y),
+        "squares of that are too large",
     ),
     "too large, predict": (
         lambda: fit().predict(X * 1e40),
@@ -361,7 +365,15 @@ def test_bad_input(act, message):
         act()
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.filterwarnings("ignore:Columns")
+def test_what_spans_less_is_learned():
+    """Large values too, such as times in nanoseconds: only what they span counts."""
+    truth = np.arange(30) % 3
+    assert (
+        fit(X * 5e16 + 1e18, max_epochs=5, lr=0.02).score(X * 5e16 + 1e18, truth) > 0.9
+    )
+
+
 def test_values_too_large_for_float32():
     with pytest.raises(ValueError, match="infinity or a value too large"):
         fit(with_value(1e300))
