@@ -265,8 +265,9 @@ def test_grids_count_at_their_best_settings_and_at_one():
         runs += [(name, "label_spreading", 100, of_grid)]
         others = [("default", 3), ("twin", 6), ("self_training", 4)]
         runs += [(name, method, 100, {"": error}) for method, error in others]
-    best, at_one, means = ranks(runs)[4:7]
+    best, means_at_best, at_one, means = ranks(runs)[4:8]
     assert best.endswith("| 2.00 | 4.00 | 3.00 | 1.00 |")
+    assert means_at_best.endswith("| 3.00 | 6.00 | 4.00 | 1.50 |")
     # With b: 3, 6, 4, 5 on iris and 3, 6, 4, 2 on wine.
     assert at_one.endswith("| 1.50 | 4.00 | 2.50 | 2.00 |")
     assert means.endswith("| 3.00 | 6.00 | 4.00 | 3.50 |")

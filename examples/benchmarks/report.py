@@ -155,15 +155,16 @@ def _ranks(errors):
         one.append(means[means.mean(axis=1).argmin()])
     yield f"## Mean rank over {len(draws)} tables\n"
     yield (
-        "By the mean error on the draws that all four were run on. In the first row "
-        "the grids count, for each table, at the setting with the lowest test error; "
-        "in the others at one setting for all tables, that with the lowest mean of "
-        "these test errors. PNLClassifier() has its defaults in all.\n"
+        "By the mean error on the draws that all four were run on. In the first "
+        "rows the grids count, for each table, at the setting with the lowest test "
+        "error; in the others at one setting for all tables, that with the lowest mean "
+        "of these test errors. PNLClassifier() has its defaults in all.\n"
     )
     yield "| | " + " | ".join(TITLES[method] for method in methods) + " |"
     yield "|---|" + "---|" * len(methods)
     for title, means in [
         ("mean rank, grids at the best setting of each table", _ranked(each)),
+        ("mean error in %, grids at these settings", np.array(each)),
         ("mean rank, at one setting", _ranked(one)),
         ("mean error in %, at one setting", np.array(one)),
     ]:
