@@ -113,7 +113,7 @@ def _label_spreading(task):
 
 def _self_training(task):
     for threshold in (0.9,) if task.large else (0.6, 0.75, 0.9):
-        logistic = LogisticRegression(max_iter=1000)
+        logistic = LogisticRegression(max_iter=task.max_iter)
         forest = RandomForestClassifier(200, random_state=0)
         for name, base in [("logistic", logistic), ("forest", forest)]:
             training = SelfTrainingClassifier(base, threshold=threshold)
@@ -126,4 +126,4 @@ def quick(task):
     short = {"max_epochs": 2, "steps_per_epoch": 60}
     style = "table" if task.style == "table" else "digits"
     params = task.params | module | short
-    return replace(task, params=params, cuda={}, style=style, large=True)
+    return replace(task, params=params, cuda={}, style=style, large=True, max_iter=50)

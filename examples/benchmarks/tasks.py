@@ -56,6 +56,8 @@ class Task:
         Error in percent that the paper reports.
     large : bool
         Whether its rows are too many for dense graphs and wide grids.
+    max_iter : int
+        Iterations of self-training's logistic regression, at most.
     note : str
         What to say beside its figures.
     """
@@ -70,6 +72,7 @@ class Task:
     balanced: bool = False
     paper: float | None = None
     large: bool = False
+    max_iter: int = 1000
     note: str = ""
 
 
@@ -172,31 +175,30 @@ def _cifar10(draw, options, per_class):
     folder = _folder(options, "cifar10")
     rng = np.random.default_rng(draw)
     (X, y), (X_test, y_test) = (
-        _cifar10_part(folder, part, options) for part in ("train", "test")
+        _cifar10_part(folder, part, options, rng) for part in ("train", "test")
     )
-    X, y = _few(X, y, options, rng)
-    X_test, y_test = _few(X_test, y_test, options, rng)
     return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
 
-def _cifar10_part(folder, part, options):
+def _cifar10_part(folder, part, options, rng):
     """Images (n, 32, 32, 3) and labels, of JPEG files in .npz or of torchvision."""
     packed = folder / "CIFAR10_jpeg" / f"{part}.npz"
     if not packed.exists():
         from torchvision.datasets import CIFAR10
 
         found = CIFAR10(folder, train=part == "train", download=options.download)
-        return found.data, np.array(found.targets)
+        return _few(found.data, np.array(found.targets), options, rng)
     from torchvision.io import decode_jpeg
 
     with np.load(packed) as file:
         header, body = bytes(file["header"]), bytes(file["body"])
-        offsets, labels = file["offsets"], file["labels"]
+        offsets, labels = file["offsets"], file["labels"].astype(np.int64)
+    where, labels = _few(np.array(list(pairwise(offsets))), labels, options, rng)
     images = [
         decode_jpeg(torch.frombuffer(bytearray(header + body[i:j]), dtype=torch.uint8))
-        for i, j in pairwise(offsets)
+        for i, j in where
     ]
-    return torch.stack(images).permute(0, 2, 3, 1).numpy(), labels.astype(np.int64)
+    return torch.stack(images).permute(0, 2, 3, 1).numpy(), labels
 
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
