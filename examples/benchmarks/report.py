@@ -135,6 +135,10 @@ def _overview(summary, names):
         first = f"| {TASKS[name].title} | {'' if paper is None else paper} | "
         yield first + " | ".join(cells.values()) + " |"
     yield "\n![Errors of all methods](benchmarks.png)\n"
+    yield (
+        "A mark is the mean over the draws that its method was run on, which may be "
+        "one: compare by draw, below, before you compare marks.\n"
+    )
 
 
 def _ranks(errors):
