@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples.benchmarks import study
 from examples.benchmarks.study import (
     FACTORS,
     FirstNetwork,
@@ -159,3 +160,17 @@ def test_the_study_is_written(tmp_path):
     write_study(RECORDS[:-1], tmp_path)
     assert "study_curves" not in (tmp_path / "study_tables.md").read_text()
     assert not (tmp_path / "study_curves.png").exists()
+
+
+def test_large_tasks_run_the_settings_that_decide_only():
+    data = TASKS["digits-20"].load(0, Options())
+    kept = set()
+    for factor in FACTORS:
+        default = PNLClassifier(random_state=0)
+        every = [setting for setting, _ in variations(factor, default, data)]
+        few = [s for s, _ in variations(factor, default, data, is_large=True)]
+        # In their order, and each is one that small tasks run too.
+        assert few == [setting for setting in every if setting in few]
+        kept |= set(few)
+    # All that such a task may have are settings of these 1,237 rows, but for one.
+    assert {*study._OF_LARGE} - kept == {"10000 unlabeled rows"}

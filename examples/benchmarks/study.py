@@ -258,9 +258,42 @@ FACTORS = {
     "study-answers": "Answers of people about further rows",
 }
 
+# On large tasks a setting takes minutes; there only these are run.
+_OF_LARGE = {
+    "adaptive, tolerance 0.01",
+    "adaptive, tolerance 0.2",
+    "random, m = 2",
+    "random, m = 9",
+    "pseudo-labels above 0.95",
+    "weight 3",
+    "alternating",
+    "none: each teaches itself",
+    "no balance",
+    "uniform",
+    "mean teacher",
+    "dual student",
+    "no average",
+    "weak: as it is",
+    "strong: half as wide",
+    "strong: 1.5 times as wide",
+    "strong: parts erased",
+    "no views, noise 0.3",
+    "no views, adversarial",
+    "one of the two",
+    "rows in two passes",
+    "1000 unlabeled rows",
+    "10000 unlabeled rows",
+}
 
-def variations(factor, default, data):
+
+def variations(factor, default, data, *, is_large=False):
     """Yield (setting, estimator) pairs of a factor: the default, but for one thing."""
+    for setting, estimator in _variations(factor, default, data):
+        if not is_large or setting in _OF_LARGE:
+            yield setting, estimator
+
+
+def _variations(factor, default, data):
     if default.module != "auto" or default.weak_view != "auto":
         raise SystemExit("The study changes the defaults; this task has others.")
     is_table = data.X.ndim == 2

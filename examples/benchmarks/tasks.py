@@ -250,6 +250,15 @@ TASKS = {
                 ("-plain", "no augmentation", "mnist_plain", _PLAIN, _ADVERSARIAL),
             ]
         ),
+        # What the study changes one setting at a time of: three epochs instead of ten.
+        Task(
+            "mnist-20-short",
+            "MNIST, 20 labels, augmented, three epochs",
+            partial(_mnist, per_class=2),
+            "mnist",
+            params={"max_epochs": 3},
+            large=True,
+        ),
         *(
             Task(
                 f"cifar10-{10 * n}",
