@@ -20,6 +20,7 @@ from ._batches import (
     moments,
 )
 from ._graph import class_beliefs, may_believe
+from ._inputs import Inputs
 from ._material import Material
 from ._measures import VALIDATED, of_changes, of_held_out_rows
 from ._net_params import argument_names, check_net_params
@@ -27,7 +28,6 @@ from ._prior import ClassPrior
 from ._ranks import ALONE, Ranks
 from ._rounds import Plan
 from ._submodel import Submodel
-from ._validation import Inputs
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .networks import MODULES

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, indexable
 
 from ._gain import derived_baseline, final_step, fit_rows, learns_pool
 from ._hiding import hide_labels, mark_unlabeled
-from ._validation import known_labels
+from ._targets import known_labels
 
 _LOSSES = {
     "supervised_loss": "supervised",

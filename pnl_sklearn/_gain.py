@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import indexable
 
 from ._hiding import mark_unlabeled
-from ._validation import known_labels
+from ._targets import known_labels
 from .classifier import PNLClassifier, supervised_twin
 from .model_selection import SemiSupervisedSplit
 

@@ -10,7 +10,7 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 
 from ._batches import Rows, chunks
-from ._validation import to_numpy
+from ._inputs import numbers_expected, to_numpy
 from .views import has_common_unit
 
 # Near neighbors of each row.
@@ -134,7 +134,8 @@ def neighbor_graph(X, n_neighbors: int, *, weighted: bool) -> sparse.csr_matrix:
     if sparse.issparse(X):
         rows = StandardScaler(with_mean=False).fit_transform(X.tocsr())
     else:
-        rows = np.asarray(to_numpy(X), dtype=np.float32)
+        with numbers_expected():
+            rows = np.asarray(to_numpy(X), dtype=np.float32)
         rows = rows.reshape(len(rows), -1)
         if not has_common_unit(torch.from_numpy(rows)):
             rows = StandardScaler().fit_transform(rows)

@@ -11,7 +11,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _num_samples, check_consistent_length
 from torch.utils.data import ConcatDataset
 
-from ._validation import Inputs, check_inputs, check_targets, labeled_weights
+from ._inputs import Inputs, check_inputs
+from ._targets import check_targets, labeled_weights
 
 # Rows that a message names.
 _N_NAMED = 5

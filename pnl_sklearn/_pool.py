@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
 from ._graph import N_NEIGHBORS, meeting_probabilities, neighbor_graph, spread_out
-from ._validation import known_labels
+from ._targets import known_labels
 
 # Probability, a step, that the walk along neighbors goes on.
 _GOES_ON = 0.99

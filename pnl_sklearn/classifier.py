@@ -25,6 +25,7 @@ from ._build import (
     make_rows,
     renew_callbacks,
 )
+from ._inputs import check_inputs
 from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
 from ._pool import warn_of_starved_classes
@@ -32,12 +33,7 @@ from ._ranks import Ranks
 from ._rounds import run
 from ._standing import Standing
 from ._submodel import log_probabilities
-from ._validation import (
-    check_inputs,
-    check_targets,
-    known_mask,
-    to_array,
-)
+from ._targets import check_targets, known_mask, to_array
 
 
 class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):

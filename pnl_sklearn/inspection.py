@@ -17,7 +17,7 @@ from ._displays import HistoryDisplay, LabelBudgetDisplay
 from ._gain import UnlabeledGain, fit_rows, split_labeled, unlabeled_gain
 from ._hiding import mark_unlabeled
 from ._pool import PoolWarning, check_pool
-from ._validation import known_labels
+from ._targets import known_labels
 from .classifier import PNLClassifier
 
 __all__ = [

@@ -26,7 +26,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import _num_samples, check_consistent_length, indexable
 
 from ._hiding import hide_labels
-from ._validation import known_labels
+from ._targets import known_labels
 
 __all__ = ["SemiSupervisedSplit", "hide_labels", "labeled_scorer"]
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from torch.utils.data import Dataset, TensorDataset
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._validation import check_targets
+from pnl_sklearn._targets import check_targets
 
 
 def tiny(**params):

@@ -230,6 +230,22 @@ def test_forms_of_inputs_and_targets():
     np.testing.assert_allclose(report.novelty, scaled.novelty, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("column", "error"),
+    [
+        (["a", "b"] * 6, ValueError),
+        (pd.date_range("2026-01-01", periods=12), TypeError),
+        (pd.to_timedelta(np.arange(12), unit="D"), TypeError),
+    ],
+    ids=["strings", "dates", "spans of time"],
+)
+def test_columns_that_are_not_numbers_are_named_as_in_fit(column, error):
+    X = pd.DataFrame({"number": np.arange(12.0), "other": column})
+    for act in (check_pool, PNLClassifier().fit):
+        with pytest.raises(error, match="Encode them first: dates as"):
+            act(X, np.arange(12) % 3 - 1)
+
+
 def test_what_cannot_be_judged():
     X = np.arange(12.0)[:, None]
     for labels in (np.arange(12) % 2, np.full(12, -1)):

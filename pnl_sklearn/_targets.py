@@ -1,0 +1,189 @@
+"""Targets in; class codes, weights of labeled rows and messages about bad ones out."""
+
+import warnings
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils import check_array, column_or_1d, compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight
+
+# What is a string once missing values have been made strings.
+_MISSING_NAMES = {"nan", "NaN", "None", "<NA>", "NaT", "-1.0"}
+
+
+def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
+    """Return class codes (-1 where unlabeled) and the classes.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels; -1, "-1", None, NaN and pandas.NA mark unlabeled rows.
+    classes : array-like, default=None
+        All classes, in the order wanted. None: those in y, sorted.
+
+    Returns
+    -------
+    codes : int64 array of shape (n_samples,)
+        Positions in the classes, -1 where unlabeled.
+    classes : array of shape (n_classes,)
+    """
+    known, labels = known_labels(y, one_class=classes is not None)
+    if not known.any():
+        raise ValueError(
+            "y has no labeled row: every target is -1 or missing. Label a few rows of "
+            "each class."
+        )
+    found = np.unique(labels)
+    if classes is None:
+        if len(found) == 1:
+            raise ValueError(
+                f"y holds labels of one class only, {found[:1].tolist()}; two classes "
+                "at least are needed."
+            )
+        classes = found
+        _warn_of_missing_names(found)
+    else:
+        classes = to_array(classes)
+        if not known_mask(classes).all():
+            raise ValueError(
+                f"classes={classes.tolist()} holds a mark of unlabeled rows (-1, None "
+                "or NaN). Leave it out."
+            )
+        if len(np.unique(classes)) != len(classes) or len(classes) < 2:
+            raise ValueError(f"classes={classes!r} has to name two or more, each once.")
+        strange = np.setdiff1d(found, classes)
+        if len(strange):
+            raise ValueError(f"y holds labels {strange!r} that are not in classes.")
+    codes = np.full(len(known), -1, dtype=np.int64)
+    order = np.argsort(classes)
+    codes[known] = order[np.searchsorted(classes, labels, sorter=order)]
+    return codes, classes
+
+
+def _warn_of_missing_names(labels: np.ndarray) -> None:
+    names = sorted(_MISSING_NAMES.intersection(map(str, labels)))
+    if names and isinstance(labels[0], str):
+        warnings.warn(
+            f"y holds the labels {names}, which are taken for classes. If they mark "
+            "unlabeled rows, put -1, None or NaN in their place before y is made "
+            "strings; if they are classes, name all of them by classes=...",
+            stacklevel=5,
+        )
+
+
+def known_labels(y, one_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return where targets are labels, and these labels, of one dtype.
+
+    A y of -1 and 1 only is refused, unless the labels may be of `one_class`.
+    """
+    y = to_array(y)
+    known = known_mask(y)
+    labels = _clean_labels(y[known])
+    found = {str(label) for label in np.unique(labels)}
+    if not one_class and found in ({"1"}, {"1.0"}) and not known.all():
+        raise ValueError(
+            "y holds only -1 and 1. -1 marks unlabeled rows here, so a single "
+            "class is left. If -1 and 1 are your two classes, recode them, for "
+            "example y = np.where(y == -1, 0, y), and mark unlabeled rows with -1."
+        )
+    return known, labels
+
+
+def to_array(y) -> np.ndarray:
+    """Return targets as a one-dimensional array, missing values as they came."""
+    if y is None:
+        raise ValueError(
+            "This PNLClassifier estimator requires y to be passed, but the target y is "
+            "None. Mark unlabeled rows with -1."
+        )
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu().numpy()
+    if sparse.issparse(y):
+        y = check_array(y, accept_sparse=True, ensure_2d=False)  # raises for sparse y
+    array = np.asarray(y)
+    if array.dtype.kind == "U" and not hasattr(y, "dtype"):
+        # In a list of strings numpy turns NaN into the string "nan".
+        objects = np.asarray(y, dtype=object)
+        if not all(isinstance(label, str) for label in objects.flat):
+            array = objects
+    elif array.dtype.kind == "T":
+        array = array.astype(object)
+    return column_or_1d(array, warn=True)
+
+
+def known_mask(y: np.ndarray) -> np.ndarray:
+    """Return True where a target is a label."""
+    if y.dtype.kind in "iu":
+        return y != -1
+    if y.dtype.kind == "f":
+        return ~np.isnan(y) & (y != -1)
+    if y.dtype.kind in "US":
+        return y != np.array("-1", dtype=y.dtype.kind)
+    if y.dtype.kind == "O":
+        return np.array([not _is_missing(label) for label in y], dtype=bool)
+    return np.ones(len(y), dtype=bool)
+
+
+def _is_missing(label) -> bool:
+    """Tell -1, "-1", None, NaN and pandas.NA (whose comparisons give no bool)."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(label, str):
+        return label == "-1"
+    return bool(label != label) or bool(label == -1)
+
+
+def _clean_labels(labels: np.ndarray) -> np.ndarray:
+    """Check labels, without unlabeled ones; give object arrays of numbers a dtype."""
+    if labels.dtype.kind == "O" and len(labels):
+        if all(isinstance(label, str) for label in labels):
+            return labels
+        clean = np.asarray(labels.tolist())
+        if clean.dtype.kind not in "iufb" or clean.ndim != 1:
+            kinds = sorted({type(label).__name__ for label in labels})
+            raise ValueError(
+                f"Unknown label type: y mixes {kinds}. Labels have to be all strings "
+                "or all whole numbers."
+            )
+        labels = clean
+    if labels.dtype.kind == "f":
+        if np.isinf(labels).any():
+            raise ValueError(
+                "Input y contains infinity or a value too large for dtype('float64')."
+            )
+        if (labels != np.floor(labels)).any():
+            example = labels[labels != np.floor(labels)][0].item()
+            raise ValueError(
+                f"Unknown label type: continuous. y holds {example!r}; float labels "
+                "have to be whole numbers (NaN or -1 where unlabeled)."
+            )
+    if labels.dtype.kind in "if" and (labels < 0).any():
+        raise ValueError(
+            f"y holds the negative label {labels[labels < 0][0].item()!r}. Only -1, "
+            "for unlabeled rows, may be negative; number the classes from 0."
+        )
+    return labels
+
+
+def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
+    """Return one float64 weight, of mean 1, for each labeled row."""
+    labeled = codes >= 0
+    weights = np.ones(labeled.sum())
+    if sample_weight is not None:
+        given = np.array(sample_weight)
+        if given.shape == codes.shape:
+            given[~labeled] = 1
+        weights = _check_sample_weight(
+            given, codes, dtype=np.float64, ensure_non_negative=True
+        )[labeled]
+    if class_weight is not None:
+        weights *= compute_sample_weight(class_weight, classes[codes[labeled]])
+        if (weights < 0).any():
+            raise ValueError(
+                f"class_weight={class_weight!r} holds a negative weight. Give 0 to a "
+                "class whose labels should not count."
+            )
+    if not weights.sum() > 0:
+        raise ValueError("The weights of the labeled rows are all zero.")
+    return weights * (len(weights) / weights.sum())
