@@ -42,7 +42,7 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
                 "at least are needed."
             )
         classes = found
-        _warn_of_missing_names(found)
+        _warn_of_lost_marks(found)
     else:
         classes = to_array(classes)
         if not known_mask(classes).all():
@@ -61,13 +61,19 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     return codes, classes
 
 
-def _warn_of_missing_names(labels: np.ndarray) -> None:
-    names = sorted(_MISSING_NAMES.intersection(map(str, labels)))
-    if names and isinstance(labels[0], str):
+def _warn_of_lost_marks(labels: np.ndarray) -> None:
+    """Warn of sorted labels that hold what a mark of unlabeled rows became."""
+    lost: list = []
+    if isinstance(labels[0], str):
+        lost, kind = sorted(_MISSING_NAMES.intersection(map(str, labels))), "strings"
+    elif labels.dtype.kind == "u" and len(labels) > 2:  # 0 and 255 may be black, white
+        largest, kind = np.iinfo(labels.dtype).max, str(labels.dtype)
+        lost = [largest] if labels[-1] == largest and labels[-2] < largest // 2 else []
+    if lost:
         warnings.warn(
-            f"y holds the labels {names}, which are taken for classes. If they mark "
-            "unlabeled rows, put -1, None or NaN in their place before y is made "
-            "strings; if they are classes, name all of them by classes=...",
+            f"y holds the labels {lost}, which are taken for classes. If they mark "
+            f"unlabeled rows, mark these by -1, None or NaN before y is made {kind}; "
+            "if they are classes, name all of them by classes=...",
             stacklevel=5,
         )
 

@@ -490,6 +490,19 @@ def test_unsigned_labels():
     np.testing.assert_array_equal(classes, [0, 255])
 
 
+def test_minus_one_made_unsigned_is_told():
+    y = torch.tensor([0, 1, -1] * 4).to(torch.uint8)
+    with pytest.warns(UserWarning, match=r"labels \[255\].*before y is made uint8"):
+        codes, classes = check_targets(y)
+    np.testing.assert_array_equal(classes, [0, 1, 255])
+    assert (codes >= 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_targets(y, classes=[0, 1, 255])
+        check_targets(np.array([0, 128, 255], dtype=np.uint8))
+        check_targets(np.array([0, 1, 255]))
+
+
 def test_a_minus_is_a_label():
     codes, classes = check_targets(np.array(["+", "-", "+"]))
     assert classes[codes].tolist() == ["+", "-", "+"]
