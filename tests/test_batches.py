@@ -14,6 +14,7 @@ from pnl_sklearn._batches import (
     _UnlabeledParts,
     chunks,
     moments,
+    unlabeled_chunks,
 )
 
 X = np.random.default_rng(0).normal(3, 2, size=(40, 6)).astype(np.float32)
@@ -136,3 +137,14 @@ def test_parts_of_rows_that_come_in_turns_are_mixed(monkeypatch):
     assert len(parts) == 2
     for part in parts:
         assert 200 < (part % 2).sum() < 300
+
+
+def test_unlabeled_rows_are_cut_into_chunks(monkeypatch):
+    codes = np.random.default_rng(0).choice([-1, 0, 1], size=200)
+    shape = (2**19 // 16,)  # so wide that 16 are one chunk
+    expected = np.flatnonzero(codes == -1)
+    for n_searched in (2**20, 70):  # all at once, and in three parts
+        monkeypatch.setattr("pnl_sklearn._batches._N_ROWS", n_searched)
+        parts = list(unlabeled_chunks(codes, shape))
+        assert max(map(len, parts)) == 16
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
