@@ -266,6 +266,7 @@ _OF_LARGE = {
     "random, m = 9",
     "pseudo-labels above 0.95",
     "weight 3",
+    "no ramp-up",
     "alternating",
     "none: each teaches itself",
     "no balance",
