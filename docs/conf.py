@@ -55,7 +55,7 @@ html_theme_options = {
 
 # Defaults are read from the code, so that no page can state another one: a page writes
 # |default_lr|, |weak_image|, ... In the values below, what no signature holds.
-# DEFAULTS BY HAND: keep in step with _build.py (_MIN_STEPS), _prior.py (ClassPrior)
+# DEFAULTS BY HAND: keep in step with _plan.py (_MIN_STEPS), _prior.py (ClassPrior)
 # and _submodel.py (_MEAN_DECAY).
 _CONSTANTS = {
     "min_steps": "110",  # least number of steps in an epoch

@@ -16,18 +16,11 @@ from sklearn.utils.validation import (
 )
 
 from ._batches import chunks, unlabeled_chunks
-from ._build import (
-    build_batches,
-    build_plan,
-    build_prior,
-    build_submodels,
-    check_device,
-    make_rows,
-    renew_callbacks,
-)
+from ._build import build_submodels, check_device, make_rows, renew_callbacks
 from ._inputs import check_inputs
 from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
+from ._plan import build_batches, build_plan, build_prior
 from ._pool import warn_of_starved_classes
 from ._ranks import Ranks
 from ._rounds import run

@@ -20,7 +20,7 @@ from torch import nn
 
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn._batches import ArrayRows, Batches
-from pnl_sklearn._build import steps_per_epoch
+from pnl_sklearn._plan import steps_per_epoch
 from pnl_sklearn._ranks import Ranks
 
 # Not there where the oldest dependencies are tested.

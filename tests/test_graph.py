@@ -8,7 +8,7 @@ from sklearn.datasets import make_blobs, make_moons
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from pnl_sklearn import PNLClassifier, _build
+from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _graph as graph_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
 from pnl_sklearn._graph import (
@@ -198,7 +198,7 @@ def seen_by_selection(monkeypatch, X, y, negative_labels=None, **params):
         asked.append(len(codes))
         return np.eye(n_classes, dtype=np.float32)[np.ones(len(codes), dtype=int)]
 
-    monkeypatch.setattr(_build, "class_beliefs", stub)
+    monkeypatch.setattr(_plan, "class_beliefs", stub)
     Spy.seen.clear()
     params = {"max_epochs": 1, "steps_per_epoch": 3, "random_state": 0} | params
     model = PNLClassifier(selection=Spy(), **params)

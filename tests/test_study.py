@@ -153,12 +153,14 @@ def test_the_study_is_written(tmp_path):
     row = "| Number of unlabeled rows | 30 unlabeled rows | 9.00 (1) | +6.00 |  |"
     assert row in page
     assert "![Error by numbers of rows](study_curves.png)" in page
-    assert "draws 0, 1;" in page
+    assert "draws 0, 1; in parentheses fewer draws." in page
     for name in ("study_digits-20.png", "study_curves.png"):
         assert (tmp_path / name).stat().st_size > 10_000
     (tmp_path / "study_curves.png").unlink()
-    write_study(RECORDS[:-1], tmp_path)
-    assert "study_curves" not in (tmp_path / "study_tables.md").read_text()
+    write_study([RECORDS[0], RECORDS[3]], tmp_path)
+    page = (tmp_path / "study_tables.md").read_text()
+    assert "study_curves" not in page
+    assert "one draw, 0: small differences say nothing." in page
     assert not (tmp_path / "study_curves.png").exists()
 
 

@@ -1,0 +1,203 @@
+"""From the estimator's parameters and its inputs to what the training loop is told."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from skorch.callbacks import LRScheduler
+from torch import Tensor
+
+from ._batches import Batches, Rows
+from ._build import callback_of, make_rows
+from ._graph import class_beliefs, may_believe
+from ._inputs import Inputs
+from ._material import Material
+from ._measures import of_changes, of_held_out_rows
+from ._prior import ClassPrior
+from ._ranks import Ranks
+from ._rounds import Plan
+from ._submodel import Submodel
+from .companions import COMPANIONS
+from .negatives import SELECTIONS
+from .views import View, auto_views, identity
+
+# Rows that the automatic views look at.
+_SAMPLE = 1000
+# Optimizer steps that an epoch has at least, so that small data train long enough.
+_MIN_STEPS = 110
+# The least that a class is believed in, by neighbors.
+_TINY = 1e-9
+
+
+def build_batches(
+    estimator, given: Material, rows: Rows, device: str, seed: int, ranks: Ranks
+) -> Batches:
+    """Cut the rows into two streams of batches."""
+    return Batches(
+        rows,
+        given.codes,
+        given.weights,
+        (estimator.labeled_batch_size, estimator.batch_size),
+        device,
+        np.random.default_rng(seed),
+        given.excluded,
+        given.chances,
+        ranks,
+        _log_beliefs(estimator, given, rows),
+    )
+
+
+def _log_beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
+    """What neighbors tell of the classes of a table's rows, where negatives use it."""
+    weight = estimator.graph_weight
+    shape, n_rows = given.inputs.sample_shape, len(given.codes)
+    is_used = weight and estimator.negative_weight
+    if not is_used or not may_believe(n_rows, shape) or (given.codes >= 0).all():
+        return None
+    codes = given.codes.copy()
+    codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
+    beliefs = class_beliefs(rows, shape, codes, len(estimator.classes_))
+    return None if beliefs is None else np.float32(weight) * np.log(beliefs.clip(_TINY))
+
+
+def build_plan(
+    estimator, given: Material, rows: Rows, submodels: list[Submodel], ranks: Ranks
+) -> Plan:
+    """Collect what the training loop needs to know."""
+    weak, strong = _views(estimator, given.inputs, rows)
+    select = _selection(estimator)
+    shape = given.inputs.sample_shape
+    measures = []
+    if given.held_out is not None:
+        inputs, codes = given.held_out
+        held_out, device = rows, submodels[0].device
+        if inputs is not given.inputs:
+            held_out = make_rows(inputs, device, estimator.net_params or {})
+        measures.append(of_held_out_rows(held_out, shape, codes, select, device))
+    if estimator.tol is not None:
+        measures.append(of_changes(rows, shape, given.codes))
+    companion = _companion(estimator, submodels[0].ema_decay)
+    callbacks = [callback_of(item) for item in estimator.callbacks or []]
+    no_prior = estimator.class_prior is None
+    return Plan(
+        select=select,
+        weak_view=weak,
+        strong_view=strong,
+        exchange=estimator.exchange,
+        companion=companion,
+        negative_weight=estimator.negative_weight,
+        balance_weight=0.0 if no_prior else estimator.balance_weight,
+        rampup=estimator.rampup,
+        companion_rampup=getattr(companion, "rampup", 0.0),
+        lr=estimator.lr,
+        anneal=not any(isinstance(callback, LRScheduler) for callback in callbacks),
+        n_epochs=estimator.max_epochs,
+        n_steps=steps_per_epoch(estimator, given.codes, ranks.count),
+        verbose=bool(estimator.verbose),
+        measures=measures,
+        tol=estimator.tol,
+        n_iter_no_change=estimator.n_iter_no_change,
+        ranks=ranks,
+    )
+
+
+def _selection(estimator) -> Callable[[Tensor], Tensor]:
+    selection = estimator.selection
+    if isinstance(selection, type):
+        raise _of_class("selection", selection)
+    return SELECTIONS[selection]() if isinstance(selection, str) else selection
+
+
+def steps_per_epoch(estimator, codes: np.ndarray, n_ranks: int = 1) -> int:
+    """Steps in an epoch: as given, or as many as one pass takes, but enough."""
+    if estimator.steps_per_epoch is not None:
+        return estimator.steps_per_epoch
+    n_labeled = int((codes >= 0).sum())
+    return max(
+        math.ceil((len(codes) - n_labeled) / (n_ranks * estimator.batch_size)),
+        math.ceil(n_labeled / (n_ranks * estimator.labeled_batch_size)),
+        _MIN_STEPS,
+    )
+
+
+def _of_class(name: str, given: type) -> ValueError:
+    return ValueError(
+        f"{name}={given!r} is a class. Give an object of it: {name}={given.__name__}()."
+    )
+
+
+def _companion(estimator, ema_decay: float | None):
+    companion = estimator.companion
+    if isinstance(companion, str):
+        companion = COMPANIONS[companion]()
+    if isinstance(companion, type):
+        raise _of_class("companion", companion)
+    if isinstance(companion, BaseEstimator):
+        companion._validate_params()
+    if getattr(companion, "needs_average", False) and ema_decay is None:
+        raise ValueError(
+            f"companion={estimator.companion!r} needs the average of the weights, but "
+            "the submodels were built with ema_decay=None. Fit anew with a decay, for "
+            "example ema_decay=0.99."
+        )
+    return companion
+
+
+def _views(estimator, inputs: Inputs, rows: Rows) -> list[View]:
+    given = [estimator.weak_view, estimator.strong_view]
+    if "auto" in [view for view in given if isinstance(view, str)]:
+        index = np.linspace(0, len(inputs) - 1, min(len(inputs), _SAMPLE)).astype(int)
+        automatic = auto_views(next(rows.stream([index])))
+        given = [
+            auto if isinstance(view, str) else view
+            for view, auto in zip(given, automatic, strict=True)
+        ]
+    if hasattr(given[0], "perturb"):
+        raise ValueError(
+            f"weak_view={given[0]!r} asks the student, but it is the partner that sees "
+            "weak views. Give it as the strong view."
+        )
+    return [identity if view is None else view for view in given]
+
+
+def build_prior(estimator, codes: np.ndarray, device: str, ranks: Ranks) -> ClassPrior:
+    """Turn `class_prior` into the distribution that mean predictions are drawn to."""
+    n_classes = len(estimator.classes_)
+    prior = np.full(n_classes, 1 / n_classes)
+    given = estimator.class_prior
+    if isinstance(given, str):
+        if given == "labeled":
+            prior = np.bincount(codes[codes >= 0], minlength=n_classes)
+    elif given is not None:
+        if hasattr(given, "keys"):  # of a dict or a Series
+            given = _in_order(given, estimator.classes_)
+        prior = np.asarray(given, dtype=float)
+        valid = prior.shape == (n_classes,) and np.isfinite(prior).all()
+        if not valid or (prior < 0).any() or not prior.sum() > 0:
+            raise ValueError(
+                f"class_prior={given!r} has to hold one share, not negative, for each "
+                f"of the {n_classes} classes."
+            )
+    shares = torch.as_tensor(prior / prior.sum(), dtype=torch.float32, device=device)
+    follows = isinstance(given, str) and given == "auto"
+    return ClassPrior(shares, follows, ranks)
+
+
+def _in_order(shares, classes: np.ndarray) -> list[float]:
+    """Return the values of a dict or Series in the order of classes.
+
+    A Series with the default index has them in this order already.
+    """
+    by_class = dict(shares.items())
+    if len(shares) == len(by_class) and set(by_class) == set(classes.tolist()):
+        return [by_class[name] for name in classes.tolist()]
+    names = list(shares.keys())
+    if isinstance(shares, dict) or names != list(range(len(names))):
+        raise ValueError(
+            f"class_prior has shares of {names}, but the classes are "
+            f"{classes.tolist()}. Name each of them once, or give an array in that "
+            "order."
+        )
+    return list(shares)
