@@ -21,7 +21,7 @@ from pnl_sklearn import PNLClassifier
 @pytest.mark.parametrize("factor", FACTORS)
 def test_settings_are_the_default_but_for_one_thing(name, factor):
     default = PNLClassifier(random_state=3)
-    settings = list(variations(factor, default, TASKS[name].load(0, Options())))
+    settings = variations(factor, default, TASKS[name].load(0, Options()))
     names = [setting for setting, _ in settings]
     assert len(set(names)) == len(names) >= 2
     before = default.get_params(deep=False)
@@ -176,3 +176,7 @@ def test_large_tasks_run_the_settings_that_decide_only():
         kept |= set(few)
     # All that such a task may have are settings of these 1,237 rows, but for one.
     assert {*study._OF_LARGE} - kept == {"10000 unlabeled rows"}
+    # A small version is of few rows, and has no pool of a thousand.
+    iris = TASKS["iris"].load(0, Options())
+    pools = variations("study-pool", default, iris, is_large=True)
+    assert [setting for setting, _ in pools] == ["30 unlabeled rows"]

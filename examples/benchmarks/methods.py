@@ -45,7 +45,7 @@ def estimators(method, task, data, draw, device="auto"):
     off = {"negative_weight": 0, "class_prior": None}
     n_steps = steps_per_epoch(default, data.y_few)
     if method in FACTORS:
-        return list(variations(method, default, data, is_large=task.large))
+        return variations(method, default, data, is_large=task.large)
     if method == "default":
         estimator = default
     elif method == "best":

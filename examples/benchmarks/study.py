@@ -258,7 +258,8 @@ FACTORS = {
     "study-answers": "Answers of people about further rows",
 }
 
-# On large tasks a setting takes minutes; there only these are run.
+# On large tasks a setting takes minutes; there only these are run, if
+# a factor has any.
 _OF_LARGE = {
     "adaptive, tolerance 0.01",
     "adaptive, tolerance 0.2",
@@ -284,14 +285,16 @@ _OF_LARGE = {
     "rows in two passes",
     "1000 unlabeled rows",
     "10000 unlabeled rows",
+    "900 answers: as many labels",
+    '900 answers: 1 "no" on each of 900 rows',
 }
 
 
 def variations(factor, default, data, *, is_large=False):
-    """Yield (setting, estimator) pairs of a factor: the default, but for one thing."""
-    for setting, estimator in _variations(factor, default, data):
-        if not is_large or setting in _OF_LARGE:
-            yield setting, estimator
+    """Return (setting, estimator) pairs of a factor: the default, but for one thing."""
+    pairs = list(_variations(factor, default, data))
+    few = [pair for pair in pairs if pair[0] in _OF_LARGE]
+    return few if is_large and few else pairs
 
 
 def _variations(factor, default, data):
