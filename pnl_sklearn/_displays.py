@@ -12,8 +12,9 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted, indexable
 
-from ._gain import derived_baseline, final_step, fit_rows, learns_pool
+from ._gain import derived_baseline, fit_rows, learns_pool
 from ._hiding import hide_labels, mark_unlabeled
+from ._pipelines import final_step
 from ._targets import known_labels
 
 _LOSSES = {
@@ -68,12 +69,14 @@ class HistoryDisplay:
         Parameters
         ----------
         estimator : PNLClassifier
+            Or a pipeline that ends with one.
 
         Returns
         -------
         display : HistoryDisplay
         """
         check_is_fitted(estimator)
+        estimator = final_step(estimator)
         return cls(estimator.history_, estimator.classes_).plot()
 
     def plot(self):

@@ -8,13 +8,13 @@ import numpy as np
 from scipy.stats import t as student_t
 from sklearn.base import clone
 from sklearn.metrics import check_scoring
-from sklearn.pipeline import Pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import indexable
 
 from ._hiding import mark_unlabeled
+from ._pipelines import final_step, with_final_step
 from ._targets import known_labels
 from .classifier import PNLClassifier, supervised_twin
 from .model_selection import SemiSupervisedSplit
@@ -257,25 +257,14 @@ def learns_pool(baseline) -> bool:
     return isinstance(final_step(baseline), PNLClassifier)
 
 
-def final_step(estimator):
-    """Return the last step of a pipeline, or the estimator itself."""
-    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
-
-
 def derived_baseline(estimator):
     """Return what learns labeled rows only, in a pipeline if the estimator is."""
     final = final_step(estimator)
     if isinstance(final, PNLClassifier):
-        baseline = supervised_twin(final)
-    elif isinstance(final, SelfTrainingClassifier) and final.estimator is not None:
-        baseline = clone(final.estimator)
-    else:
-        raise ValueError(
-            f"{final!r} has no supervised twin; give the classifier to "
-            "compare it with as baseline, baseline=LogisticRegression() for example."
-        )
-    if isinstance(estimator, Pipeline):
-        pipeline = clone(estimator)
-        pipeline.steps[-1] = (pipeline.steps[-1][0], baseline)
-        baseline = pipeline
-    return baseline
+        return supervised_twin(estimator)
+    if isinstance(final, SelfTrainingClassifier) and final.estimator is not None:
+        return with_final_step(estimator, clone(final.estimator))
+    raise ValueError(
+        f"{final!r} has no supervised twin; give the classifier to "
+        "compare it with as baseline, baseline=LogisticRegression() for example."
+    )

@@ -20,6 +20,7 @@ from ._build import build_submodels, check_device, make_rows, renew_callbacks
 from ._inputs import check_inputs
 from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
+from ._pipelines import final_step, with_final_step
 from ._plan import build_batches, build_plan, build_prior
 from ._pool import warn_of_starved_classes
 from ._ranks import Ranks
@@ -595,10 +596,11 @@ def supervised_twin(estimator):
     Parameters
     ----------
     estimator : PNLClassifier
+        Or a pipeline that ends with one.
 
     Returns
     -------
-    twin : PNLClassifier
+    twin : PNLClassifier or Pipeline
         Unfitted copy with ``negative_weight=0``, ``balance_weight=0`` and
         ``companion=None``.
 
@@ -609,4 +611,4 @@ def supervised_twin(estimator):
     PNLClassifier(balance_weight=0, negative_weight=0, random_state=0)
     """
     off = {"negative_weight": 0, "balance_weight": 0, "companion": None}
-    return clone(estimator).set_params(**off)
+    return with_final_step(estimator, clone(final_step(estimator)).set_params(**off))

@@ -491,6 +491,17 @@ def test_supervised_twin(params):
     assert [net.n_steps_ for net in twin.submodels_] == steps
 
 
+def test_supervised_twin_of_a_pipeline():
+    pipeline = make_pipeline(StandardScaler(), tiny()).fit(X, Y)
+    twin = supervised_twin(pipeline)
+    assert twin[-1].get_params() == supervised_twin(tiny()).get_params()
+    assert twin[0] is not pipeline[0]
+    assert pipeline[-1].negative_weight == 1  # as it was
+    expected = supervised_twin(tiny()).fit(StandardScaler().fit_transform(X), Y)
+    scaled = pipeline[0].transform(X)
+    same(twin.fit(X, Y).predict_proba(X), expected.predict_proba(scaled))
+
+
 @pytest.mark.parametrize("inputs", [X, IMAGES + 3 * TRUTH[:, None, None]])
 def test_all_rows_labeled(inputs):
     options = {"weak_view": None, "steps_per_epoch": 10, "lr": 0.01}

@@ -291,6 +291,8 @@ def test_the_history_is_drawn(fitted):
         assert [line.get_label() for line in ax.lines] == ["0", "1"]
     with pytest.raises(NotFittedError):
         HistoryDisplay.from_estimator(clone(TINY))
+    piped = HistoryDisplay.from_estimator(make_pipeline("passthrough", fitted))
+    assert piped.history == fitted.history_
 
 
 def test_a_history_without_unlabeled_rows_is_drawn():
