@@ -159,8 +159,11 @@ def _curves_figure(panels, path):
         for name, numbers, errors in lines:
             ax.plot(numbers, errors, marker="o", label=name)
         ax.set(xscale="log", yscale="log", xlabel=label, ylabel="test error in %")
+        largest = max(number for _, numbers, _ in lines for number in numbers)
+        # Marks widen an axis: none far beyond what is drawn.
+        counts = [n for n in (10, 30, 100, 300, 1000, 10000) if n < 3 * largest]
         for axis, marks in [
-            (ax.xaxis, (10, 30, 100, 300, 1000, 10000)),
+            (ax.xaxis, counts),
             (ax.yaxis, (1, 2, 3, 5, 10, 20, 30, 50)),
         ]:
             axis.set_ticks(marks, [str(mark) for mark in marks])
