@@ -101,12 +101,11 @@ class SparseRows:
 
 
 class DatasetRows:
-    """Items of a Dataset of inputs, or of pairs of which the first is the input."""
+    """Items of a Dataset of tensors of one shape, read when they are needed."""
 
     def __init__(
         self,
         dataset: Dataset,
-        shape: tuple[int, ...],
         device: str,
         loader_params: dict[str, Any],
         seed: int = 0,
@@ -114,7 +113,7 @@ class DatasetRows:
         # A DataLoader without a generator draws from torch's global one.
         generator = torch.Generator().manual_seed(seed)
         loader_params = {"generator": generator} | loader_params
-        self.dataset = _Inputs(dataset, shape)
+        self.dataset = dataset
         self.device = device
         self.loader_params = loader_params
 
@@ -127,24 +126,6 @@ class DatasetRows:
 
 
 Rows = ArrayRows | SparseRows | DatasetRows
-
-
-class _Inputs(Dataset):
-    def __init__(self, dataset: Dataset, shape: tuple[int, ...]) -> None:
-        self.dataset = dataset
-        self.shape = shape
-
-    def __getitem__(self, index: int) -> Tensor:
-        x = torch.as_tensor(dataset_input(self.dataset, index))
-        if not x.isfinite().all():
-            raise ValueError(f"Item {index} of the Dataset contains NaN or infinity.")
-        return x.reshape(self.shape)
-
-
-def dataset_input(dataset: Dataset, index: int) -> Any:
-    """The input of an item that is an input or a pair (input, anything)."""
-    item = dataset[index]
-    return item[0] if isinstance(item, tuple | list) else item
 
 
 class Batches:

@@ -58,7 +58,7 @@ def make_rows(
             for name, value in net_params.items()
             if name.startswith(prefix)
         }
-        return DatasetRows(inputs.data, inputs.sample_shape, device, params, seed)
+        return DatasetRows(inputs.data, device, params, seed)
     if sparse.issparse(inputs.data):
         return SparseRows(inputs.data, inputs.sample_shape, device)
     return ArrayRows(inputs.data, inputs.sample_shape, device, inputs.channels_last)

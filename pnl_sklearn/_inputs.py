@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.utils.validation import validate_data
+from torch import Tensor
 from torch.utils.data import Dataset
-
-from ._batches import dataset_input
 
 _CHANNELS = (1, 3, 4)
 # How much a column may span: a float32 holds the square of this, and sums of some.
@@ -26,9 +25,9 @@ _DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int
 
 @dataclass
 class Inputs:
-    """Clean inputs: flat rows or a Dataset, and the shape (d,) or (c, h, w) of one.
+    """Clean inputs: flat rows or `Items`, and the shape (d,) or (c, h, w) of one.
 
-    The values of an image are in the order of its shape, or channels are last.
+    The values of an image in a row are in the order of its shape, or channels are last.
     """
 
     data: Any
@@ -42,6 +41,56 @@ class Inputs:
     def is_dataset(self) -> bool:
         """Tell whether the data is a Dataset, read item by item."""
         return isinstance(self.data, Dataset)
+
+
+class Items(Dataset):
+    """Inputs that a Dataset holds as items, or first in them, all of one shape.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    shape : tuple of int
+        Of an item as it comes.
+    sample_shape : tuple of int
+        (d,) or (c, h, w), which it is brought to.
+    channels_last : bool
+        Whether it comes as (h, w, c).
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        shape: tuple[int, ...],
+        sample_shape: tuple[int, ...],
+        channels_last: bool,
+    ) -> None:
+        self.dataset = dataset
+        self.shape = shape
+        self.sample_shape = sample_shape
+        self.channels_last = channels_last
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Tensor:
+        x = torch.as_tensor(_input_of(self.dataset, index))
+        if x.shape != self.shape:
+            raise ValueError(
+                f"Item {index} of the Dataset has shape {tuple(x.shape)}, but item 0 "
+                f"has shape {self.shape}. Bring all to one shape, for example by "
+                "torchvision's Resize."
+            )
+        if not x.isfinite().all():
+            raise ValueError(f"Item {index} of the Dataset contains NaN or infinity.")
+        if self.channels_last:
+            return x.permute(2, 0, 1)
+        return x.reshape(self.sample_shape)
+
+
+def _input_of(dataset: Dataset, index: int) -> Any:
+    """The input of an item that is an input or a pair (input, anything)."""
+    item = dataset[index]
+    return item[0] if isinstance(item, tuple | list) else item
 
 
 def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
@@ -64,12 +113,13 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
         Rows are of the dtype they came in where torch has it, uint8 for bool, float32
         otherwise; no copy is made of C-contiguous arrays.
     """
-    if estimator.image_shape is not None and len(estimator.image_shape) != 3:
-        raise ValueError(
-            f"image_shape={estimator.image_shape!r} has to be (channels, height, "
-            "width)."
-        )
+    _check_image_shape(estimator.image_shape, reset)
     X = to_numpy(X)
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            "X is a masked array with masked values, which are missing ones. Fill them "
+            "first: X.filled(np.nan) and sklearn.impute.SimpleImputer, for example."
+        )
     if isinstance(X, Dataset):
         inputs = _check_dataset(X, estimator.image_shape)
         if reset:
@@ -81,14 +131,14 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
         image, channels_last = None, False
         if len(X.shape) > 2:
             X = np.asarray(X)
-            image, channels_last = _image_shape(X, estimator.image_shape)
+            image, channels_last = _image_shape(X.shape, estimator.image_shape)
             if not reset:
                 _compare_shapes(estimator, image)
             X = X.reshape(len(X), math.prod(image))
         rows = _check_rows(estimator, X, reset=reset, learned=learned)
         if reset and not image and isinstance(rows, np.ndarray):
             _warn_of_lost_digits(rows)
-        shape = image or _row_shape(rows, estimator.image_shape)
+        shape = image or _row_shape(rows.shape[1], estimator.image_shape)
         inputs = Inputs(rows, shape, channels_last)
     if reset:
         estimator.input_shape_ = inputs.sample_shape
@@ -97,9 +147,27 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
     return inputs
 
 
+def _check_image_shape(image_shape, is_new: bool) -> None:
+    """Refuse what is no shape of an image, and warn of what may be in another order."""
+    if image_shape is None:
+        return
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"image_shape={image_shape!r} has to be (channels, height, width)."
+        )
+    first, middle, last = image_shape
+    if is_new and last in _CHANNELS and first not in _CHANNELS:
+        warnings.warn(
+            f"image_shape={image_shape!r} means {first} channels of {middle} x {last} "
+            f"pixels. If {last} is the number of channels, give ({last}, {first}, "
+            f"{middle}), also where channels come last in X.",
+            stacklevel=6,
+        )
+
+
 def to_numpy(X):
     """Return tensors as arrays, wherever they are, and all else as it is."""
-    if not isinstance(X, torch.Tensor):
+    if not isinstance(X, Tensor):
         return X
     X = X.detach().cpu()
     return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
@@ -179,76 +247,75 @@ def _warn_of_lost_digits(rows: np.ndarray) -> None:
         )
 
 
-def _row_shape(rows, image_shape) -> tuple[int, ...]:
+def _row_shape(n_columns: int, image_shape) -> tuple[int, ...]:
     if image_shape is None:
-        return (rows.shape[1],)
-    if rows.shape[1] != math.prod(image_shape):
+        return (n_columns,)
+    if n_columns != math.prod(image_shape):
         raise ValueError(
             f"image_shape={image_shape!r} asks for rows of {math.prod(image_shape)} "
-            f"values, but X has {rows.shape[1]} columns."
+            f"values, but X has {n_columns} columns."
         )
     return tuple(image_shape)
 
 
-def _image_shape(X: np.ndarray, image_shape) -> tuple[tuple[int, ...], bool]:
-    """Return the shape (c, h, w) of images, and whether channels are last in X."""
-    gray = X.ndim == 3
-    if gray:
-        X = X[:, None]
-    if X.ndim != 4:
+def _image_shape(
+    shape: tuple[int, ...], image_shape
+) -> tuple[tuple[int, ...], bool]:
+    """Return the shape (c, h, w) of images in X, and whether channels are last there.
+
+    The first entry of `shape`, their number, only shows in messages.
+    """
+    if len(shape) not in (3, 4):
         raise ValueError(
-            f"Found array with dim {X.ndim}. X has to be a table of shape (n_samples, "
-            "n_features) or images of shape (n, h, w), (n, c, h, w) or (n, h, w, c)."
+            f"Found array with dim {len(shape)}. X has to be a table of shape "
+            "(n_samples, n_features) or images of shape (n, h, w), (n, c, h, w) or "
+            "(n, h, w, c)."
         )
-    _, first, middle, last = X.shape
+    gray = len(shape) == 3
+    first, middle, last = (1, *shape[1:]) if gray else shape[1:]
     if image_shape is not None:
-        if X.shape[1:] == tuple(image_shape):
+        if (first, middle, last) == tuple(image_shape):
             channels_last = False
         elif not gray and (last, first, middle) == tuple(image_shape):
             channels_last = True
         else:
             raise ValueError(
-                f"X of shape {X.shape} does not hold images of image_shape="
+                f"X of shape {shape} does not hold images of image_shape="
                 f"{image_shape!r}, which means (channels, height, width)."
             )
     else:
         channels_last = not gray and last in _CHANNELS
         if not gray and channels_last == (first in _CHANNELS):
             raise ValueError(
-                f"X of shape {X.shape} may be (n, c, h, w) or (n, h, w, c). Settle it "
-                f"by image_shape=(channels, height, width), {X.shape[1:]} for example."
+                f"X of shape {shape} may be (n, c, h, w) or (n, h, w, c). Settle it "
+                f"by image_shape=(channels, height, width), {shape[1:]} for example."
             )
     if channels_last:
         return (last, first, middle), True
-    return X.shape[1:], False
+    return (first, middle, last), False
 
 
 def _check_dataset(dataset: Dataset, image_shape) -> Inputs:
-    if not len(dataset):  # type: ignore[arg-type]
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(
+            f"X is a Dataset without a length, {type(dataset).__name__}. Rows are read "
+            "in random order: give a Dataset with __len__ and __getitem__."
+        )
+    if not len(dataset):
         raise ValueError("Found a Dataset with 0 sample(s); at least 1 is required.")
-    item = dataset_input(dataset, 0)
-    if not isinstance(item, torch.Tensor | np.ndarray):
+    item = _input_of(dataset, 0)
+    if not isinstance(item, Tensor | np.ndarray):
         raise TypeError(
             "The items of the Dataset have to be tensors or arrays (or pairs that "
             f"begin with one), got {type(item).__name__}. A transform such as "
             "torchvision's ToTensor makes them so."
         )
-    shape = tuple(item.shape)
-    if image_shape is not None:
-        if math.prod(shape) != math.prod(image_shape):
-            raise ValueError(
-                f"Items of the Dataset have shape {shape}, which does not fit "
-                f"image_shape={image_shape!r}."
-            )
-        shape = tuple(image_shape)
-    elif len(shape) == 2:
-        shape = (1, *shape)
-    if len(shape) not in (1, 3):
-        raise ValueError(
-            f"Items of the Dataset have shape {shape}; expected (n_features,), (h, w) "
-            "or (c, h, w)."
-        )
-    return Inputs(dataset, shape)
+    shape, channels_last = tuple(item.shape), False
+    if len(shape) == 1:
+        sample_shape = _row_shape(len(item), image_shape)
+    else:
+        sample_shape, channels_last = _image_shape((len(dataset), *shape), image_shape)
+    return Inputs(Items(dataset, shape, sample_shape, channels_last), sample_shape)
 
 
 def _compare_shapes(estimator, shape: tuple[int, ...]) -> None:

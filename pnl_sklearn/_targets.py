@@ -43,6 +43,7 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
             )
         classes = found
         _warn_of_lost_marks(found)
+        _warn_of_two_marks(to_array(y)[~known], found)
     else:
         classes = to_array(classes)
         if not known_mask(classes).all():
@@ -78,6 +79,19 @@ def _warn_of_lost_marks(labels: np.ndarray) -> None:
         )
 
 
+def _warn_of_two_marks(marks: np.ndarray, labels: np.ndarray) -> None:
+    """Warn where -1 may be a class, beside 0 and 1, since something else is a mark."""
+    minus_one = np.array([str(mark) in ("-1", "-1.0") for mark in marks])
+    signs = {str(label) for label in labels} <= {"0", "1", "0.0", "1.0"}
+    if signs and minus_one.any() and not minus_one.all():
+        warnings.warn(
+            "y holds -1, 0 and 1, and missing values. All that are -1 or missing are "
+            "taken for unlabeled rows. If -1 is a class, recode the classes, for "
+            "example y = y + 1; if not, use one of both marks.",
+            stacklevel=5,
+        )
+
+
 def known_labels(y, one_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return where targets are labels, and these labels, of one dtype.
 
@@ -105,6 +119,9 @@ def to_array(y) -> np.ndarray:
         )
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu().numpy()
+    if isinstance(y, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(y)
+        y = np.where(masked, None, y.data.astype(object)) if masked.any() else y.data
     if sparse.issparse(y):
         y = check_array(y, accept_sparse=True, ensure_2d=False)  # raises for sparse y
     array = np.asarray(y)
@@ -115,6 +132,11 @@ def to_array(y) -> np.ndarray:
             array = objects
     elif array.dtype.kind == "T":
         array = array.astype(object)
+    elif array.dtype.kind == "f" and not isinstance(y, np.ndarray):
+        # Of pandas or polars: whole numbers stay so where others are missing.
+        values = getattr(y, "to_list", getattr(y, "tolist", None))
+        if values is not None and not isinstance(y.dtype, np.dtype):
+            array = np.array(values(), dtype=object)
     return column_or_1d(array, warn=True)
 
 

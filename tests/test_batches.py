@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
-from torch.utils.data import TensorDataset
 
 from pnl_sklearn._batches import (
     ArrayRows,
@@ -22,11 +21,11 @@ X[X < 1] = 0
 
 
 def all_rows(shape=(6,)):
-    dataset = TensorDataset(torch.tensor(X))
+    images = list(torch.tensor(X).reshape(-1, *shape))
     return [
         ArrayRows(X, shape, "cpu"),
         SparseRows(sparse.csr_matrix(X), shape, "cpu"),
-        DatasetRows(dataset, shape, "cpu", {}),
+        DatasetRows(images, "cpu", {}),
     ]
 
 

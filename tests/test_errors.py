@@ -56,6 +56,17 @@ class Fixed(nn.Linear):
         super().__init__(n_features, 7)
 
 
+class ListDataset(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
 def dataset(X):
     return TensorDataset(torch.tensor(X, dtype=torch.float32))
 
@@ -148,6 +159,14 @@ INPUTS = {
     ),
     "NaN, pandas": (lambda: fit(frame("abcd", with_value(np.nan))), "contains NaN"),
     "NaN, torch": (lambda: fit(torch.tensor(with_value(np.nan))), "contains NaN"),
+    "masked": (
+        lambda: fit(np.ma.array(X, mask=X > X.max() - 1e-9)),
+        r"masked array with masked values.*SimpleImputer",
+    ),
+    "masked, predict": (
+        lambda: fit().predict(np.ma.array(X, mask=X > X.max() - 1e-9)),
+        "masked array",
+    ),
     "NaN, Dataset": (lambda: fit(dataset(with_value(np.nan))), "contains? NaN"),
     "NaN, predict": (lambda: fit().predict(with_value(np.nan)), "contains NaN"),
     "empty": (lambda: fit(X[:0], Y[:0]), "no labeled row|0 sample"),
@@ -233,11 +252,23 @@ INPUTS = {
     ),
     "image_shape, images": (
         lambda: fit(IMAGES, image_shape=(1, 3, 3)),
-        r"\(30, 1, 6, 6\) does not hold images of image_shape=\(1, 3, 3\)",
+        r"\(30, 6, 6\) does not hold images of image_shape=\(1, 3, 3\)",
     ),
     "image_shape, Dataset": (
         lambda: fit(dataset(X), image_shape=(1, 3, 3)),
-        r"shape \(4,\), which does not fit image_shape=\(1, 3, 3\)",
+        r"\(1, 3, 3\) asks for rows of 9 values, but X has 4 columns",
+    ),
+    "image_shape, Dataset of images": (
+        lambda: fit(dataset(np.zeros((30, 4, 4))), image_shape=(1, 2, 8)),
+        r"\(30, 4, 4\) does not hold images of image_shape=\(1, 2, 8\)",
+    ),
+    "Dataset, layout": (
+        lambda: fit(dataset(np.zeros((30, 3, 5, 3)))),
+        r"\(30, 3, 5, 3\) may be .*image_shape=\(channels, height, width\)",
+    ),
+    "Dataset of several shapes": (
+        lambda: fit(ListDataset([np.zeros((4, 4)), *[np.zeros((2, 8))] * 29])),
+        r"Item \d+ of the Dataset has shape \(2, 8\), but item 0 has shape \(4, 4\)",
     ),
     "image_shape of two": (
         lambda: fit(image_shape=(2, 2)),
@@ -245,7 +276,7 @@ INPUTS = {
     ),
     "Dataset of vectors of vectors": (
         lambda: fit(dataset(np.zeros((30, 1, 2, 2, 2)))),
-        r"shape \(1, 2, 2, 2\); expected",
+        "Found array with dim 5",
     ),
 }
 PARAMETERS = {

@@ -274,6 +274,7 @@ IMAGES = {
     "torch uint8": lambda X: torch.from_numpy(X).byte(),
     "Dataset of (h, w)": lambda X: Items(X, "array"),
     "Dataset of (c, h, w)": lambda X: Items(X[:, None], "pair"),
+    "Dataset of (h, w, c)": lambda X: Items(X[..., None], "pair"),
 }
 
 
@@ -299,11 +300,13 @@ def test_rows_that_are_images(form, image_shape, images, from_images):
     np.testing.assert_array_equal(given, from_images)
 
 
-def test_color_images_of_either_layout(images):
+@pytest.mark.parametrize("image_shape", [None, (3, 8, 8)])
+@pytest.mark.parametrize("form", [np.asarray, lambda X: Items(X, "pair")])
+def test_color_images_of_either_layout(form, image_shape, images):
     X, y = images
     X = np.stack([X, 11 - X, X / 2], axis=1)
     first = tiny().fit(X, y)
-    last = tiny().fit(np.moveaxis(X, 1, 3), y)
+    last = tiny(image_shape=image_shape).fit(form(np.moveaxis(X, 1, 3)), y)
     np.testing.assert_array_equal(first.predict_proba(X), last.predict_proba(X))
     assert first.n_features_in_ == last.n_features_in_ == 3 * 8 * 8
     assert first.input_shape_ == last.input_shape_ == (3, 8, 8)
@@ -326,6 +329,16 @@ def test_image_shape_settles_an_ambiguous_layout(image_shape, images):
     expected = X if image_shape == (3, 5, 3) else np.moveaxis(X, 3, 1)
     expected = fit_predict(expected, y, image_shape=image_shape)
     np.testing.assert_array_equal(fit_predict(X, y, image_shape=image_shape), expected)
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_an_image_shape_that_ends_with_the_channels_is_told(last, images):
+    X, y = images
+    means = rf"means 8 channels of 8 x {last} pixels.*give \({last}, 8, 8\)"
+    rows = np.repeat(X.reshape(30, 64), last, axis=1)
+    with pytest.warns(UserWarning, match=means) as told:
+        tiny(image_shape=(8, 8, last)).fit(rows, y)
+    assert told[0].filename == __file__
 
 
 def test_two_channels_need_image_shape(images):
@@ -397,6 +410,11 @@ NUMBERS = {
     "pandas object": lambda: pandas_series([3, 7, None, 7, NAN, 3], dtype=object),
     "polars": lambda: polars_series([3, 7, -1, 7, -1, 3]),
     "polars with nulls": lambda: polars_series([3, 7, None, 7, -1, 3]),
+    "masked": lambda: np.ma.array([3, 7, 7, 7, -1, 3], mask=[0, 0, 1, 0, 0, 0]),
+    "masked float": lambda: np.ma.array(
+        [3.0, 7, 7, 7, NAN, 3], mask=[0, 0, 1, 0, 0, 0]
+    ),
+    "masked, none": lambda: np.ma.array([3, 7, -1, 7, -1, 3]),
     "torch": lambda: torch.tensor([3, 7, -1, 7, -1, 3]),
     "torch int8": lambda: torch.tensor([3, 7, -1, 7, -1, 3], dtype=torch.int8),
     "torch with NaN": lambda: torch.tensor([3, 7, NAN, 7, NAN, 3]),
@@ -428,6 +446,17 @@ STRINGS = {
         dtype=pytest.importorskip("polars").Categorical,
     ),
 }
+# Whole numbers beside missing ones that numpy, asked for an array, makes floats.
+LARGE = 2**60
+NULLABLE = {
+    "pandas Int64": lambda v: pandas_series(v, dtype="Int64"),
+    "pandas array": lambda v: pytest.importorskip("pandas").array(v, dtype="Int64"),
+    "pandas category": lambda v: pandas_series(v, dtype="category"),
+    "polars": lambda v: polars_series(v),
+    "masked": lambda v: np.ma.array(
+        [x or 0 for x in v], mask=[x is None for x in v], dtype=np.int64
+    ),
+}
 BOOLS = {
     "object": lambda: np.array([False, True, None, True, -1, False], dtype=object),
     "list": lambda: [False, True, None, True, "-1", False],
@@ -446,6 +475,14 @@ def test_forms_of_numbers_give_the_same_codes(form):
     np.testing.assert_array_equal(codes, CODES)
     np.testing.assert_array_equal(classes, [3, 7])
     assert classes.dtype.kind in "if"
+
+
+@pytest.mark.parametrize("form", NULLABLE.values(), ids=NULLABLE)
+def test_whole_numbers_beside_missing_ones_stay_whole(form):
+    codes, classes = check_targets(form([LARGE, LARGE + 1, None, LARGE + 1, None, 0]))
+    np.testing.assert_array_equal(codes, [1, 2, -1, 2, -1, 0])
+    assert classes.dtype == np.int64
+    assert classes.tolist() == [0, LARGE, LARGE + 1]
 
 
 @pytest.mark.parametrize("form", STRINGS.values(), ids=STRINGS)
@@ -501,6 +538,26 @@ def test_minus_one_made_unsigned_is_told():
         check_targets(y, classes=[0, 1, 255])
         check_targets(np.array([0, 128, 255], dtype=np.uint8))
         check_targets(np.array([0, 1, 255]))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [-1.0, 0.0, 1.0, NAN],
+        [-1, 0, 1, None],
+        ["-1", "0", "1", None],
+    ],
+)
+def test_a_class_minus_one_beside_missing_values_is_told(y):
+    with pytest.warns(UserWarning, match=r"-1, 0 and 1, and missing.*y = y \+ 1"):
+        codes, _ = check_targets(y)
+    np.testing.assert_array_equal(codes, [-1, 0, 1, -1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_targets(y, classes=[y[1], y[2]])
+        check_targets([-1, -1, 0, 1])
+        check_targets([None, NAN, 0, 1])
+        check_targets([-1, 0, 1, 2, None])
 
 
 def test_a_minus_is_a_label():
