@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 from scipy import sparse
-from sklearn.base import clone
 from torch import Tensor, nn
 
 from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, moments
+from ._callbacks import cloned
 from ._inputs import Inputs
-from ._material import Material
-from ._measures import VALIDATED
 from ._net_params import argument_names, check_net_params
 from ._ranks import ALONE, Ranks
 from ._submodel import Submodel
@@ -65,10 +63,9 @@ def make_rows(
 
 
 def build_submodels(
-    estimator, given: Material, rows: Rows, device: str, seed: int
+    estimator, inputs: Inputs, rows: Rows, device: str, seed: int
 ) -> list[Submodel]:
     """Build the two submodels from one template, seeded apart."""
-    inputs, validated = given.inputs, given.held_out is not None
     module, params = _module_and_params(estimator, inputs.sample_shape)
     shift, scale = _standardization(estimator.standardize, inputs, rows)
     submodels = []
@@ -83,7 +80,7 @@ def build_submodels(
             optimizer=estimator.optimizer,
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,
-            callbacks=_cloned_callbacks(estimator.callbacks, validated),
+            callbacks=cloned(estimator.callbacks),
             device=device,
             train_split=None,
             predict_nonlinearity=_softmax,
@@ -149,40 +146,12 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
     return module, params | net_params
 
 
-def renew_callbacks(estimator, given: Material, submodels: list[Submodel]) -> None:
+def renew_callbacks(estimator, submodels: list[Submodel]) -> None:
     """Give submodels that go on the callbacks that the estimator has now."""
     for submodel in submodels:
-        submodel.callbacks = _cloned_callbacks(
-            estimator.callbacks, given.held_out is not None
-        )
+        submodel.callbacks = cloned(estimator.callbacks)
         # By hand, since skorch's set_params would initialize those from before.
         submodel.initialize_callbacks()
-
-
-def _cloned_callbacks(callbacks, validated: bool) -> list:
-    """Copy the callbacks, since one instance would be shared by both submodels."""
-    cloned = []
-    for item in callbacks or []:
-        callback = callback_of(item)
-        monitor = getattr(callback, "monitor", None)
-        is_valid = isinstance(monitor, str) and monitor.startswith("valid")
-        measured = VALIDATED if validated else ()
-        if is_valid and monitor not in measured:
-            raise ValueError(
-                f"The callback {callback!r} monitors {monitor!r}, but nothing is held "
-                "out for validation. Let it monitor 'train_loss' or another column of "
-                "history_; or give fit labeled rows as X_val and y_val, or set "
-                "validation_fraction: both add "
-                f"{', '.join(map(repr, VALIDATED))}."
-            )
-        callback = clone(callback, safe=False)
-        cloned.append((item[0], callback) if isinstance(item, tuple) else callback)
-    return cloned
-
-
-def callback_of(item):
-    """The callback of an item that is one or a pair (name, callback)."""
-    return item[1] if isinstance(item, tuple) else item
 
 
 def _standardization(

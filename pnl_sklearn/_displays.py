@@ -227,8 +227,9 @@ class LabelBudgetDisplay:
             y_train[test] = -1
             rows = np.setdiff1d(np.arange(len(y)), test)
             X_test, y_test = _safe_indexing(X, test), y[test]
-            for i, budget in enumerate(budgets):
-                few = hide_labels(y_train, int(budget), random_state=seed)
+            # All of them before the first fit, since one may be refused.
+            hidden = [hide_labels(y_train, int(n), random_state=seed) for n in budgets]
+            for i, few in enumerate(hidden):
                 labeled = np.flatnonzero(few != -1)
                 for which, model in enumerate([estimator, baseline]):
                     pool = which == 0 or learns_pool(model)

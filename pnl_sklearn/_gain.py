@@ -248,8 +248,14 @@ def split_labeled(cv) -> SemiSupervisedSplit:
 
 
 def fit_rows(model, X, y, rows):
-    """Return a copy of the model, fitted on the rows."""
-    return clone(model).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
+    """Return a copy of the model, fitted on the rows, where -1 is no class to it."""
+    fitted = clone(model).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
+    if -1 in list(getattr(fitted, "classes_", [])):
+        raise ValueError(
+            f"{final_step(model)!r} takes -1 for a class. Give a semi-supervised "
+            "classifier, which takes it for a mark of unlabeled rows."
+        )
+    return fitted
 
 
 def learns_pool(baseline) -> bool:

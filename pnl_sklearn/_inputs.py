@@ -258,9 +258,7 @@ def _row_shape(n_columns: int, image_shape) -> tuple[int, ...]:
     return tuple(image_shape)
 
 
-def _image_shape(
-    shape: tuple[int, ...], image_shape
-) -> tuple[tuple[int, ...], bool]:
+def _image_shape(shape: tuple[int, ...], image_shape) -> tuple[tuple[int, ...], bool]:
     """Return the shape (c, h, w) of images in X, and whether channels are last there.
 
     The first entry of `shape`, their number, only shows in messages.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from skorch.callbacks import LRScheduler
 from torch import Tensor
 
 from ._batches import Batches, Rows
-from ._build import callback_of, make_rows
+from ._build import make_rows
+from ._callbacks import callback_of
 from ._graph import class_beliefs, may_believe
 from ._inputs import Inputs
 from ._material import Material
@@ -25,6 +27,8 @@ from .views import View, auto_views, identity
 
 # Rows that the automatic views look at.
 _SAMPLE = 1000
+# Rows that views are tried on.
+_N_TRIED = 8
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
 # The least that a class is believed in, by neighbors.
@@ -68,11 +72,17 @@ def build_plan(
     """Collect what the training loop needs to know."""
     weak, strong = _views(estimator, given.inputs, rows)
     select = _selection(estimator)
+    device = submodels[0].device
+    with torch.random.fork_rng([device] if device.startswith("cuda") else []):
+        _try_selection(select, len(estimator.classes_), device)
+        x = next(rows.stream([range(min(_N_TRIED, len(given.codes)))]))
+        for name, view in [("weak_view", weak), ("strong_view", strong)]:
+            _try_view(name, view, x)
     shape = given.inputs.sample_shape
     measures = []
     if given.held_out is not None:
         inputs, codes = given.held_out
-        held_out, device = rows, submodels[0].device
+        held_out = rows
         if inputs is not given.inputs:
             held_out = make_rows(inputs, device, estimator.net_params or {})
         measures.append(of_held_out_rows(held_out, shape, codes, select, device))
@@ -108,6 +118,45 @@ def _selection(estimator) -> Callable[[Tensor], Tensor]:
     if isinstance(selection, type):
         raise _of_class("selection", selection)
     return SELECTIONS[selection]() if isinstance(selection, str) else selection
+
+
+def _try_selection(select, n_classes: int, device: str) -> None:
+    """Refuse a selection whose mask could not be learned."""
+    sure = torch.eye(n_classes, device=device).clamp(0.01 / n_classes, 0.99)
+    probabilities = torch.cat([sure, torch.ones_like(sure)])
+    probabilities /= probabilities.sum(dim=1, keepdim=True)
+    mask = deepcopy(select)(probabilities)  # a copy: it may keep what it has seen
+    expected = torch.bool, probabilities.shape
+    if not isinstance(mask, Tensor) or (mask.dtype, mask.shape) != expected:
+        raise ValueError(
+            f"selection={select!r} makes {_described(mask)} of probabilities of shape "
+            f"{tuple(probabilities.shape)}. It has to be a bool Tensor of that shape, "
+            "such as probabilities < 0.01."
+        )
+    if bool(mask.all(dim=1).any()):
+        raise ValueError(
+            f"selection={select!r} excludes every class of a row of which one class is "
+            "as probable as the other. Leave one class at least."
+        )
+
+
+def _try_view(name: str, view: View, x: Tensor) -> None:
+    """Refuse a view that changes the form of a batch."""
+    viewed = view(x)
+    if not isinstance(viewed, Tensor) or (viewed.dtype, viewed.shape) != (
+        x.dtype,
+        x.shape,
+    ):
+        raise ValueError(
+            f"{name}={view!r} makes {_described(viewed)} of a batch, a float32 Tensor "
+            f"of shape {tuple(x.shape)}. It has to return a batch of the same form."
+        )
+
+
+def _described(value) -> str:
+    if not isinstance(value, Tensor):
+        return f"an object of type {type(value).__name__}"
+    return f"a Tensor of dtype {value.dtype} and shape {tuple(value.shape)}"
 
 
 def steps_per_epoch(estimator, codes: np.ndarray, n_ranks: int = 1) -> int:

@@ -2,8 +2,8 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,11 +71,27 @@ def run(
     Returns the error of the last case, with the weights of the last finite epoch taken
     back.
     """
+    for submodel in submodels:
+        submodel.begin_training(plan.lr, plan.ranks)
+    try:
+        return _epochs(submodels, batches, prior, plan, history, standing)
+    finally:  # a callback may raise what it likes
+        for submodel in submodels:
+            submodel.let_go()
+
+
+def _epochs(
+    submodels: list[Submodel],
+    batches: Batches,
+    prior: ClassPrior,
+    plan: Plan,
+    history: list[dict],
+    standing: Standing,
+) -> FloatingPointError | None:
+    """Run and watch over the epochs, as `run` says."""
     error = None
     usable = True
     n_before = len(history) - plan.n_done
-    for submodel in submodels:
-        submodel.begin_training(plan.lr, plan.ranks)
     kept = [submodel.snapshot() for submodel in submodels]
     side_by_side = SideBySide(
         plan.ranks.count == 1
@@ -102,20 +118,34 @@ def run(
                 history.append(row)
                 if plan.verbose and plan.ranks.index == 0:
                     print_row(row)
-                with ExitStack() as stack:  # both, even if one of them ends the fit
-                    for submodel in submodels[::-1]:
-                        stack.callback(submodel.end_epoch, row)
-                if _has_converged(history[n_before:], plan):
+                ended = _end_epoch(submodels, row)
+                if ended or _has_converged(history[n_before:], plan):
                     break
     except KeyboardInterrupt:
-        # As in skorch, what there is can be used; its EarlyStopping ends so too.
+        # As in skorch, what there is can be used.
         usable = all(submodel.is_finite() for submodel in submodels)
+        warnings.warn(
+            f"The fit was interrupted in epoch {len(history) + 1}. What was learned is "
+            "kept; warm_start='resume' goes on from there.",
+            stacklevel=5,
+        )
     if error is not None or not usable:
         for submodel, snapshot in zip(submodels, kept, strict=True):
             submodel.restore(snapshot)
     for submodel in submodels:
         submodel.end_training()
     return error
+
+
+def _end_epoch(submodels: list[Submodel], row: dict) -> bool:
+    """Call the callbacks of both submodels; tell whether one of them ends the fit."""
+    ended = False
+    for submodel in submodels:
+        try:
+            submodel.end_epoch(row)
+        except KeyboardInterrupt:  # as skorch's EarlyStopping does
+            ended = True
+    return ended
 
 
 def _take_up(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import EarlyStopping, EpochTimer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -256,12 +256,19 @@ class Submodel(NeuralNet):
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._tensors = averages, values, counters
         self.mean_prediction = None
+        self._best_averages: dict[EarlyStopping, dict] = {}
         self.notify("on_train_begin", X=None, y=None)
 
+    def let_go(self) -> None:
+        """Let go of what training alone needs."""
+        del self._tensors, self.mean_prediction, self._ranks, self._best_averages
+
     def end_training(self) -> None:
-        """Let go of what training alone needs and notify."""
-        del self._tensors, self.mean_prediction, self._ranks
+        """Notify, and take back the average where a callback takes back the weights."""
         self.notify("on_train_end", X=None, y=None)
+        for callback, average in self._best_averages.items():
+            if callback.best_epoch_ != self.history[-1, "epoch"]:
+                self.average_module_.load_state_dict(average)
 
     def level(self) -> None:
         """Give all ranks the first one's network and average."""
@@ -271,7 +278,18 @@ class Submodel(NeuralNet):
         """Record the measurements of an epoch and notify."""
         for name, value in row.items():
             self.history.record(name, value)
-        self.notify("on_epoch_end", dataset_train=None, dataset_valid=None)
+        try:
+            self.notify("on_epoch_end", dataset_train=None, dataset_valid=None)
+        finally:  # also where a callback ends the fit
+            self._keep_best_averages(row["epoch"])
+
+    def _keep_best_averages(self, epoch: int) -> None:
+        """Keep the average of an epoch whose weights a callback may take back."""
+        for _, callback in self.callbacks_:
+            best = isinstance(callback, EarlyStopping) and callback.load_best
+            if best and callback.best_epoch_ == epoch:
+                average = deepcopy(self.average_module_.state_dict())
+                self._best_averages[callback] = average
 
     def is_finite(self, x: Tensor | None = None) -> bool:
         """Tell whether all weights are finite, and the predictions of x if given."""

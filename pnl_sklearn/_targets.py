@@ -120,8 +120,10 @@ def to_array(y) -> np.ndarray:
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu().numpy()
     if isinstance(y, np.ma.MaskedArray):
-        masked = np.ma.getmaskarray(y)
-        y = np.where(masked, None, y.data.astype(object)) if masked.any() else y.data
+        y, mask = y.data, np.ma.getmaskarray(y)
+        if mask.any():
+            y = y.astype(object)
+            y[mask] = None
     if sparse.issparse(y):
         y = check_array(y, accept_sparse=True, ensure_2d=False)  # raises for sparse y
     array = np.asarray(y)

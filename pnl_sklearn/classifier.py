@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
 
 from ._batches import chunks, unlabeled_chunks
 from ._build import build_submodels, check_device, make_rows, renew_callbacks
+from ._callbacks import check_callbacks
 from ._inputs import check_inputs
 from ._material import gather
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
@@ -401,6 +402,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             X_val=X_val,
             y_val=y_val,
         )
+        check_callbacks(self.callbacks, validated=given.held_out is not None)
         ranks.check_same(given.codes)
         device = check_device(self.device, ranks)
         self.classes_ = classes
@@ -411,7 +413,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             if continues:
                 submodels = self.submodels_
             else:
-                submodels = build_submodels(self, given, rows, device, seed)
+                submodels = build_submodels(self, given.inputs, rows, device, seed)
             torch.manual_seed(own_seed)
             batches = build_batches(self, given, rows, device, seed, ranks)
             plan = build_plan(self, given, rows, submodels, ranks)
@@ -421,13 +423,17 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, given.codes, device, ranks)
             if continues and not self._standing.has(self.callbacks):
-                renew_callbacks(self, given, submodels)
+                renew_callbacks(self, submodels)
             self._standing.begin(seed, n_before, self.callbacks)
             expected, is_known = prior.prior, not prior.follows
-            error = run(submodels, batches, prior, plan, self.history_, self._standing)
-            self.submodels_ = submodels
-            self.n_iter_ = len(self.history_)
             vars(self).pop("transduction_", None)
+            try:
+                error = run(
+                    submodels, batches, prior, plan, self.history_, self._standing
+                )
+            finally:
+                self.n_iter_ = len(self.history_)
+            self.submodels_ = submodels
             if not given.inputs.is_dataset:
                 self.transduction_ = self._transduce(given, rows)
         if error is not None:

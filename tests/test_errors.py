@@ -5,9 +5,18 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    InputShapeSetter,
+    LoadInitState,
+    PassthroughScoring,
+    ProgressBar,
+)
 from torch import nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from pnl_sklearn import AdaptiveNegatives, PNLClassifier, RandomNegatives
 
@@ -47,6 +56,12 @@ class Strings(Dataset):
 
     def __getitem__(self, index):
         return "a string", 0
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield torch.zeros(4)
 
 
 class Fixed(nn.Linear):
@@ -160,11 +175,11 @@ INPUTS = {
     "NaN, pandas": (lambda: fit(frame("abcd", with_value(np.nan))), "contains NaN"),
     "NaN, torch": (lambda: fit(torch.tensor(with_value(np.nan))), "contains NaN"),
     "masked": (
-        lambda: fit(np.ma.array(X, mask=X > X.max() - 1e-9)),
+        lambda: fit(np.ma.array(X, mask=X.max() == X)),
         r"masked array with masked values.*SimpleImputer",
     ),
     "masked, predict": (
-        lambda: fit().predict(np.ma.array(X, mask=X > X.max() - 1e-9)),
+        lambda: fit().predict(np.ma.array(X, mask=X.max() == X)),
         "masked array",
     ),
     "NaN, Dataset": (lambda: fit(dataset(with_value(np.nan))), "contains? NaN"),
@@ -307,6 +322,30 @@ PARAMETERS = {
         lambda: fit(class_prior=series([1, 2, 3], [0, 1, 1])),
         r"shares of \[0, 1, 1\].*each of them once",
     ),
+    "selection of numbers": (
+        lambda: fit(selection=lambda p: (p < 0.01).float()),
+        r"selection=.* makes a Tensor of dtype torch.float32 and shape \(6, 3\).*bool",
+    ),
+    "selection of another shape": (
+        lambda: fit(selection=lambda p: p[0] < 0.01),
+        r"dtype torch.bool and shape \(3,\) of probabilities of shape \(6, 3\)",
+    ),
+    "selection of numpy": (
+        lambda: fit(selection=lambda p: p.numpy() < 0.01),
+        "an object of type ndarray",
+    ),
+    "selection of all classes": (
+        lambda: fit(selection=lambda p: p < 0.4),
+        "excludes every class of a row",
+    ),
+    "weak view, dtype": (
+        lambda: fit(weak_view=lambda x: x.double()),
+        r"weak_view=.* makes a Tensor of dtype torch.float64 and shape \(8, 4\)",
+    ),
+    "strong view, shape": (
+        lambda: fit(IMAGES, strong_view=lambda x: x[..., 1:]),
+        r"strong_view=.* shape \(8, 1, 6, 5\) of a batch.*\(8, 1, 6, 6\)",
+    ),
     "selection, class": (
         lambda: fit(selection=RandomNegatives),
         r"selection=.* is a class.*selection=RandomNegatives\(\)",
@@ -368,7 +407,43 @@ PARAMETERS = {
         lambda: fit(callbacks=[("stop", EarlyStopping())]),
         "monitors 'valid_loss'.*'train_loss'",
     ),
-    "Checkpoint": (lambda: fit(callbacks=[Checkpoint()]), "monitors 'valid_loss_best'"),
+    "EarlyStopping of a class": (
+        lambda: fit(callbacks=[EarlyStopping]),
+        "EarlyStopping monitors 'valid_loss', but nothing is held out",
+    ),
+    "EarlyStopping of a column that is not there": (
+        lambda: fit(callbacks=[EarlyStopping("valid_acc")], validation_fraction=0.4),
+        "monitors 'valid_acc', but of rows that are held out history_ has 'valid_loss'",
+    ),
+    "EarlyStopping of what a warm start leaves out": (
+        lambda: (
+            fit(callbacks=[EarlyStopping()], validation_fraction=0.4, warm_start=True)
+            .set_params(validation_fraction=None)
+            .fit(X, Y)
+        ),
+        "monitors 'valid_loss', but nothing is held out",
+    ),
+    "Checkpoint": (
+        lambda: fit(callbacks=[Checkpoint(monitor=None)]),
+        "Checkpoint cannot be used. Both submodels would write.*same file.*joblib.dump",
+    ),
+    "LoadInitState": (
+        lambda: fit(callbacks=[("load", LoadInitState(Checkpoint()))]),
+        "LoadInitState cannot be used. Both submodels",
+    ),
+    "EpochScoring": (
+        lambda: fit(callbacks=[EpochScoring("accuracy")]),
+        "EpochScoring cannot be used. It scores batches.*X_val and y_val",
+    ),
+    "PassthroughScoring": (
+        lambda: fit(callbacks=[PassthroughScoring("train_loss")]),
+        "PassthroughScoring cannot be used",
+    ),
+    "ProgressBar": (lambda: fit(callbacks=[ProgressBar()]), "verbose=1"),
+    "InputShapeSetter": (
+        lambda: fit(callbacks=[InputShapeSetter()]),
+        "module is given n_features",
+    ),
     "warm start": (
         lambda: fit(warm_start=True).fit(X, Y + (Y >= 0)),
         r"goes on with classes array\(\[0, 1, 2\]\), but y holds array\(\[1, 2, 3\]\)",
@@ -415,13 +490,22 @@ def test_values_too_large_for_float32():
     [
         (lambda: PNLClassifier(tolerance=0.1), "unexpected keyword .*'tolerance'"),
         (lambda: fit(np.array([[{}, 1]] * 30)), "argument must be .*string.* number"),
+        (lambda: fit(callbacks=["stop"]), "'stop', which is no callback of skorch"),
+        (lambda: fit(Endless()), "Dataset without a length, Endless"),
         (lambda: fit(Strings()), "tensors or arrays.*got str.*ToTensor"),
         (
             lambda: fit(frame("abcd").assign(a=np.datetime64("2026-01-01"))),
             "not numbers.*Encode them first",
         ),
     ],
-    ids=["unknown parameter", "objects", "Dataset of strings", "dates"],
+    ids=[
+        "unknown parameter",
+        "objects",
+        "callback",
+        "IterableDataset",
+        "Dataset of strings",
+        "dates",
+    ],
 )
 def test_bad_type(act, message):
     with pytest.raises(TypeError, match=message):
@@ -489,7 +573,8 @@ class StopInSecondEpoch(Callback):
 @pytest.mark.parametrize("ema_decay", [0.9, None])
 def test_nan_keeps_the_last_finite_epoch(ema_decay):
     params = {"module": TurnsNaN, "ema_decay": ema_decay, "max_epochs": 3}
-    good = fit(callbacks=[StopBeforeSecondEpoch()], **params)
+    with pytest.warns(UserWarning, match="interrupted in epoch 2"):
+        good = fit(callbacks=[StopBeforeSecondEpoch()], **params)
     # A submodel sees two batches a step, as a partner and as a student.
     estimator = tiny(net_params={"module__n_good": 9}, **params)
     with pytest.raises(FloatingPointError, match=r"(?s)epoch 2.*lr=0\.0002.*are kept"):
@@ -502,9 +587,11 @@ def test_nan_keeps_the_last_finite_epoch(ema_decay):
 
 
 def test_an_interrupt_after_nan_keeps_the_last_finite_epoch():
-    good = fit(callbacks=[StopBeforeSecondEpoch()], module=TurnsNaN)
     params = {"module": TurnsNaN, "net_params": {"module__n_good": 7}}
-    estimator = fit(callbacks=[StopInSecondEpoch()], **params)
+    with pytest.warns(UserWarning, match="interrupted in epoch 2"):
+        good = fit(callbacks=[StopBeforeSecondEpoch()], module=TurnsNaN)
+    with pytest.warns(UserWarning, match="interrupted in epoch 2"):
+        estimator = fit(callbacks=[StopInSecondEpoch()], **params)
     np.testing.assert_array_equal(estimator.predict_proba(X), good.predict_proba(X))
 
 

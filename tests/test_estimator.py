@@ -539,7 +539,9 @@ class Interrupt(Callback):
 
 def test_an_interrupted_fit_can_be_used():
     # The fifth step is the second one of the second epoch.
-    estimator = tiny(callbacks=[Interrupt(5)], warm_start=True, max_epochs=4).fit(X, Y)
+    estimator = tiny(callbacks=[Interrupt(5)], warm_start=True, max_epochs=4)
+    with pytest.warns(UserWarning, match="interrupted in epoch 2"):
+        estimator.fit(X, Y)
     assert estimator.n_iter_ == len(estimator.history_) == 1
     probabilities = estimator.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
@@ -550,6 +552,52 @@ def test_an_interrupted_fit_can_be_used():
     for net in estimator.submodels_:
         net.set_params(callbacks__Interrupt__step=None)
     assert estimator.fit(X, Y).n_iter_ == 5
+
+
+class Fails(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise RuntimeError("a disk is full")
+
+
+def test_a_callback_that_fails_leaves_a_consistent_estimator():
+    estimator = tiny(callbacks=[Fails()], warm_start=True, max_epochs=2).fit(X, Y)
+    with pytest.raises(RuntimeError, match="disk is full"):
+        estimator.fit(X, Y)
+    assert estimator.n_iter_ == len(estimator.history_) == 3
+    for net in estimator.submodels_:
+        assert not {"_tensors", "_ranks", "_best_averages"} & vars(net).keys()
+    assert estimator.set_params(callbacks=None).fit(X, Y).n_iter_ == 5
+
+
+class Distance(Callback):
+    """Records how far an epoch is from the second, or ends the fit there."""
+
+    def __init__(self, ends=False):
+        self.ends = ends
+
+    def on_epoch_end(self, net, **kwargs):
+        epoch = len(net.history)
+        net.history.record("distance", abs(epoch - 2))
+        if self.ends and epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("ema_decay", [0.9, None])
+@pytest.mark.parametrize("patience", [1, 10])
+def test_early_stopping_loads_the_best_epoch(patience, ema_decay):
+    """The weights and the averages are those at the end of that epoch."""
+    params = {"max_epochs": 4, "ema_decay": ema_decay}
+    until_then = tiny(callbacks=[Distance(ends=True)], **params).fit(X, Y)
+    stop = EarlyStopping(monitor="distance", patience=patience, load_best=True)
+    estimator = tiny(callbacks=[Distance(), stop], **params).fit(X, Y)
+    assert estimator.n_iter_ == (3 if patience == 1 else 4)
+    same(estimator.predict_proba(X), until_then.predict_proba(X))
+    same(estimator.transduction_, until_then.transduction_)
+    for net, other in zip(estimator.submodels_, until_then.submodels_, strict=True):
+        for name in ("module_", "average_module_"):
+            states = [getattr(n, name).state_dict() for n in (net, other)]
+            assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def test_early_stopping():

@@ -271,6 +271,22 @@ def test_what_cannot_be_judged_is_not_suspected():
         suspect_labels(TINY, X, Y, cv=folds)
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda model: suspect_labels(model, X, Y, cv=2),
+        lambda model: unlabeled_gain(model, X, Y, cv=2, baseline=LogisticRegression()),
+    ],
+)
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_what_takes_minus_one_for_a_class_is_refused(act, pipeline):
+    model = LogisticRegression()
+    if pipeline:
+        model = make_pipeline(StandardScaler(), model)
+    with pytest.raises(ValueError, match=r"LogisticRegression\(\) takes -1 for a class"):
+        act(model)
+
+
 def test_the_history_is_drawn(fitted):
     pytest.importorskip("matplotlib").use("Agg")
     losses, shares, predicted, covered = HistoryDisplay.from_estimator(fitted).axes_
@@ -309,7 +325,8 @@ def test_without_an_epoch_there_is_nothing_to_draw():
         def on_batch_begin(self, net, **kwargs):
             raise KeyboardInterrupt
 
-    fitted = clone(TINY).set_params(callbacks=[Stop()]).fit(X, Y)
+    with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+        fitted = clone(TINY).set_params(callbacks=[Stop()]).fit(X, Y)
     with pytest.raises(ValueError, match="before its first epoch was over"):
         HistoryDisplay.from_estimator(fitted)
 
@@ -347,6 +364,10 @@ def test_budgets_of_labels_are_drawn():
     assert (display.baseline_scores > 0.6).all()
     # The last fit is of the baseline, with the last budget and no unlabeled row.
     assert len(seen[-1]) == 40
+    n_fits = len(seen)
+    with pytest.raises(ValueError, match="n_labeled=4000"):
+        LabelBudgetDisplay.from_estimator(training, X, y, budgets=[6, 4000])
+    assert len(seen) == n_fits
     assert set(seen[-1]) == {0, 1}
     means, _, _, baseline_means, *_ = display.ax_.lines
     np.testing.assert_allclose(means.get_ydata(), display.scores.mean(axis=1))

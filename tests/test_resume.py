@@ -115,7 +115,11 @@ def test_an_epoch_that_was_not_finished_is_done_again(step):
     """The weights stay those of the interrupt; the schedules are at its first step."""
     params = {"steps_per_epoch": 6, "module": nn.Linear, "lr": 0.03}
     whole = tiny(**params).fit(X, Y)
-    resumed = tiny(step=step, **params).fit(X, Y)
+    with pytest.warns(
+        UserWarning, match=f"interrupted in epoch {1 + step // 6}"
+    ) as told:
+        resumed = tiny(step=step, **params).fit(X, Y)
+    assert told[0].filename == __file__
     n_before = resumed.n_iter_
     assert n_before == step // 6
     for net in resumed.submodels_:
@@ -230,7 +234,8 @@ def test_an_interrupt_before_the_first_step(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Batches, "skip", interrupt)
-        resumed.fit(X, Y)
+        with pytest.warns(UserWarning, match="interrupted in epoch 3"):
+            resumed.fit(X, Y)
     assert resumed.n_iter_ == 2
     assert not any("_tensors" in vars(net) for net in resumed.submodels_)
     assert rows(resumed.fit(X, Y)) == rows(tiny().fit(X, Y))
