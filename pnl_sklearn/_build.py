@@ -1,7 +1,8 @@
 """From the estimator's parameters and its inputs to the submodels that `fit` trains."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +44,17 @@ def check_device(device: str, ranks: Ranks = ALONE) -> str:
             "Use device='auto' for the best one there is."
         )
     return device
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Have torch make float32 tensors where nothing else is said, as batches are."""
+    given = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(given)
 
 
 def make_rows(

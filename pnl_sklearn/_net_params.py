@@ -10,6 +10,19 @@ from torch.utils.data import DataLoader
 
 NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
 
+# What a DataLoader draws batches by, or reads.
+_OF_BATCHES = {
+    f"iterator_train__{name}"
+    for name in (
+        "dataset",
+        "batch_size",
+        "shuffle",
+        "sampler",
+        "batch_sampler",
+        "drop_last",
+    )
+}
+
 
 def argument_names(function: Callable) -> set[str]:
     return set(inspect.signature(function).parameters)
@@ -33,9 +46,16 @@ def check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) -
         known |= {prefix + p.name for p in parameters}
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             known |= {name for name in net_params if name.startswith(prefix)}
+    known -= _OF_BATCHES
     if callbacks:
         known |= {name for name in net_params if name.startswith("callbacks__")}
     for name in net_params:
+        if name in _OF_BATCHES:
+            raise ValueError(
+                f"net_params holds {name!r}, but batches are drawn here. batch_size "
+                "and labeled_batch_size, parameters of the estimator, say how large "
+                "they are, unlabeled_weight how often a row is drawn."
+            )
         if name not in known:
             nearest = get_close_matches(name, known, n=1, cutoff=0)
             raise ValueError(

@@ -1,12 +1,14 @@
 """Where a fit stands between two epochs, for one that takes it up again."""
 
 import operator
+import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ._prior import ClassPrior
-from ._ranks import Ranks
+from ._ranks import Ranks, fingerprint
 from ._submodel import Submodel
 
 
@@ -21,14 +23,29 @@ class Standing:
     seed: int
     n_before: int
     _callbacks: list
+    _fingerprint: tuple[int, int]
     _random_states: list[list[Tensor]]
     _prior: dict[str, Tensor]
     _means: list[Tensor | None]
 
-    def begin(self, seed: int, n_before: int, callbacks: list | None) -> None:
+    def begin(
+        self, seed: int, n_before: int, callbacks: list | None, codes: np.ndarray
+    ) -> None:
         """Take down what a fit begins with, once nothing can be refused any more."""
         self.seed, self.n_before = seed, n_before
         self._callbacks = list(callbacks or [])
+        self._fingerprint = fingerprint(codes)
+
+    def warn_of_others(self, codes: np.ndarray) -> None:
+        """Warn of rows or labels that the fit to be taken up has not begun with."""
+        if fingerprint(codes) != self._fingerprint:
+            warnings.warn(
+                "The fit that warm_start='resume' takes up began with other rows or "
+                "labels. Its schedules and random draws go on, but the result is that "
+                "of no whole fit. With new labels, warm_start=True trains max_epochs "
+                "more.",
+                stacklevel=4,
+            )
 
     def has(self, callbacks: list | None) -> bool:
         """Tell whether these are the very callbacks of the last fit."""

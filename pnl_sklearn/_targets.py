@@ -9,7 +9,7 @@ from sklearn.utils import check_array, column_or_1d, compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
 # What is a string once missing values have been made strings.
-_MISSING_NAMES = {"nan", "NaN", "None", "<NA>", "NaT", "-1.0"}
+_MISSING_NAMES = {"", "nan", "NaN", "None", "<NA>", "NaT", "-1.0"}
 
 
 def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,13 @@ from sklearn.utils.validation import (
 )
 
 from ._batches import chunks, unlabeled_chunks
-from ._build import build_submodels, check_device, make_rows, renew_callbacks
+from ._build import (
+    build_submodels,
+    check_device,
+    float32_by_default,
+    make_rows,
+    renew_callbacks,
+)
 from ._callbacks import check_callbacks
 from ._inputs import check_inputs
 from ._material import gather
@@ -132,7 +138,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Weights of classes in the supervised loss, as elsewhere in scikit-learn.
     callbacks : list, default=None
         skorch callbacks, or pairs (name, callback); each submodel gets copies. Of
-        what they can monitor there are the columns of `history_`.
+        what they can monitor there are the columns of `history_`. Those that need files
+        or scores of batches, such as Checkpoint and EpochScoring, are refused.
     tol : float or None, default=None
         End the fit before `max_epochs` where at most this share of the unlabeled rows
         has changed its predicted class in each of the last `n_iter_no_change` epochs,
@@ -332,8 +339,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             dtype; or a :class:`torch.utils.data.Dataset` of one input an item, or of
             pairs that begin with it. NaN and infinity are refused.
         y : array-like of shape (n_samples,)
-            Labels: whole numbers, bool or strings; -1, "-1", None, NaN or pandas.NA
-            where a row is unlabeled.
+            Labels: whole numbers, bool or strings; -1, "-1", None, NaN, pandas.NA or a
+            masked entry where a row is unlabeled.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the labeled rows in the supervised loss, of any scale; neighbors
             do not look at them, but for rows of weight 0, which have no label. Those of
@@ -371,13 +378,16 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             If X, y or a parameter cannot be used, or labels contradict each other; the
             message says how to mend it.
         TypeError
-            If X holds objects that are not numbers.
+            If X holds objects that are not numbers, or `callbacks` one that is none.
         FloatingPointError
             If a loss became NaN or infinite. The estimator then holds the weights of
             the last epoch whose loss was finite, or those it began with.
 
         Warns
         -----
+        UserWarning
+            If Ctrl-C ended the fit; or if X, y or `image_shape` can be read in two
+            ways.
         PoolWarning
             If predictions of the unlabeled rows have all but given up a class.
         """
@@ -404,10 +414,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         )
         check_callbacks(self.callbacks, validated=given.held_out is not None)
         ranks.check_same(given.codes)
+        if continues == "resume":
+            self._standing.warn_of_others(given.codes)
         device = check_device(self.device, ranks)
         self.classes_ = classes
         n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
-        with torch.random.fork_rng(devices=range(n_cuda)):
+        with torch.random.fork_rng(devices=range(n_cuda)), float32_by_default():
             own_seed = ranks.own_seed(seed)
             rows = make_rows(given.inputs, device, self.net_params or {}, own_seed)
             if continues:
@@ -424,7 +436,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             prior = build_prior(self, given.codes, device, ranks)
             if continues and not self._standing.has(self.callbacks):
                 renew_callbacks(self, submodels)
-            self._standing.begin(seed, n_before, self.callbacks)
+            self._standing.begin(seed, n_before, self.callbacks, given.codes)
             expected, is_known = prior.prior, not prior.follows
             vars(self).pop("transduction_", None)
             try:
@@ -582,11 +594,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         indices = chunks(range(len(inputs)), inputs.sample_shape)
         parts = log_probabilities(submodels or self.submodels_, rows, indices)
         outcome = None
-        for index, part in zip(indices, parts, strict=True):
-            values = function(part)
-            if outcome is None:
-                outcome = np.empty((len(inputs), *values.shape[1:]), values.dtype)
-            outcome[index.start : index.stop] = values
+        with float32_by_default():
+            for index, part in zip(indices, parts, strict=True):
+                values = function(part)
+                if outcome is None:
+                    outcome = np.empty((len(inputs), *values.shape[1:]), values.dtype)
+                outcome[index.start : index.stop] = values
         return outcome
 
 

@@ -218,9 +218,10 @@ def labeled_scorer(scoring):
 
     Parameters
     ----------
-    scoring : str, callable, list, tuple, set or dict
+    scoring : str, callable, list, tuple, set, dict or None
         Name of a scorer, ``scorer(estimator, X, y)``, or several of them as for
-        ``scoring=`` of :class:`~sklearn.model_selection.GridSearchCV`.
+        ``scoring=`` of :class:`~sklearn.model_selection.GridSearchCV`. None: the
+        estimator's own ``score``.
 
     Returns
     -------
@@ -243,7 +244,11 @@ def labeled_scorer(scoring):
         return {name: labeled_scorer(scorer) for name, scorer in scoring.items()}
     if isinstance(scoring, list | tuple | set):
         return {name: labeled_scorer(name) for name in scoring}
-    return _LabeledScorer(get_scorer(scoring))
+    return _LabeledScorer(_own_score if scoring is None else get_scorer(scoring))
+
+
+def _own_score(estimator, X, y, **params):
+    return estimator.score(X, y, **params)
 
 
 class _LabeledScorer:

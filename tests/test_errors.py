@@ -383,6 +383,10 @@ PARAMETERS = {
         lambda: fit(net_params={"iterator_train__num_worker": 1}),
         "did you mean 'iterator_train__num_workers'",
     ),
+    "net_params, batches": (
+        lambda: fit(dataset(X), net_params={"iterator_train__batch_size": 8}),
+        "'iterator_train__batch_size', but batches are drawn here. batch_size",
+    ),
     "net_params, no prefix": (
         lambda: fit(net_params={"hidden": 8}),
         "unknown name 'hidden'; did you mean 'module__hidden'",

@@ -363,6 +363,19 @@ def test_images_are_learned(images):
     np.testing.assert_array_equal(estimator.predict(X), np.arange(30) % 3)
 
 
+@pytest.mark.parametrize("data", ["table", "images"])
+def test_another_default_dtype_of_torch_changes_nothing(data, request):
+    X, y = request.getfixturevalue(data)
+    expected = fit_predict(X, y)
+    torch.set_default_dtype(torch.float64)
+    try:
+        given = fit_predict(X, y)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(given, expected)
+
+
 # Targets: the same six rows, of which two are unlabeled, in every form.
 
 
@@ -507,7 +520,7 @@ def test_all_labeled_bools():
     np.testing.assert_array_equal(classes, [False, True])
 
 
-@pytest.mark.parametrize("mark", ["nan", "None", "<NA>", "-1.0"])
+@pytest.mark.parametrize("mark", ["", "nan", "None", "<NA>", "-1.0"])
 def test_missing_values_made_strings_are_told(mark):
     y = np.array(["a", "b", mark] * 4)
     with pytest.warns(UserWarning, match=re.escape(f"labels ['{mark}']")):

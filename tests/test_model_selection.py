@@ -7,6 +7,7 @@ import pytest
 import sklearn
 from scipy.sparse import coo_array
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
@@ -306,6 +307,15 @@ def test_scores_of_known_targets():
     unknown = np.full(5, np.nan)
     with pytest.raises(ValueError, match="No target is known"):
         labeled_scorer("accuracy")(Fixed(), ANSWERS, unknown)
+
+
+def test_the_own_score_of_known_targets():
+    y = np.array([0, 1, 1, -1])
+    model = DummyClassifier(strategy="constant", constant=1).fit(np.zeros((4, 1)), y)
+    scorer = labeled_scorer(None)
+    assert scorer(model, np.zeros((4, 1)), y) == pytest.approx(2 / 3)
+    weights = np.array([2.0, 1, 1, 5])
+    assert scorer(model, np.zeros((4, 1)), y, sample_weight=weights) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,15 @@ def test_a_refused_fit_leaves_what_can_be_taken_up():
     same(stopped.predict_proba(X), whole.predict_proba(X))
 
 
+def test_other_labels_are_told():
+    resumed = tiny(epoch=2).fit(X, Y).set_params(warm_start="resume")
+    other = np.where(np.arange(60) == 20, TRUTH, Y)
+    with pytest.warns(UserWarning, match="began with other rows or labels") as told:
+        resumed.fit(X, other)
+    assert told[0].filename == __file__
+    assert resumed.n_iter_ == 5
+
+
 def test_an_interrupt_before_the_first_step(monkeypatch):
     """It leaves nothing that only training needs, and the fit can be taken up."""
     resumed = tiny(epoch=2).fit(X, Y).set_params(warm_start="resume")
