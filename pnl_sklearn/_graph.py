@@ -1,6 +1,7 @@
 """A graph of near neighbors, walks along it, and what they tell of unlabeled rows."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import cg
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from ._batches import Rows, chunks
 from ._inputs import numbers_expected, to_numpy
@@ -20,6 +22,8 @@ _N_LABELED, _N_EACH = 100, 3
 # Tables of which classes are believed: at most so many rows, values, and pairs of a row
 # and a label.
 _N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
+# The same where features are asked for.
+_N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
@@ -28,14 +32,26 @@ _POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 _TINY = 1e-12
 
 
-def may_believe(n_rows: int, shape: tuple[int, ...]) -> bool:
-    """Tell whether X is a table of a size for which classes are believed."""
+def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool:
+    """Tell whether X is of a size, and a kind, of which classes are believed."""
+    if has_features:
+        if n_rows > _N_WITH_FEATURES:
+            raise ValueError(
+                f"graph_features are for {_N_WITH_FEATURES:,} rows at most, since the "
+                f"time for neighbors grows with their square; there are {n_rows:,}. "
+                "Leave it at 'auto', or give fewer unlabeled rows."
+            )
+        return n_rows > N_NEIGHBORS
     small = n_rows <= _N_ROWS and n_rows * math.prod(shape) <= _N_VALUES
     return len(shape) == 1 and small and n_rows > N_NEIGHBORS
 
 
 def class_beliefs(
-    rows: Rows, shape: tuple[int, ...], codes: np.ndarray, n_classes: int
+    rows: Rows,
+    shape: tuple[int, ...],
+    codes: np.ndarray,
+    n_classes: int,
+    features: Callable[[Tensor], Tensor] | None = None,
 ) -> np.ndarray | None:
     """Class probabilities of rows by the labels that walks along neighbors meet.
 
@@ -49,17 +65,24 @@ def class_beliefs(
     Parameters
     ----------
     rows : Rows
-        Of a table.
     shape : tuple of int
-        (n_features,).
+        (n_features,) or (channels, height, width).
     codes : int array of shape (n_rows,)
         Class codes, -1 where unlabeled.
     n_classes : int
+    features : callable, default=None
+        Makes features of batches, in which neighbors are sought. None: the values of
+        the rows are the features.
 
     Returns
     -------
     beliefs : float32 array of shape (n_rows, n_classes) or None
         None where no class has two labels to compare, or labels are too many.
+
+    Raises
+    ------
+    ValueError
+        If the features have another shape than (n_rows, n_features), or are not finite.
     """
     n_rows = len(codes)
     labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], _N_LABELED)
@@ -67,9 +90,12 @@ def class_beliefs(
     members = labels[:, None] == np.arange(n_classes)
     counts = members.sum(axis=0)
     judged = counts[labels] > 1
-    if not judged.any() or n_rows * len(labeled) > _N_PAIRS:
+    n_pairs = _N_PAIRS if features is None else _N_PAIRS_WITH_FEATURES
+    if not judged.any() or n_rows * len(labeled) > n_pairs:
         return None
-    X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
+    batches = rows.stream(chunks(range(n_rows), shape))
+    parts = batches if features is None else (_made(features, x) for x in batches)
+    X = torch.cat([part.cpu() for part in parts])
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     told = np.arange(judged.sum()), labels[judged]
     candidates, fits = [], []
@@ -87,6 +113,21 @@ def class_beliefs(
     for weight, (shares, power) in zip(weights, candidates, strict=True):
         beliefs += weight * _to_power(shares, power)
     return (beliefs / weights.sum()).astype(np.float32)
+
+
+@torch.no_grad()
+def _made(features: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Make features of a batch, and refuse what cannot be some."""
+    made = features(x)
+    if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != len(x):
+        shape = tuple(getattr(made, "shape", ())) or type(made).__name__
+        raise ValueError(
+            f"graph_features={features!r} makes {shape} of a batch of shape "
+            f"{tuple(x.shape)}. It has to make a Tensor of shape (n_rows, n_features)."
+        )
+    if not made.isfinite().all():
+        raise ValueError(f"graph_features={features!r} makes NaN or infinite values.")
+    return made.float()
 
 
 def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:

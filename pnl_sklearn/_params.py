@@ -31,6 +31,7 @@ PARAMETER_CONSTRAINTS: dict = {
     ],
     "balance_weight": [_weight],
     "graph_weight": [_weight],
+    "graph_features": [StrOptions({"auto"}), callable],
     "weak_view": [StrOptions({"auto"}), callable, None],
     "strong_view": [StrOptions({"auto"}), callable, None],
     "optimizer": [callable],

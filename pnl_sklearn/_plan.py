@@ -54,15 +54,19 @@ def build_batches(
 
 
 def _log_beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
-    """What neighbors tell of the classes of a table's rows, where negatives use it."""
+    """What neighbors tell of the classes of rows, where negatives use it."""
     weight = estimator.graph_weight
     shape, n_rows = given.inputs.sample_shape, len(given.codes)
-    is_used = weight and estimator.negative_weight
-    if not is_used or not may_believe(n_rows, shape) or (given.codes >= 0).all():
+    features = estimator.graph_features
+    if isinstance(features, type):
+        raise _of_class("graph_features", features)
+    features = None if isinstance(features, str) else features
+    is_used = weight and estimator.negative_weight and (given.codes < 0).any()
+    if not is_used or not may_believe(n_rows, shape, features is not None):
         return None
     codes = given.codes.copy()
     codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
-    beliefs = class_beliefs(rows, shape, codes, len(estimator.classes_))
+    beliefs = class_beliefs(rows, shape, codes, len(estimator.classes_), features)
     return None if beliefs is None else np.float32(weight) * np.log(beliefs.clip(_TINY))
 
 
@@ -75,7 +79,8 @@ def build_plan(
     device = submodels[0].device
     with torch.random.fork_rng([device] if device.startswith("cuda") else []):
         _try_selection(select, len(estimator.classes_), device)
-        x = next(rows.stream([range(min(_N_TRIED, len(given.codes)))]))
+        # By an array, which makes a copy: a view may write to what it is given.
+        x = next(rows.stream([np.arange(min(_N_TRIED, len(given.codes)))]))
         for name, view in [("weak_view", weak), ("strong_view", strong)]:
             _try_view(name, view, x)
     shape = given.inputs.sample_shape

@@ -105,12 +105,17 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         than ten classes, to 0 where some are several times as frequent as others, and
         to a quarter late in training.
     graph_weight : float, default=0.5
-        What near neighbors count for when negative labels of a table are chosen. Random
-        walks along a graph of neighbors lead from each row to labels, and so to beliefs
-        about its class, which are as sure as they were right about the labels. Their
-        power of this exponent multiplies the partner's predictions. They are made for
-        tables of up to 10,000 rows with two labels of some class, once a fit; not for
-        images. 0 turns them off.
+        What near neighbors count for when negative labels are chosen. Random walks
+        along a graph of neighbors lead from each row to labels, and so to beliefs about
+        its class, which are as sure as they were right about the labels. Their power of
+        this exponent multiplies the partner's predictions. They are made once a fit,
+        where some class has two labels. 0 turns them off.
+    graph_features : "auto" or callable, default="auto"
+        What rows are near in. "auto": the columns of tables of up to 10,000 rows; there
+        are no neighbors of images then. A callable makes features of shape (n_rows,
+        n_features) of a batch in the units of X: :class:`~pnl_sklearn.features.HOG` for
+        images whose classes differ in shape, such as handwriting, or the embedding of a
+        pretrained network. It is for up to 100,000 rows.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts
@@ -202,7 +207,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ``class_distribution`` (mean prediction, a list) and ``class_coverage`` (the
         coverage of the rows that the partner takes for each class, a list), each the
         mean over the epoch, and ``negative_weight`` at its end and ``seconds``. What
-        the partner of a table says has neighbors weighed in (`graph_weight`). Without
+        the partner says has neighbors weighed in, if any (`graph_weight`). Without
         unlabeled rows the last four of the means are NaN. With `X_val` or
         `validation_fraction` also ``valid_loss`` (the mean cross-entropy, in nats),
         ``valid_accuracy`` and ``valid_negatives_right`` (the share of pseudo-negative
@@ -259,6 +264,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         class_prior="auto",
         balance_weight=4,
         graph_weight=0.5,
+        graph_features="auto",
         weak_view="auto",
         strong_view="auto",
         optimizer=torch.optim.AdamW,
@@ -293,6 +299,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.class_prior = class_prior
         self.balance_weight = balance_weight
         self.graph_weight = graph_weight
+        self.graph_features = graph_features
         self.weak_view = weak_view
         self.strong_view = strong_view
         self.optimizer = optimizer

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
+from pnl_sklearn.features import HOG
 from pnl_sklearn.views import AdversarialView, ImageView
 
 from .tables import TABLES
@@ -203,6 +204,7 @@ def _cifar10_part(folder, part, options, rng):
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
 _ADVERSARIAL = {"strong_view": AdversarialView(size=0.25, noise=0.3)}
+_HOG = {"graph_features": HOG()}
 # The automatic view with noise; with two labels a class it lost a mode of the sevens.
 _NOISY = {
     "strong_view": ImageView(
@@ -246,7 +248,7 @@ TASKS = {
             )
             for n in (2, 10)
             for suffix, words, style, params, best in [
-                ("", "augmented", "mnist", {}, _NOISY if n == 10 else {}),
+                ("", "augmented", "mnist", {}, _NOISY if n == 10 else _HOG),
                 ("-plain", "no augmentation", "mnist_plain", _PLAIN, _ADVERSARIAL),
             ]
         ),

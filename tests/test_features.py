@@ -1,0 +1,193 @@
+"""Features against a numpy formula, pixel by pixel, and in fits."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+
+from pnl_sklearn import PNLClassifier, _plan
+from pnl_sklearn import _graph as graph_module
+from pnl_sklearn._batches import ArrayRows
+from pnl_sklearn._graph import class_beliefs, neighbor_graph
+from pnl_sklearn.features import HOG
+from pnl_sklearn.model_selection import hide_labels
+
+
+def histograms(image, n_orientations, n_cells):
+    """The features of an image of shape (c, h, w), whose sides are multiples of cells.
+
+    Pixel by pixel; of the definition alone.
+    """
+    _, height, width = image.shape
+    cells = np.zeros((n_orientations, n_cells, n_cells))
+    for i in range(height):
+        for j in range(width):
+            best = 0.0, 0.0
+            for channel in image:
+                right = channel[i, min(j + 1, width - 1)]
+                left = channel[i, max(j - 1, 0)]
+                below = channel[min(i + 1, height - 1), j]
+                above = channel[max(i - 1, 0), j]
+                size = math.hypot(right - left, below - above)
+                if size > best[0]:
+                    best = size, math.atan2(below - above, right - left) % math.pi
+            place = best[1] / math.pi * n_orientations
+            k, share = int(place), place - int(place)
+            where = i * n_cells // height, j * n_cells // width
+            cells[(k % n_orientations, *where)] += best[0] * (1 - share)
+            cells[((k + 1) % n_orientations, *where)] += best[0] * share
+    cells /= height * width / n_cells**2
+    blocks = cells[:, :-1, :-1] + cells[:, 1:, :-1] + cells[:, :-1, 1:]
+    blocks = (blocks + cells[:, 1:, 1:]) / 4
+    lengths = np.sqrt((blocks**2).sum(axis=0))
+    return (blocks / (lengths + lengths.mean() / 2)).ravel()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 8)])
+@pytest.mark.parametrize("n_orientations", [4, 9])
+def test_hog_against_a_formula_for_each_pixel(shape, n_orientations):
+    n_cells = 7 if shape[1] == 28 else 4
+    images = np.random.default_rng(0).normal(size=(3, *shape))
+    found = HOG(n_orientations, n_cells)(torch.from_numpy(images)).numpy()
+    assert found.shape == (3, n_orientations * (n_cells - 1) ** 2)
+    for row, image in zip(found, images, strict=True):
+        np.testing.assert_allclose(row, histograms(image, n_orientations, n_cells))
+
+
+def test_hog_does_not_see_contrast_brightness_and_blank_images():
+    x = torch.rand(4, 1, 28, 28, dtype=torch.float64)
+    torch.testing.assert_close(HOG()(50 - 3 * x), HOG()(x))
+    assert (HOG()(torch.full((2, 1, 28, 28), 7.0)) == 0).all()
+
+
+@pytest.mark.parametrize(("angle", "k"), [(0, 0), (45, 1), (90, 2), (135, 3)])
+def test_hog_of_a_ramp_is_one_orientation(angle, k):
+    i, j = np.indices((8, 8))
+    radians = math.radians(angle)
+    ramp = j * math.cos(radians) + i * math.sin(radians)
+    inner = HOG(4, 8)(torch.tensor(ramp)[None, None]).reshape(4, 7, 7)[:, 1:-1, 1:-1]
+    assert (inner.argmax(dim=0) == k).all()
+    np.testing.assert_allclose(inner.sum(dim=0), inner[k], atol=1e-6)
+
+
+def test_hog_of_a_table_tells_of_image_shape():
+    X, y = load_digits(return_X_y=True)
+    model = PNLClassifier(graph_features=HOG(), max_epochs=1, steps_per_epoch=2)
+    with pytest.raises(ValueError, match=r"takes images.*image_shape=\(channels"):
+        model.fit(X[:100], np.where(np.arange(100) < 40, y[:100], -1))
+
+
+# In fits.
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, truth = load_digits(return_X_y=True)
+    X, truth = X[:400].reshape(-1, 8, 8).astype(np.float32), truth[:400]
+    return X, hide_labels(truth, 40, random_state=0), truth
+
+
+def beliefs(X, codes, features):
+    rows = ArrayRows(X.reshape(len(X), -1), (1, 8, 8), "cpu")
+    return class_beliefs(rows, (1, 8, 8), codes, 10, features)
+
+
+def test_beliefs_are_those_of_the_table_of_features(digits):
+    X, codes, truth = digits
+    hog = HOG(6, 4)
+    table = hog(torch.from_numpy(X[:, None])).numpy()
+    as_table = class_beliefs(ArrayRows(table, (54,), "cpu"), (54,), codes, 10)
+    np.testing.assert_array_equal(beliefs(X, codes, hog), as_table)
+    assert (as_table.argmax(axis=1) == truth)[codes < 0].mean() > 0.7
+
+
+def model(**params):
+    settings = {"max_epochs": 1, "steps_per_epoch": 2, "random_state": 0}
+    return PNLClassifier(**settings | params)
+
+
+def test_fit_asks_for_beliefs_by_the_features(monkeypatch, digits):
+    asked = []
+
+    def stub(rows, shape, codes, n_classes, features):
+        asked.append((shape, features))
+
+    monkeypatch.setattr(_plan, "class_beliefs", stub)
+    X, y, truth = digits
+    hog = HOG()
+    model(graph_features=hog).fit(X, y)
+    assert asked == [((1, 8, 8), hog)]
+    model(graph_features=hog, graph_weight=0).fit(X, y)
+    model(graph_features=hog).fit(X, truth)
+    model().fit(X, y)
+    assert len(asked) == 1
+    model().fit(X.reshape(400, 64), y)
+    assert asked[1:] == [((64,), None)]
+
+
+def test_features_of_a_table_take_the_place_of_its_columns(digits):
+    X, y, truth = digits
+    X = X.reshape(400, 64)
+
+    def told(x):
+        return answers[[places[row.tobytes()] for row in x.numpy()]]
+
+    places = {row.tobytes(): k for k, row in enumerate(X)}
+    answers = 9 * torch.eye(10)[torch.from_numpy(truth)]
+    found = class_beliefs(ArrayRows(X, (64,), "cpu"), (64,), y, 10, told)
+    assert (found.argmax(axis=1) == truth).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (HOG, r"graph_features=.* is a class.*graph_features=HOG\(\)"),
+        (lambda x: x, r"makes \(400, 1, 8, 8\) of a batch.*\(n_rows, n_features\)"),
+        (lambda x: x[1:, 0, 0], r"makes \(399, 8\) of a batch"),
+        (lambda x: x[:, 0, 0].numpy(), r"makes \(400, 8\) of a batch"),
+        (lambda x: x[:, 0, 0] / 0, "NaN or infinite"),
+    ],
+)
+def test_features_that_are_none_are_refused(features, message, digits):
+    X, y, _ = digits
+    with pytest.raises(ValueError, match=message):
+        model(graph_features=features).fit(X, y)
+
+
+def test_too_many_rows_for_features_are_refused(monkeypatch, digits):
+    X, y, _ = digits
+    monkeypatch.setattr(graph_module, "_N_WITH_FEATURES", 399)
+    with pytest.raises(ValueError, match=r"399 rows at most.*there are 400"):
+        model(graph_features=HOG()).fit(X, y)
+
+
+def test_features_have_no_gradient(digits):
+    X, y, _ = digits
+    body = torch.nn.Linear(8, 3)
+    model(graph_features=lambda x: body(x[:, 0, 0])).fit(X, y)
+    assert body.weight.grad is None
+
+
+def test_features_are_cloned_and_pickled(digits):
+    X, y, _ = digits
+    fitted = model(graph_features=HOG(6)).fit(X, y)
+    loaded = pickle.loads(pickle.dumps(fitted))
+    assert loaded.graph_features == clone(fitted).graph_features == HOG(6)
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_neighbors_in_features_are_of_a_class_more_often(digits):
+    """Of shifted digits, whose pixels tell less."""
+    X, _, truth = digits
+    X = np.pad(X, ((0, 0), (10, 10), (10, 10)))
+    shifts = np.random.default_rng(0).integers(-2, 3, size=(len(X), 2))
+    X = np.stack([np.roll(x, s, (0, 1)) for x, s in zip(X, shifts, strict=True)])
+    shares = []
+    for values in (X.reshape(len(X), -1), HOG()(torch.from_numpy(X[:, None]))):
+        graph = neighbor_graph(values, 10, weighted=False).tocoo()
+        shares.append((truth[graph.row] == truth[graph.col]).mean())
+    assert shares[1] > shares[0]
