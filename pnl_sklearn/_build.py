@@ -1,5 +1,6 @@
 """From the estimator's parameters and its inputs to the submodels that `fit` trains."""
 
+import fnmatch
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from ._batches import ArrayRows, DatasetRows, Rows, SparseRows, moments
-from ._callbacks import cloned
+from ._callbacks import named_callbacks
 from ._inputs import Inputs
 from ._net_params import argument_names, check_net_params
 from ._ranks import ALONE, Ranks
@@ -92,7 +93,7 @@ def build_submodels(
             optimizer=estimator.optimizer,
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,
-            callbacks=cloned(estimator.callbacks),
+            callbacks=named_callbacks(estimator),
             device=device,
             train_split=None,
             predict_nonlinearity=_softmax,
@@ -100,6 +101,7 @@ def build_submodels(
             **params,
         )
         submodels.append(submodel.initialize())
+    _check_groups(submodels[0], (estimator.net_params or {}))
     _check_output(submodels[0], rows, len(inputs), len(estimator.classes_))
     return submodels
 
@@ -154,14 +156,15 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
     net_params = estimator.net_params or {}
     if {"optimizer__foreach", "optimizer__differentiable"} & net_params.keys():
         params.pop("optimizer__fused", None)
-    check_net_params(net_params, module, estimator.optimizer, estimator.callbacks)
-    return module, params | net_params
+    check_net_params(estimator, module)
+    others = {n: v for n, v in net_params.items() if not n.startswith("callbacks__")}
+    return module, params | others
 
 
 def renew_callbacks(estimator, submodels: list[Submodel]) -> None:
     """Give submodels that go on the callbacks that the estimator has now."""
     for submodel in submodels:
-        submodel.callbacks = cloned(estimator.callbacks)
+        submodel.callbacks = named_callbacks(estimator)
         # By hand, since skorch's set_params would initialize those from before.
         submodel.initialize_callbacks()
 
@@ -178,6 +181,17 @@ def _standardization(
     scale = torch.where(constant, 1.0, 1 / deviation)
     shift = torch.zeros_like(mean) if isinstance(rows, SparseRows) else mean
     return shift.float().cpu(), scale.float().cpu()
+
+
+def _check_groups(submodel: Submodel, net_params: dict[str, Any]) -> None:
+    """Refuse patterns of parameter groups that match no parameter."""
+    names = [name for name, _ in submodel.get_all_learnable_params()]
+    for pattern, _ in net_params.get("optimizer__param_groups", []):
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(
+                f"optimizer__param_groups has the pattern {pattern!r}, which matches "
+                f"none of the parameters: {', '.join(names)}."
+            )
 
 
 def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -> None:

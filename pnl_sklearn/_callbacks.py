@@ -1,5 +1,8 @@
 """skorch's callbacks: which can serve here, and copies of them for each submodel."""
 
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from sklearn.base import clone
@@ -15,6 +18,7 @@ from skorch.callbacks.scoring import ScoringBase
 
 from ._measures import VALIDATED
 
+_PREFIX = "callbacks__"
 # Callbacks of skorch that need what a fit of two submodels has not, and what to do.
 _UNFIT: dict[tuple[type, ...], str] = {
     (Checkpoint, TrainEndCheckpoint, LoadInitState): (
@@ -35,51 +39,101 @@ _UNFIT: dict[tuple[type, ...], str] = {
 }
 
 
-def callback_of(item) -> Any:
-    """The callback of an item that is one, its class, or a pair (name, callback)."""
-    callback = item[1] if isinstance(item, tuple) else item
-    return callback() if isinstance(callback, type) else callback
+# What history_ holds of numbers, for callbacks to monitor.
+COLUMNS = (
+    "epoch",
+    "train_loss",
+    "supervised_loss",
+    "negative_loss",
+    "balance_loss",
+    "consistency_loss",
+    "agreement",
+    "coverage",
+    "negative_weight",
+    "seconds",
+)
 
 
-def check_callbacks(callbacks: list | None, validated: bool) -> None:
-    """Refuse callbacks that would fail, or have no effect, once training has begun.
+def named_callbacks(estimator) -> list[tuple[str, Any]]:
+    """Return names and copies of the callbacks, as `net_params` changes them.
 
-    `validated` tells whether `history_` has the columns of held-out rows.
+    Copies, since one instance would be shared by both submodels. Names are skorch's:
+    those given, or those of the classes.
     """
-    for callback in map(callback_of, callbacks or []):
+    named: list[tuple[str, Any]] = []
+    for item in estimator.callbacks or []:
+        name, callback = item if isinstance(item, tuple) else (None, item)
+        callback = callback() if isinstance(callback, type) else callback
         if not hasattr(callback, "on_train_begin"):
             raise TypeError(
                 f"callbacks hold {callback!r}, which is no callback of skorch. Give "
                 "objects of classes derived from skorch.callbacks.Callback."
             )
+        named.append((name or type(callback).__name__, _copied(callback)))
+    counts = Counter(name for name, _ in named)
+    seen: Counter = Counter()
+    for k, (name, callback) in enumerate(named):
+        if counts[name] > 1:
+            seen[name] += 1
+            named[k] = f"{name}_{seen[name]}", callback
+    return _changed(named, estimator.net_params or {})
+
+
+def _copied(callback) -> Any:
+    try:
+        return clone(callback, safe=False)
+    except (RuntimeError, TypeError):  # its state is more than its parameters
+        return deepcopy(callback)
+
+
+def _changed(named: list, net_params: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Apply entries such as callbacks__name=None and callbacks__name__patience=3."""
+    callbacks = dict(named)
+    entries = {n: v for n, v in net_params.items() if n.startswith(_PREFIX)}
+    for entry in sorted(entries, key=lambda entry: entry.count("__")):
+        name, _, parameter = entry.removeprefix(_PREFIX).partition("__")
+        callback: Any = callbacks.get(name)
+        if name not in callbacks or (parameter and callback is None):
+            raise ValueError(
+                f"net_params holds the unknown name {entry!r}; the callbacks are named "
+                f"{list(callbacks)}."
+            )
+        if not parameter:
+            value = entries[entry]
+            callbacks[name] = None if value is None else _copied(value)
+        elif hasattr(callback, "set_params"):
+            callback.set_params(**{parameter: entries[entry]})
+    return [pair for pair in callbacks.items() if pair[1] is not None]
+
+
+def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) -> None:
+    """Refuse callbacks that would fail, or have no effect, once training has begun.
+
+    `columns` are those of `history_` that it will have beside `COLUMNS`.
+    """
+    own = {type(callback).__module__.split(".")[0] for _, callback in callbacks}
+    for _, callback in callbacks:
         for unfit, cure in _UNFIT.items():
             if isinstance(callback, unfit):
                 raise ValueError(
                     f"The callback {type(callback).__name__} cannot be used. {cure}"
                 )
         monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor.startswith("valid"):
-            _check_monitor(callback, monitor, validated)
+        # Other callbacks than skorch's may record columns of their own.
+        if own == {"skorch"} and isinstance(monitor, str):
+            _check_monitor(callback, monitor, columns)
 
 
-def _check_monitor(callback, monitor: str, validated: bool) -> None:
-    if validated and monitor in VALIDATED:
+def _check_monitor(callback, monitor: str, columns: Sequence[str]) -> None:
+    if monitor in (*COLUMNS, *columns):
         return
     begins = f"The callback {type(callback).__name__} monitors {monitor!r}, but "
-    added = ", ".join(map(repr, VALIDATED))
-    if validated:
-        raise ValueError(f"{begins}of rows that are held out history_ has {added}.")
-    raise ValueError(
-        f"{begins}nothing is held out for validation. Let it monitor 'train_loss' or "
-        "another column of history_; or give fit labeled rows as X_val and y_val, or "
-        f"set validation_fraction: both add {added}."
-    )
-
-
-def cloned(callbacks: list | None) -> list:
-    """Copy the callbacks, since one instance would be shared by both submodels."""
-    copies = []
-    for item in callbacks or []:
-        copy = clone(callback_of(item), safe=False)
-        copies.append((item[0], copy) if isinstance(item, tuple) else copy)
-    return copies
+    if monitor.startswith("valid") and not set(VALIDATED) & set(columns):
+        raise ValueError(
+            f"{begins}nothing is held out for validation. Let it monitor 'train_loss' "
+            "or another column of history_; or give fit labeled rows as X_val and "
+            "y_val, or set validation_fraction: both add "
+            f"{', '.join(map(repr, VALIDATED))}."
+        )
+    names = ", ".join(map(repr, (*COLUMNS, *columns)))
+    raise ValueError(f"{begins}the columns of history_ that are numbers are {names}.")

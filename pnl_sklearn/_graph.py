@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ._batches import Rows, chunks
-from ._inputs import numbers_expected, to_numpy
+from ._inputs import numbers_expected, refuse_masked, to_numpy
 from .views import has_common_unit
 
 # Near neighbors of each row.
@@ -172,6 +172,7 @@ def neighbor_graph(X, n_neighbors: int, *, weighted: bool) -> sparse.csr_matrix:
     to their last neighbor, as in L. Zelnik-Manor and P. Perona, "Self-Tuning Spectral
     Clustering", NIPS 2004.
     """
+    refuse_masked(X)
     if sparse.issparse(X):
         rows = StandardScaler(with_mean=False).fit_transform(X.tocsr())
     else:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import torch
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 _CHANNELS = (1, 3, 4)
 # How much a column may span: a float32 holds the square of this, and sums of some.
 _WIDEST = 1e18
 # How many values tell whether columns vary enough.
 _SAMPLE_VALUES = 2**20
+# Rows that a checksum is of.
+_N_SUMMED = 100
 # Kept as they are; a batch is float32 whatever they are. The first is for all others.
 _DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64]
 
@@ -48,7 +51,7 @@ class Items(Dataset):
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : Dataset or list
     shape : tuple of int
         Of an item as it comes.
     sample_shape : tuple of int
@@ -59,7 +62,7 @@ class Items(Dataset):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Any,
         shape: tuple[int, ...],
         sample_shape: tuple[int, ...],
         channels_last: bool,
@@ -70,7 +73,7 @@ class Items(Dataset):
         self.channels_last = channels_last
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Tensor:
         x = torch.as_tensor(_input_of(self.dataset, index))
@@ -87,7 +90,7 @@ class Items(Dataset):
         return x.reshape(self.sample_shape)
 
 
-def _input_of(dataset: Dataset, index: int) -> Any:
+def _input_of(dataset: Any, index: int) -> Any:
     """The input of an item that is an input or a pair (input, anything)."""
     item = dataset[index]
     return item[0] if isinstance(item, tuple | list) else item
@@ -115,12 +118,13 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
     """
     _check_image_shape(estimator.image_shape, reset)
     X = to_numpy(X)
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise ValueError(
-            "X is a masked array with masked values, which are missing ones. Fill them "
-            "first: X.filled(np.nan) and sklearn.impute.SimpleImputer, for example."
+    refuse_masked(X)
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X is a DataLoader, which decides on batches; they are drawn here. Give "
+            "its Dataset, X.dataset, and the loader's arguments as net_params."
         )
-    if isinstance(X, Dataset):
+    if isinstance(X, Dataset) or _holds_items(X):
         inputs = _check_dataset(X, estimator.image_shape)
         if reset:
             estimator.n_features_in_ = math.prod(inputs.sample_shape)
@@ -165,6 +169,21 @@ def _check_image_shape(image_shape, is_new: bool) -> None:
         )
 
 
+def refuse_masked(X) -> None:
+    """Refuse arrays with masked values, which numpy would hand out unmasked."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            "X is a masked array with masked values, which are missing ones. Fill them "
+            "first: X.filled(np.nan) and sklearn.impute.SimpleImputer, for example."
+        )
+
+
+def _holds_items(X) -> bool:
+    """Tell what scikit-learn makes of a Dataset when it takes some rows: a list."""
+    first = X[0] if isinstance(X, list) and X else None
+    return isinstance(first, tuple) and isinstance(first[0], Tensor | np.ndarray)
+
+
 def to_numpy(X):
     """Return tensors as arrays, wherever they are, and all else as it is."""
     if not isinstance(X, Tensor):
@@ -188,6 +207,19 @@ def numbers_expected() -> Iterator[None]:
             "as days since one of them, categories for example with "
             "sklearn.preprocessing.OneHotEncoder."
         ) from error
+
+
+def checksum(inputs: Inputs) -> int:
+    """A number that tells other rows, by some of them; 0 for all Datasets.
+
+    It does not depend on their dtype, nor on which axis holds the channels.
+    """
+    if inputs.is_dataset:
+        return 0
+    n_rows = len(inputs)
+    rows = inputs.data[np.linspace(0, n_rows - 1, min(n_rows, _N_SUMMED)).astype(int)]
+    rows = rows.toarray() if sparse.issparse(rows) else rows
+    return zlib.crc32(np.sort(rows.astype(np.float32), axis=1).tobytes())
 
 
 def _check_rows(estimator, X, *, reset: bool, learned: bool):
@@ -293,7 +325,7 @@ def _image_shape(shape: tuple[int, ...], image_shape) -> tuple[tuple[int, ...], 
     return (first, middle, last), False
 
 
-def _check_dataset(dataset: Dataset, image_shape) -> Inputs:
+def _check_dataset(dataset: Any, image_shape) -> Inputs:
     if not hasattr(dataset, "__len__"):
         raise TypeError(
             f"X is a Dataset without a length, {type(dataset).__name__}. Rows are read "

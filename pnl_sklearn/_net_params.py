@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any
 
 from torch import nn
 from torch.utils.data import DataLoader
@@ -28,8 +27,12 @@ def argument_names(function: Callable) -> set[str]:
     return set(inspect.signature(function).parameters)
 
 
-def check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) -> None:
-    """Refuse names that nothing takes, with the nearest one that is taken."""
+def check_net_params(estimator, module) -> None:
+    """Refuse names that nothing takes, with the nearest one that is taken.
+
+    Those of callbacks are looked at elsewhere.
+    """
+    net_params, optimizer = estimator.net_params or {}, estimator.optimizer
     if isinstance(module, nn.Module):
         for name in net_params:
             if name.startswith("module__"):
@@ -47,8 +50,6 @@ def check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) -
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             known |= {name for name in net_params if name.startswith(prefix)}
     known -= _OF_BATCHES
-    if callbacks:
-        known |= {name for name in net_params if name.startswith("callbacks__")}
     for name in net_params:
         if name in _OF_BATCHES:
             raise ValueError(
@@ -56,7 +57,12 @@ def check_net_params(net_params: dict[str, Any], module, optimizer, callbacks) -
                 "and labeled_batch_size, parameters of the estimator, say how large "
                 "they are, unlabeled_weight how often a row is drawn."
             )
-        if name not in known:
+        if name in estimator.get_params(deep=False):
+            raise ValueError(
+                f"net_params holds {name!r}, which is a parameter of the estimator "
+                f"itself: give {name}=... beside net_params."
+            )
+        if name not in known and not name.startswith("callbacks__"):
             nearest = get_close_matches(name, known, n=1, cutoff=0)
             raise ValueError(
                 f"net_params holds the unknown name {name!r}; did you mean "

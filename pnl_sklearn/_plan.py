@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ._batches import Batches, Rows
 from ._build import make_rows
-from ._callbacks import callback_of
+from ._callbacks import named_callbacks
 from ._graph import class_beliefs, may_believe
 from ._inputs import Inputs
 from ._material import Material
@@ -23,7 +23,8 @@ from ._rounds import Plan
 from ._submodel import Submodel
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
-from .views import View, auto_views, identity
+from .randaugment import RandAugmentView
+from .views import ImageView, View, auto_views, identity
 
 # Rows that the automatic views look at.
 _SAMPLE = 1000
@@ -94,7 +95,9 @@ def build_plan(
     if estimator.tol is not None:
         measures.append(of_changes(rows, shape, given.codes))
     companion = _companion(estimator, submodels[0].ema_decay)
-    callbacks = [callback_of(item) for item in estimator.callbacks or []]
+    scheduled = any(
+        isinstance(callback, LRScheduler) for _, callback in named_callbacks(estimator)
+    )
     no_prior = estimator.class_prior is None
     return Plan(
         select=select,
@@ -107,7 +110,7 @@ def build_plan(
         rampup=estimator.rampup,
         companion_rampup=getattr(companion, "rampup", 0.0),
         lr=estimator.lr,
-        anneal=not any(isinstance(callback, LRScheduler) for callback in callbacks),
+        anneal=not scheduled,
         n_epochs=estimator.max_epochs,
         n_steps=steps_per_epoch(estimator, given.codes, ranks.count),
         verbose=bool(estimator.verbose),
@@ -146,7 +149,12 @@ def _try_selection(select, n_classes: int, device: str) -> None:
 
 
 def _try_view(name: str, view: View, x: Tensor) -> None:
-    """Refuse a view that changes the form of a batch."""
+    """Refuse a view that changes the form of a batch, or its numbers to none."""
+    if x.ndim == 2 and isinstance(view, ImageView | RandAugmentView):
+        raise ValueError(
+            f"{name}={view!r} is for images, but X is a table. If its rows are images, "
+            "give their image_shape=(channels, height, width)."
+        )
     viewed = view(x)
     if not isinstance(viewed, Tensor) or (viewed.dtype, viewed.shape) != (
         x.dtype,
@@ -156,6 +164,8 @@ def _try_view(name: str, view: View, x: Tensor) -> None:
             f"{name}={view!r} makes {_described(viewed)} of a batch, a float32 Tensor "
             f"of shape {tuple(x.shape)}. It has to return a batch of the same form."
         )
+    if not viewed.isfinite().all():
+        raise ValueError(f"{name}={view!r} makes NaN or infinite values.")
 
 
 def _described(value) -> str:
@@ -225,7 +235,8 @@ def build_prior(estimator, codes: np.ndarray, device: str, ranks: Ranks) -> Clas
         if given == "labeled":
             prior = np.bincount(codes[codes >= 0], minlength=n_classes)
     elif given is not None:
-        if hasattr(given, "keys"):  # of a dict or a Series
+        if hasattr(given, "keys") and not hasattr(given, "columns"):
+            # Of a dict or a Series.
             given = _in_order(given, estimator.classes_)
         prior = np.asarray(given, dtype=float)
         valid = prior.shape == (n_classes,) and np.isfinite(prior).all()

@@ -124,6 +124,8 @@ def _epochs(
     except KeyboardInterrupt:
         # As in skorch, what there is can be used.
         usable = all(submodel.is_finite() for submodel in submodels)
+        for submodel in submodels:  # the row of the epoch that was not finished
+            del submodel.history[len(history) :]
         warnings.warn(
             f"The fit was interrupted in epoch {len(history) + 1}. What was learned is "
             "kept; warm_start='resume' goes on from there.",
@@ -132,8 +134,9 @@ def _epochs(
     if error is not None or not usable:
         for submodel, snapshot in zip(submodels, kept, strict=True):
             submodel.restore(snapshot)
-    for submodel in submodels:
-        submodel.end_training()
+    taken_back = [submodel.end_training() for submodel in submodels]
+    if any(taken_back):
+        standing.keep(kept)
     return error
 
 
@@ -171,7 +174,8 @@ def _has_converged(rows: list[dict], plan: Plan) -> bool:
     last = rows[n_rampup // plan.n_steps :][-plan.n_iter_no_change :]
     if plan.tol is None or len(last) < plan.n_iter_no_change:
         return False
-    return all(row["changed"] <= plan.tol for row in last)
+    # A fit that is taken up may not have measured them before.
+    return all(row.get("changed", math.nan) <= plan.tol for row in last)
 
 
 def _divergence(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:
@@ -275,7 +279,9 @@ def _lessons(
     # One call of each view for all pairs: every row of a batch has its own draw.
     n_labeled, n_unlabeled = len(batch.labeled), len(batch.unlabeled)
     weak = plan.weak_view(torch.cat([batch.labeled, batch.unlabeled] * len(pairs)))
-    strong = plan.strong_view(torch.cat([batch.unlabeled] * len(pairs)))
+    strong = torch.cat([batch.unlabeled] * len(pairs))
+    if n_unlabeled:
+        strong = plan.strong_view(strong)
     weak_rows = weak.split(n_labeled + n_unlabeled)
     strong_rows = strong.tensor_split(len(pairs))
     predictions = map_(

@@ -2,11 +2,14 @@
 
 import operator
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ._inputs import checksum
+from ._material import Material
 from ._prior import ClassPrior
 from ._ranks import Ranks, fingerprint
 from ._submodel import Submodel
@@ -23,22 +26,23 @@ class Standing:
     seed: int
     n_before: int
     _callbacks: list
-    _fingerprint: tuple[int, int]
+    _described: str
+    _fingerprint: tuple[int, ...]
     _random_states: list[list[Tensor]]
     _prior: dict[str, Tensor]
     _means: list[Tensor | None]
+    _snapshots: Sequence[dict[str, Any]] = ()
 
-    def begin(
-        self, seed: int, n_before: int, callbacks: list | None, codes: np.ndarray
-    ) -> None:
+    def begin(self, seed: int, n_before: int, estimator, given: Material) -> None:
         """Take down what a fit begins with, once nothing can be refused any more."""
         self.seed, self.n_before = seed, n_before
-        self._callbacks = list(callbacks or [])
-        self._fingerprint = fingerprint(codes)
+        self._callbacks = list(estimator.callbacks or [])
+        self._described = _described(estimator)
+        self._fingerprint = _fingerprint(given)
 
-    def warn_of_others(self, codes: np.ndarray) -> None:
+    def warn_of_others(self, given: Material) -> None:
         """Warn of rows or labels that the fit to be taken up has not begun with."""
-        if fingerprint(codes) != self._fingerprint:
+        if _fingerprint(given) != self._fingerprint:
             warnings.warn(
                 "The fit that warm_start='resume' takes up began with other rows or "
                 "labels. Its schedules and random draws go on, but the result is that "
@@ -47,11 +51,13 @@ class Standing:
                 stacklevel=4,
             )
 
-    def has(self, callbacks: list | None) -> bool:
-        """Tell whether these are the very callbacks of the last fit."""
-        callbacks = list(callbacks or [])
-        return len(callbacks) == len(self._callbacks) and all(
-            map(operator.is_, callbacks, self._callbacks)
+    def has(self, estimator) -> bool:
+        """Tell whether these are the very callbacks of the last fit, and unchanged."""
+        callbacks = list(estimator.callbacks or [])
+        return (
+            len(callbacks) == len(self._callbacks)
+            and all(map(operator.is_, callbacks, self._callbacks))
+            and _described(estimator) == self._described
         )
 
     def note(self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks) -> None:
@@ -62,14 +68,21 @@ class Standing:
             states.append(torch.cuda.get_rng_state(device))
         self._random_states = ranks.of_all(states)
         self._prior = prior.state()
+        self._snapshots = ()
         means = [submodel.mean_prediction for submodel in submodels]
         self._means = [None if m is None else m.to("cpu", copy=True) for m in means]
+
+    def keep(self, snapshots: list[dict[str, Any]]) -> None:
+        """Keep weights that a callback has put others in the place of."""
+        self._snapshots = snapshots
 
     def restore(
         self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks
     ) -> None:
         """Bring everything to where it stood, torch's random states too."""
         device = submodels[0].device
+        for submodel, snapshot in zip(submodels, self._snapshots, strict=False):
+            submodel.restore(snapshot)
         prior.restore(self._prior)
         for submodel, m in zip(submodels, self._means, strict=True):
             submodel.mean_prediction = None if m is None else m.to(device, copy=True)
@@ -79,3 +92,21 @@ class Standing:
         for state in states[1:]:
             if device.startswith("cuda"):  # not where a GPU's fit goes on without one
                 torch.cuda.set_rng_state(state, device)
+
+
+def _described(estimator) -> str:
+    """What callbacks are set to."""
+    entries = {
+        name: value
+        for name, value in (estimator.net_params or {}).items()
+        if name.startswith("callbacks__")
+    }
+    callbacks = [
+        vars(item[1] if isinstance(item, tuple) else item)
+        for item in estimator.callbacks or []
+    ]
+    return repr((entries, callbacks))
+
+
+def _fingerprint(given: Material) -> tuple[int, ...]:
+    return *fingerprint(given.codes), checksum(given.inputs)

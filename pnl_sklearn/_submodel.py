@@ -263,12 +263,18 @@ class Submodel(NeuralNet):
         """Let go of what training alone needs."""
         del self._tensors, self.mean_prediction, self._ranks, self._best_averages
 
-    def end_training(self) -> None:
-        """Notify, and take back the average where a callback takes back the weights."""
+    def end_training(self) -> bool:
+        """Notify, and take back the average where a callback takes back the weights.
+
+        Tells whether one does.
+        """
         self.notify("on_train_end", X=None, y=None)
+        taken_back = False
         for callback, average in self._best_averages.items():
             if callback.best_epoch_ != self.history[-1, "epoch"]:
                 self.average_module_.load_state_dict(average)
+                taken_back = True
+        return taken_back
 
     def level(self) -> None:
         """Give all ranks the first one's network and average."""

@@ -62,6 +62,18 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     return codes, classes
 
 
+def warn_of_order(classes: np.ndarray) -> None:
+    """Warn of classes in an order that scikit-learn does not reckon with."""
+    if len(classes) and (np.unique(classes) != classes).any():
+        warnings.warn(
+            f"classes={classes.tolist()} are not sorted. predict, predict_proba and "
+            "score follow them, but scikit-learn's scorers of probabilities (such as "
+            "roc_auc and neg_log_loss), its calibration and its voting take columns "
+            "to be in sorted order.",
+            stacklevel=4,
+        )
+
+
 def _warn_of_lost_marks(labels: np.ndarray) -> None:
     """Warn of sorted labels that hold what a mark of unlabeled rows became."""
     lost: list = []
@@ -98,6 +110,12 @@ def known_labels(y, one_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
     A y of -1 and 1 only is refused, unless the labels may be of `one_class`.
     """
     y = to_array(y)
+    if y.dtype.kind not in "biufUO":
+        raise ValueError(
+            f"Unknown label type: y is of dtype {y.dtype}. Labels have to be whole "
+            "numbers, bools or strings; make dates or bytes strings first, with -1 or "
+            "None where a row is unlabeled."
+        )
     known = known_mask(y)
     labels = _clean_labels(y[known])
     found = {str(label) for label in np.unique(labels)}
@@ -137,7 +155,7 @@ def to_array(y) -> np.ndarray:
     elif array.dtype.kind == "f" and not isinstance(y, np.ndarray):
         # Of pandas or polars: whole numbers stay so where others are missing.
         values = getattr(y, "to_list", getattr(y, "tolist", None))
-        if values is not None and not isinstance(y.dtype, np.dtype):
+        if values and not isinstance(getattr(y, "dtype", None), np.dtype):
             array = np.array(values(), dtype=object)
     return column_or_1d(array, warn=True)
 
@@ -148,8 +166,8 @@ def known_mask(y: np.ndarray) -> np.ndarray:
         return y != -1
     if y.dtype.kind == "f":
         return ~np.isnan(y) & (y != -1)
-    if y.dtype.kind in "US":
-        return y != np.array("-1", dtype=y.dtype.kind)
+    if y.dtype.kind == "U":
+        return y != "-1"
     if y.dtype.kind == "O":
         return np.array([not _is_missing(label) for label in y], dtype=bool)
     return np.ones(len(y), dtype=bool)

@@ -23,9 +23,10 @@ from ._build import (
     make_rows,
     renew_callbacks,
 )
-from ._callbacks import check_callbacks
+from ._callbacks import check_callbacks, named_callbacks
 from ._inputs import check_inputs
 from ._material import gather
+from ._measures import VALIDATED
 from ._params import PARAMETER_CONSTRAINTS, NamedParameters
 from ._pipelines import final_step, with_final_step
 from ._plan import build_batches, build_plan, build_prior
@@ -34,7 +35,7 @@ from ._ranks import Ranks
 from ._rounds import run
 from ._standing import Standing
 from ._submodel import log_probabilities
-from ._targets import check_targets, known_mask, to_array
+from ._targets import check_targets, known_mask, to_array, warn_of_order
 
 
 class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
@@ -401,10 +402,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ranks = Ranks(self.accelerator)
         codes, classes = check_targets(y, self.classes)
         continues = self._continues(classes)
+        if self.classes is not None and not continues:
+            warn_of_order(classes)
         seed, n_before = self._begin(continues, ranks)
         n_done = len(self.history_) - n_before
-        if continues == "resume" and n_done >= self.max_epochs:
-            return self
         given = gather(
             self,
             X,
@@ -419,10 +420,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             X_val=X_val,
             y_val=y_val,
         )
-        check_callbacks(self.callbacks, validated=given.held_out is not None)
+        check_callbacks(named_callbacks(self), self._further_columns(given))
         ranks.check_same(given.codes)
         if continues == "resume":
-            self._standing.warn_of_others(given.codes)
+            self._standing.warn_of_others(given)
+            if n_done >= self.max_epochs:
+                return self
         device = check_device(self.device, ranks)
         self.classes_ = classes
         n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
@@ -441,9 +444,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             if n_before:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
             prior = build_prior(self, given.codes, device, ranks)
-            if continues and not self._standing.has(self.callbacks):
+            if continues and not self._standing.has(self):
                 renew_callbacks(self, submodels)
-            self._standing.begin(seed, n_before, self.callbacks, given.codes)
+            self._standing.begin(seed, n_before, self, given)
             expected, is_known = prior.prior, not prior.follows
             vars(self).pop("transduction_", None)
             try:
@@ -578,6 +581,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         return ranks.of_first(seed), len(self.history_)
+
+    def _further_columns(self, given):
+        """Return the columns of `history_` that only some fits have."""
+        validated = VALIDATED if given.held_out is not None else ()
+        return [*validated] if self.tol is None else [*validated, "changed"]
 
     def _transduce(self, given, rows):
         """Label all rows: as given where labeled, as predicted elsewhere."""

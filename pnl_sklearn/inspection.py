@@ -156,7 +156,17 @@ def _features(X, rows: np.ndarray) -> np.ndarray:
     (X,) = indexable(X)
     X = _safe_indexing(X, rows)
     X = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
-    return StandardScaler().fit_transform(X.reshape(len(rows), -1))
+    try:
+        X = np.asarray(X, dtype=np.float64).reshape(len(rows), -1)
+        finite = np.isfinite(X).all()
+    except (TypeError, ValueError):
+        finite = False
+    if not finite:
+        raise ValueError(
+            "X holds values that are not finite numbers, between which there is no "
+            "distance to spread the rows by. Give diverse=False."
+        )
+    return StandardScaler().fit_transform(X)
 
 
 def suspect_labels(estimator, X, y, *, cv=5):

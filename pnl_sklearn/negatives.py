@@ -7,6 +7,7 @@ masks are learned with; :func:`~pnl_sklearn.losses.negative_learning_loss` other
 """
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from sklearn.base import BaseEstimator
@@ -181,10 +182,10 @@ def without(probabilities: Tensor, excluded: Tensor) -> Tensor:
 
 
 def _count(n_negatives: int, probabilities: Tensor) -> int:
-    if n_negatives < 1:
+    if not isinstance(n_negatives, Integral) or n_negatives < 1:
         raise ValueError(
-            f"n_negatives={n_negatives!r} is less than 1; it is the number of "
-            "pseudo-negative labels of a row, 2 for example."
+            f"n_negatives={n_negatives!r} is less than 1 or not whole; it is the number "
+            "of pseudo-negative labels of a row, 2 for example."
         )
     return min(n_negatives, probabilities.shape[1] - 1)
 

@@ -16,9 +16,10 @@ from skorch.callbacks import (
     ProgressBar,
 )
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pnl_sklearn import AdaptiveNegatives, PNLClassifier, RandomNegatives
+from pnl_sklearn.views import ImageView
 
 RNG = np.random.default_rng(0)
 Y = np.where(np.arange(30) < 12, np.arange(30) % 3, -1)
@@ -104,6 +105,11 @@ TARGETS = {
     ),
     "-1.0 and 1.0": (lambda: fit(y=np.where(Y < 0, -1.0, 1.0)), "only -1 and 1"),
     '"-1" and "1"': (lambda: fit(y=np.where(Y < 0, "-1", "1")), "only -1 and 1"),
+    "dates": (
+        lambda: fit(y=np.array(["NaT", "2020-01-01", "2020-01-02"] * 10, "M8[D]")),
+        r"Unknown label type: y is of dtype datetime64\[D\].*strings first",
+    ),
+    "bytes": (lambda: fit(y=Y.astype("S")), "Unknown label type: y is of dtype .S"),
     "lengths": (lambda: fit(y=Y[:29]), r"inconsistent numbers of samples: \[30, 29\]"),
     "lengths, images": (lambda: fit(IMAGES, Y[:29]), "inconsistent numbers of samples"),
     "lengths, Dataset": (
@@ -304,6 +310,10 @@ PARAMETERS = {
         lambda: fit(selection=AdaptiveNegatives(tolerance=1.5)),
         "tolerance=1.5 is not between 0 and 1",
     ),
+    "n_negatives, a fraction": (
+        lambda: fit(selection=RandomNegatives(n_negatives=1.5)),
+        r"n_negatives=1\.5 is less than 1 or not whole",
+    ),
     "n_negatives": (
         lambda: fit(selection=RandomNegatives(n_negatives=0)),
         "n_negatives=0 is less than 1",
@@ -311,6 +321,10 @@ PARAMETERS = {
     "class_prior": (
         lambda: fit(class_prior=[0.5, 0.5]),
         r"class_prior=\[0.5, 0.5\].*each of the 3 classes",
+    ),
+    "class_prior, a frame": (
+        lambda: fit(class_prior=series([0.2, 0.3, 0.5], [0, 1, 2]).to_frame().T),
+        "has to hold one share",
     ),
     "negative class_prior": (lambda: fit(class_prior=[1, 1, -1]), "not negative"),
     "infinite class_prior": (lambda: fit(class_prior=[1, 1, np.inf]), "one share"),
@@ -341,6 +355,14 @@ PARAMETERS = {
     "weak view, dtype": (
         lambda: fit(weak_view=lambda x: x.double()),
         r"weak_view=.* makes a Tensor of dtype torch.float64 and shape \(8, 4\)",
+    ),
+    "weak view, NaN": (
+        lambda: fit(weak_view=lambda x: x / 0 * 0),
+        "weak_view=.* makes NaN or infinite values",
+    ),
+    "a view of images": (
+        lambda: fit(strong_view=ImageView(rotation=9)),
+        r"ImageView.* is for images, but X is a table.*image_shape=\(channels",
     ),
     "strong view, shape": (
         lambda: fit(IMAGES, strong_view=lambda x: x[..., 1:]),
@@ -383,6 +405,16 @@ PARAMETERS = {
         lambda: fit(net_params={"iterator_train__num_worker": 1}),
         "did you mean 'iterator_train__num_workers'",
     ),
+    "net_params, a parameter": (
+        lambda: fit(net_params={"lr": 0.5}),
+        "holds 'lr', which is a parameter of the estimator itself",
+    ),
+    "net_params, groups": (
+        lambda: fit(
+            net_params={"optimizer__param_groups": [("layers.*", {"lr": 0.5})]}
+        ),
+        r"pattern 'layers\.\*', which matches none.*network\.",
+    ),
     "net_params, batches": (
         lambda: fit(dataset(X), net_params={"iterator_train__batch_size": 8}),
         "'iterator_train__batch_size', but batches are drawn here. batch_size",
@@ -417,7 +449,40 @@ PARAMETERS = {
     ),
     "EarlyStopping of a column that is not there": (
         lambda: fit(callbacks=[EarlyStopping("valid_acc")], validation_fraction=0.4),
-        "monitors 'valid_acc', but of rows that are held out history_ has 'valid_loss'",
+        "monitors 'valid_acc', but the columns.*'train_loss'.*'valid_accuracy'",
+    ),
+    "EarlyStopping, misspelled": (
+        lambda: fit(callbacks=[EarlyStopping("trainloss")]),
+        "monitors 'trainloss', but the columns of history_.*are 'epoch', 'train_loss'",
+    ),
+    "EarlyStopping, a column of lists": (
+        lambda: fit(callbacks=[EarlyStopping("class_distribution")]),
+        "monitors 'class_distribution', but the columns",
+    ),
+    "EarlyStopping, tol": (
+        lambda: fit(callbacks=[EarlyStopping("changed")]),
+        "monitors 'changed', but the columns",
+    ),
+    "EarlyStopping, an entry": (
+        lambda: fit(
+            callbacks=[EarlyStopping("train_loss")],
+            net_params={"callbacks__EarlyStopping__monitor": "valid_loss"},
+        ),
+        "monitors 'valid_loss', but nothing is held out",
+    ),
+    "Checkpoint by an entry": (
+        lambda: fit(
+            callbacks=[("stop", EarlyStopping("train_loss"))],
+            net_params={"callbacks__stop": Checkpoint()},
+        ),
+        "Checkpoint cannot be used",
+    ),
+    "entry of no callback": (
+        lambda: fit(
+            callbacks=[EarlyStopping("train_loss")],
+            net_params={"callbacks__early_stopping__patience": 5},
+        ),
+        r"'callbacks__early_stopping__patience'; the callbacks.*\['EarlyStopping'\]",
     ),
     "EarlyStopping of what a warm start leaves out": (
         lambda: (
@@ -495,6 +560,7 @@ def test_values_too_large_for_float32():
         (lambda: PNLClassifier(tolerance=0.1), "unexpected keyword .*'tolerance'"),
         (lambda: fit(np.array([[{}, 1]] * 30)), "argument must be .*string.* number"),
         (lambda: fit(callbacks=["stop"]), "'stop', which is no callback of skorch"),
+        (lambda: fit(DataLoader(dataset(X))), "DataLoader.*its Dataset, X.dataset"),
         (lambda: fit(Endless()), "Dataset without a length, Endless"),
         (lambda: fit(Strings()), "tensors or arrays.*got str.*ToTensor"),
         (
@@ -506,6 +572,7 @@ def test_values_too_large_for_float32():
         "unknown parameter",
         "objects",
         "callback",
+        "DataLoader",
         "IterableDataset",
         "Dataset of strings",
         "dates",

@@ -24,6 +24,7 @@ from sklearn.utils import compute_sample_weight
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
+from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import (
@@ -33,6 +34,8 @@ from pnl_sklearn import (
     RandomNegatives,
     supervised_twin,
 )
+from pnl_sklearn._callbacks import COLUMNS
+from pnl_sklearn._measures import VALIDATED
 from pnl_sklearn.randaugment import RandAugmentView
 from pnl_sklearn.views import AdversarialView, NeighborView
 
@@ -374,7 +377,7 @@ def test_score_leaves_out_unlabeled_rows(fitted):
     np.testing.assert_allclose(fitted.score(X, Y, sample_weight=weights), score)
 
 
-@pytest.mark.parametrize("names", [["a", "b", "c"], ["-", "+", "0"], [0, 1, 2]])
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["+", "-", "0"], [0, 1, 2]])
 def test_score_of_labels_that_fit_has_not_seen(names):
     names = np.array(names)
     estimator = tiny(classes=names).fit(X, names[TRUTH])
@@ -854,8 +857,9 @@ def test_selection_may_be_any_callable():
 
     given = predictions(selection=least_probable)
     same(given, predictions(selection=LowestNegatives(n_negatives=1)))
-    assert len(seen) == 12  # a call for each of two students in each of six steps
-    for probabilities in seen:
+    # It is tried once; then a call for each of two students in each of six steps.
+    assert len(seen) == 13
+    for probabilities in seen[1:]:
         assert probabilities.shape == (16, 3)
         assert not probabilities.requires_grad
         np.testing.assert_allclose(probabilities.sum(dim=1), 1, rtol=1e-5)
@@ -950,9 +954,91 @@ def test_views_get_batches_in_the_units_of_the_inputs():
     for batches in seen.values():
         for batch in batches:
             assert {row.tobytes() for row in batch.numpy()} <= rows
-    # One call for both pairs of student and partner: 8 labeled rows, 16 unlabeled.
-    assert {len(batch) for batch in seen["weak"]} == {2 * (8 + 16)}
-    assert {len(batch) for batch in seen["strong"]} == {2 * 16}
+    # They are tried on a few rows. Then one call for both pairs of student and partner:
+    # 8 labeled rows, 16 unlabeled.
+    assert {len(batch) for batch in seen["weak"][1:]} == {2 * (8 + 16)}
+    assert {len(batch) for batch in seen["strong"][1:]} == {2 * 16}
+
+
+@pytest.mark.parametrize("which", ["weak_view", "strong_view"])
+@pytest.mark.parametrize("inputs", [X, IMAGES], ids=["table", "images"])
+def test_a_view_that_writes_does_not_write_to_the_inputs(which, inputs):
+    def halved(x):
+        return x.mul_(0.5)
+
+    inputs = inputs.astype(np.float32)
+    kept = inputs.copy()
+    inputs.flags.writeable = False
+    tiny(**{which: halved}).fit(inputs, Y)
+    same(inputs, kept)
+
+
+def test_without_unlabeled_rows_a_strong_view_is_not_asked():
+    sizes = []
+    tiny(strong_view=lambda x: sizes.append(len(x)) or x).fit(X, TRUTH)
+    assert sizes == [8]  # what it is tried on
+
+
+class Witness(Callback):
+    """Has a state that is no parameter, and records a column of its own."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append(len(net.history))
+        net.history.record("valid_f1", 1 / len(net.history))
+
+
+def test_a_callback_may_have_a_state_and_record_columns():
+    witness = Witness()
+    stop = EarlyStopping("valid_f1", patience=1, lower_is_better=False)
+    estimator = tiny(callbacks=[witness, ("stop", stop)], max_epochs=5).fit(X, Y)
+    assert estimator.n_iter_ == 2
+    assert not witness.seen
+    seen = [dict(net.callbacks_)["Witness"].seen for net in estimator.submodels_]
+    assert seen == [[1, 2], [1, 2]]
+
+
+def test_entries_change_callbacks():
+    def n_epochs(**entries):
+        stop = EarlyStopping("train_loss", patience=1, threshold=1e9)
+        stop.threshold_mode = "abs"
+        model = tiny(callbacks=[("stop", stop)], max_epochs=5).set_params(**entries)
+        return model.fit(X, Y).n_iter_
+
+    assert n_epochs() == 2
+    assert n_epochs(callbacks__stop__patience=3) == 4
+    assert n_epochs(callbacks__stop=None) == 5
+    other = EarlyStopping("agreement", threshold=1e9, threshold_mode="abs")
+    assert n_epochs(callbacks__stop=other, callbacks__stop__patience=2) == 3
+
+
+def test_a_scheduler_that_an_entry_puts_in_replaces_the_cosine():
+    steady = LRScheduler(StepLR, step_size=100)
+    named = [("schedule", EarlyStopping("train_loss"))]
+    model = tiny(callbacks=named, net_params={"callbacks__schedule": steady}, lr=0.01)
+    for net in model.fit(X, Y).submodels_:
+        assert net.optimizer_.param_groups[0]["lr"] == 0.01
+    model = tiny(callbacks=[("s", steady)], net_params={"callbacks__s": None}, lr=0.01)
+    for net in model.fit(X, Y).submodels_:
+        assert net.optimizer_.param_groups[0]["lr"] < 0.005
+
+
+def test_callbacks_that_were_changed_are_renewed():
+    stop = EarlyStopping("train_loss", patience=1, threshold=1e9, threshold_mode="abs")
+    model = tiny(callbacks=[stop], warm_start=True, max_epochs=5).fit(X, Y)
+    assert model.n_iter_ == 2
+    stop.patience = 3
+    assert model.fit(X, Y).n_iter_ == 2 + 4
+    model.set_params(callbacks__EarlyStopping__patience=2)
+    assert model.fit(X, Y).n_iter_ == 2 + 4 + 3
+
+
+def test_what_a_callback_can_monitor_is_in_the_history():
+    row = tiny(validation_fraction=0.5, tol=0.0).fit(X, Y).history_[-1]
+    numbers = [name for name, value in row.items() if not isinstance(value, list)]
+    assert sorted([*COLUMNS, *VALIDATED, "changed"]) == sorted(numbers)
 
 
 # On a CUDA device.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from sklearn.utils import _safe_indexing
 from torch.utils.data import Dataset, TensorDataset
 
 from pnl_sklearn import PNLClassifier
@@ -363,6 +364,19 @@ def test_images_are_learned(images):
     np.testing.assert_array_equal(estimator.predict(X), np.arange(30) % 3)
 
 
+@pytest.mark.parametrize("item", ["pair", "array"])
+def test_rows_that_scikit_learn_takes_from_a_dataset(item, table):
+    """It takes them as a list of items, which have to be the rows of a table still."""
+    X, y = table
+    parts = [_safe_indexing(form, list(range(40))) for form in (Items(X, item), X)]
+    given, expected = (tiny().fit(part, y[:40]) for part in parts)
+    assert given.input_shape_ == (6,)
+    for part in parts:
+        np.testing.assert_array_equal(
+            given.predict_proba(part), expected.predict_proba(parts[1])
+        )
+
+
 @pytest.mark.parametrize("data", ["table", "images"])
 def test_another_default_dtype_of_torch_changes_nothing(data, request):
     X, y = request.getfixturevalue(data)
@@ -631,7 +645,10 @@ def test_forms_of_targets_are_learned_alike(form, table, from_table):
 
 def test_columns_follow_classes(table):
     X, y = table
-    estimator = tiny(classes=[2, 5, 0, 1], steps_per_epoch=30).fit(X, y)
+    estimator = tiny(classes=[2, 5, 0, 1], steps_per_epoch=30)
+    with pytest.warns(UserWarning, match=r"\[2, 5, 0, 1\] are not sorted") as told:
+        estimator.fit(X, y)
+    assert told[0].filename == __file__
     proba = estimator.predict_proba(X)
     np.testing.assert_array_equal(estimator.classes_, [2, 5, 0, 1])
     assert proba.shape == (60, 4)

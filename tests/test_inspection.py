@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import coo_array
 from scipy.stats import entropy, t
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -269,6 +269,24 @@ def test_what_cannot_be_judged_is_not_suspected():
     folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
     with pytest.raises(ValueError, match="tests a row in several splits"):
         suspect_labels(TINY, X, Y, cv=folds)
+
+
+@pytest.mark.parametrize("value", [np.nan, "a word"])
+def test_without_distances_rows_are_not_spread(value):
+    class Certain(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.classes_ = np.unique(y)
+            return self
+
+        def predict_proba(self, X):
+            return np.column_stack([np.linspace(0, 0.5, len(X))] * 2)
+
+    rows = np.full((30, 2), value, dtype=object)
+    model = Certain().fit(rows, np.arange(30) % 2)
+    with pytest.raises(ValueError, match=r"no distance.*Give diverse=False"):
+        query(model, rows, n_instances=2, strategy="entropy")
+    chosen = query(model, rows, n_instances=2, strategy="entropy", diverse=False)
+    assert len(chosen) == 2
 
 
 @pytest.mark.parametrize(

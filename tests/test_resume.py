@@ -10,8 +10,10 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, LRScheduler
+from scipy.sparse import csr_matrix
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier
@@ -132,7 +134,7 @@ def test_an_epoch_that_was_not_finished_is_done_again(step):
     assert weights == expected
     for net, other in zip(resumed.submodels_, whole.submodels_, strict=True):
         rates, expected = (n.history[:, "batches", :, "lr"] for n in (net, other))
-        assert rates[n_before + 1 :] == expected[n_before:]
+        assert rates[n_before:] == expected[n_before:]
     # The first submodel ended the fit, before the step of the second.
     assert [net.n_steps_ for net in resumed.submodels_] == [32, 31]
     assert resumed.score(X, TRUTH) > 0.9
@@ -225,13 +227,75 @@ def test_a_refused_fit_leaves_what_can_be_taken_up():
     same(stopped.predict_proba(X), whole.predict_proba(X))
 
 
-def test_other_labels_are_told():
-    resumed = tiny(epoch=2).fit(X, Y).set_params(warm_start="resume")
-    other = np.where(np.arange(60) == 20, TRUTH, Y)
+@pytest.mark.parametrize("epoch", [2, 5])
+@pytest.mark.parametrize(
+    ("inputs", "labels"),
+    [
+        (X, np.where(np.arange(60) == 20, TRUTH, Y)),
+        (X[::-1], Y),
+        (X + 1, Y),
+        (X[:50], Y[:50]),
+    ],
+)
+def test_other_rows_and_labels_are_told(epoch, inputs, labels):
+    """Also where the fit has had its epochs, and nothing is done."""
+    resumed = tiny(epoch=epoch).fit(X, Y).set_params(warm_start="resume")
     with pytest.warns(UserWarning, match="began with other rows or labels") as told:
-        resumed.fit(X, other)
+        resumed.fit(inputs, labels)
     assert told[0].filename == __file__
     assert resumed.n_iter_ == 5
+
+
+@pytest.mark.parametrize(
+    "same_rows", [X.astype(float), csr_matrix(X), torch.tensor(X), X.tolist()]
+)
+def test_the_same_rows_in_another_form_are_the_same(same_rows):
+    resumed = tiny(epoch=2).fit(X, Y).set_params(warm_start="resume")
+    assert resumed.fit(same_rows, Y).n_iter_ == 5
+
+
+def test_the_weights_of_the_last_epoch_go_on_not_those_that_were_loaded():
+    """EarlyStopping's best epoch predicts until then."""
+
+    def stop():
+        return EarlyStopping("epoch", patience=9, load_best=True)
+
+    whole = tiny(callbacks=[Stop()]).fit(X, Y)
+    resumed = tiny(callbacks=[Stop(epoch=3), stop()]).fit(X, Y)
+    best = tiny(epoch=1).fit(X, Y)
+    same(resumed.predict_proba(X), best.predict_proba(X))
+    resumed.set_params(warm_start="resume", callbacks=[Stop()]).fit(X, Y)
+    assert rows(resumed) == rows(whole)
+    same(resumed.predict_proba(X), whole.predict_proba(X))
+
+
+def test_an_interrupt_within_an_epoch_and_a_best_one():
+    resumed = tiny(callbacks=[Stop(step=8), EarlyStopping("epoch", load_best=True)])
+    with pytest.warns(UserWarning, match="interrupted in epoch 3"):
+        resumed.fit(X, Y)
+    same(resumed.predict_proba(X), tiny(epoch=1).fit(X, Y).predict_proba(X))
+
+
+def test_a_scheduler_goes_on_after_an_interrupt_within_an_epoch():
+    def model(**params):
+        schedule = LRScheduler(LambdaLR, lr_lambda=lambda epoch: 1 / (1 + epoch))
+        return tiny(callbacks=[schedule, Stop(**params)])
+
+    whole, resumed = model().fit(X, Y), model(step=8)
+    with pytest.warns(UserWarning, match="interrupted in epoch 3"):
+        resumed.fit(X, Y)
+    for net in resumed.submodels_:
+        net.set_params(callbacks__Stop__step=None)
+    resumed.set_params(warm_start="resume").fit(X, Y)
+    for net, other in zip(resumed.submodels_, whole.submodels_, strict=True):
+        rates, expected = (n.history[:, "batches", :, "lr"] for n in (net, other))
+        assert rates == expected
+
+
+def test_tol_may_be_set_later():
+    resumed = tiny(epoch=2, rampup=0.0).fit(X, Y)
+    resumed.set_params(warm_start="resume", callbacks=None, tol=1.0, n_iter_no_change=3)
+    assert resumed.fit(X, Y).n_iter_ == 5
 
 
 def test_an_interrupt_before_the_first_step(monkeypatch):
