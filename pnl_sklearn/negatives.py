@@ -184,8 +184,8 @@ def without(probabilities: Tensor, excluded: Tensor) -> Tensor:
 def _count(n_negatives: int, probabilities: Tensor) -> int:
     if not isinstance(n_negatives, Integral) or n_negatives < 1:
         raise ValueError(
-            f"n_negatives={n_negatives!r} is less than 1 or not whole; it is the number "
-            "of pseudo-negative labels of a row, 2 for example."
+            f"n_negatives={n_negatives!r} is less than 1 or not whole; it is the "
+            "number of pseudo-negative labels of a row, 2 for example."
         )
     return min(n_negatives, probabilities.shape[1] - 1)
 
