@@ -101,7 +101,7 @@ def build_submodels(
             **params,
         )
         submodels.append(submodel.initialize())
-    _check_groups(submodels[0], (estimator.net_params or {}))
+    _check_groups(submodels[0], estimator.net_params or {})
     _check_output(submodels[0], rows, len(inputs), len(estimator.classes_))
     return submodels
 

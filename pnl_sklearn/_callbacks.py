@@ -101,7 +101,7 @@ def _changed(named: list, net_params: dict[str, Any]) -> list[tuple[str, Any]]:
         if not parameter:
             value = entries[entry]
             callbacks[name] = None if value is None else _copied(value)
-        elif hasattr(callback, "set_params"):
+        else:
             callback.set_params(**{parameter: entries[entry]})
     return [pair for pair in callbacks.items() if pair[1] is not None]
 

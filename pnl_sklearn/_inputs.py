@@ -181,7 +181,9 @@ def refuse_masked(X) -> None:
 def _holds_items(X) -> bool:
     """Tell what scikit-learn makes of a Dataset when it takes some rows: a list."""
     first = X[0] if isinstance(X, list) and X else None
-    return isinstance(first, tuple) and isinstance(first[0], Tensor | np.ndarray)
+    return isinstance(first, tuple) and isinstance(
+        next(iter(first), None), Tensor | np.ndarray
+    )
 
 
 def to_numpy(X):

@@ -124,13 +124,13 @@ def _epochs(
     except KeyboardInterrupt:
         # As in skorch, what there is can be used.
         usable = all(submodel.is_finite() for submodel in submodels)
-        for submodel in submodels:  # the row of the epoch that was not finished
-            del submodel.history[len(history) :]
         warnings.warn(
             f"The fit was interrupted in epoch {len(history) + 1}. What was learned is "
             "kept; warm_start='resume' goes on from there.",
             stacklevel=5,
         )
+    for submodel in submodels:  # the row of an epoch that was not finished
+        del submodel.history[len(history) :]
     if error is not None or not usable:
         for submodel, snapshot in zip(submodels, kept, strict=True):
             submodel.restore(snapshot)
@@ -301,7 +301,7 @@ def _lessons(
         pairs, weak_rows, strong_rows, predictions, believed, strict=True
     ):
         perturb = getattr(plan.strong_view, "perturb", None)
-        if perturb is not None:
+        if perturb is not None and n_unlabeled:
             strong = perturb(strong, student.logits)
         negatives = plan.select(probabilities)
         guidance = None

@@ -689,4 +689,5 @@ def test_training_goes_on_after_nan(warm_start, n_epochs):
         submodel.module_.network.n_good = np.inf
     estimator.set_params(lr=0.01, steps_per_epoch=30).fit(X, Y)
     assert estimator.n_iter_ == n_epochs
+    assert [len(net.history) for net in estimator.submodels_] == [n_epochs] * 2
     assert estimator.score(X, np.arange(30) % 3) > 0.9
