@@ -51,6 +51,9 @@ def check_device(device: str, ranks: Ranks = ALONE) -> str:
 def float32_by_default() -> Iterator[None]:
     """Have torch make float32 tensors where nothing else is said, as batches are."""
     given = torch.get_default_dtype()
+    if given == torch.float32:
+        yield
+        return
     torch.set_default_dtype(torch.float32)
     try:
         yield

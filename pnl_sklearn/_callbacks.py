@@ -31,7 +31,10 @@ _UNFIT: dict[tuple[type, ...], str] = {
         "Give fit labeled rows as X_val and y_val, or set validation_fraction: "
         f"history_ then has {', '.join(map(repr, VALIDATED))}."
     ),
-    (ProgressBar,): "It counts the batches of a Dataset. verbose=1 prints each epoch.",
+    (ProgressBar,): (
+        "It counts the batches of a Dataset, unless batches_per_epoch is 'count' or a "
+        "number. verbose=1 prints each epoch."
+    ),
     (InputShapeSetter,): (
         "A module is given n_features, n_channels or image_shape where its signature "
         "names them."
@@ -52,6 +55,8 @@ COLUMNS = (
     "negative_weight",
     "seconds",
 )
+# And what callbacks of skorch record in the submodels' histories.
+_OF_SKORCH = ("dur", "event_lr")
 
 
 def named_callbacks(estimator) -> list[tuple[str, Any]]:
@@ -60,49 +65,53 @@ def named_callbacks(estimator) -> list[tuple[str, Any]]:
     Copies, since one instance would be shared by both submodels. Names are skorch's:
     those given, or those of the classes.
     """
-    named: list[tuple[str, Any]] = []
-    for item in estimator.callbacks or []:
-        name, callback = item if isinstance(item, tuple) else (None, item)
-        callback = callback() if isinstance(callback, type) else callback
-        if not hasattr(callback, "on_train_begin"):
-            raise TypeError(
-                f"callbacks hold {callback!r}, which is no callback of skorch. Give "
-                "objects of classes derived from skorch.callbacks.Callback."
-            )
-        named.append((name or type(callback).__name__, _copied(callback)))
-    counts = Counter(name for name, _ in named)
-    seen: Counter = Counter()
-    for k, (name, callback) in enumerate(named):
+    items = list(estimator.callbacks or [])
+    given = [item[1] if isinstance(item, tuple) else item for item in items]
+    copies = [_copied(callback) for callback in given]
+    names = [
+        item[0] if isinstance(item, tuple) else type(copy).__name__
+        for item, copy in zip(items, copies, strict=True)
+    ]
+    counts, seen = Counter(names), Counter[str]()
+    for k, name in enumerate(names):
         if counts[name] > 1:
             seen[name] += 1
-            named[k] = f"{name}_{seen[name]}", callback
-    return _changed(named, estimator.net_params or {})
+            names[k] = f"{name}_{seen[name]}"
+    return _changed(dict(zip(names, copies, strict=True)), estimator.net_params or {})
 
 
 def _copied(callback) -> Any:
+    """Copy a callback, or make one of its class; refuse what is none."""
+    if isinstance(callback, type):
+        callback = callback()
+    if not hasattr(callback, "on_train_begin"):
+        raise TypeError(
+            f"callbacks hold {callback!r}, which is no callback of skorch. Give "
+            "objects of classes derived from skorch.callbacks.Callback."
+        )
     try:
         return clone(callback, safe=False)
     except (RuntimeError, TypeError):  # its state is more than its parameters
         return deepcopy(callback)
 
 
-def _changed(named: list, net_params: dict[str, Any]) -> list[tuple[str, Any]]:
+def _changed(
+    callbacks: dict[str, Any], net_params: dict[str, Any]
+) -> list[tuple[str, Any]]:
     """Apply entries such as callbacks__name=None and callbacks__name__patience=3."""
-    callbacks = dict(named)
     entries = {n: v for n, v in net_params.items() if n.startswith(_PREFIX)}
     for entry in sorted(entries, key=lambda entry: entry.count("__")):
         name, _, parameter = entry.removeprefix(_PREFIX).partition("__")
-        callback: Any = callbacks.get(name)
-        if name not in callbacks or (parameter and callback is None):
+        if name not in callbacks:
             raise ValueError(
                 f"net_params holds the unknown name {entry!r}; the callbacks are named "
                 f"{list(callbacks)}."
             )
+        value = entries[entry]
         if not parameter:
-            value = entries[entry]
             callbacks[name] = None if value is None else _copied(value)
-        else:
-            callback.set_params(**{parameter: entries[entry]})
+        elif callbacks[name] is not None:
+            callbacks[name].set_params(**{parameter: value})
     return [pair for pair in callbacks.items() if pair[1] is not None]
 
 
@@ -111,21 +120,26 @@ def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) ->
 
     `columns` are those of `history_` that it will have beside `COLUMNS`.
     """
-    own = {type(callback).__module__.split(".")[0] for _, callback in callbacks}
+    packages = {type(callback).__module__.split(".")[0] for _, callback in callbacks}
     for _, callback in callbacks:
         for unfit, cure in _UNFIT.items():
-            if isinstance(callback, unfit):
+            if isinstance(callback, unfit) and not _counts_itself(callback):
                 raise ValueError(
                     f"The callback {type(callback).__name__} cannot be used. {cure}"
                 )
         monitor = getattr(callback, "monitor", None)
         # Other callbacks than skorch's may record columns of their own.
-        if own == {"skorch"} and isinstance(monitor, str):
+        is_known = packages == {"skorch"} or monitor in VALIDATED
+        if isinstance(monitor, str) and is_known:
             _check_monitor(callback, monitor, columns)
 
 
+def _counts_itself(callback) -> bool:
+    return getattr(callback, "batches_per_epoch", "auto") != "auto"
+
+
 def _check_monitor(callback, monitor: str, columns: Sequence[str]) -> None:
-    if monitor in (*COLUMNS, *columns):
+    if monitor in (*COLUMNS, *columns, *_OF_SKORCH):
         return
     begins = f"The callback {type(callback).__name__} monitors {monitor!r}, but "
     if monitor.startswith("valid") and not set(VALIDATED) & set(columns):

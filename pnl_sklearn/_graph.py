@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from scipy import sparse
 from scipy.sparse.linalg import cg
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._batches import Rows, chunks
 from ._inputs import numbers_expected, refuse_masked, to_numpy
@@ -90,12 +91,19 @@ def class_beliefs(
     members = labels[:, None] == np.arange(n_classes)
     counts = members.sum(axis=0)
     judged = counts[labels] > 1
-    n_pairs = _N_PAIRS if features is None else _N_PAIRS_WITH_FEATURES
-    if not judged.any() or n_rows * len(labeled) > n_pairs:
+    n_pairs = n_rows * len(labeled)
+    if features is not None and n_pairs > _N_PAIRS_WITH_FEATURES:
+        raise ValueError(
+            f"graph_features are for {_N_PAIRS_WITH_FEATURES:,} pairs of a row and a "
+            f"label at most; there are {n_rows:,} rows and {len(labeled)} labels of "
+            "which some are needed. Leave it at 'auto', or give fewer unlabeled rows."
+        )
+    if not judged.any() or (features is None and n_pairs > _N_PAIRS):
         return None
-    batches = rows.stream(chunks(range(n_rows), shape))
-    parts = batches if features is None else (_made(features, x) for x in batches)
-    X = torch.cat([part.cpu() for part in parts])
+    if features is None:
+        X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
+    else:
+        X = _made_of(features, rows, chunks(np.arange(n_rows), shape))
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     told = np.arange(judged.sum()), labels[judged]
     candidates, fits = [], []
@@ -116,18 +124,29 @@ def class_beliefs(
 
 
 @torch.no_grad()
-def _made(features: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Make features of a batch, and refuse what cannot be some."""
-    made = features(x)
-    if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != len(x):
-        shape = tuple(getattr(made, "shape", ())) or type(made).__name__
-        raise ValueError(
-            f"graph_features={features!r} makes {shape} of a batch of shape "
-            f"{tuple(x.shape)}. It has to make a Tensor of shape (n_rows, n_features)."
-        )
-    if not made.isfinite().all():
-        raise ValueError(f"graph_features={features!r} makes NaN or infinite values.")
-    return made.float()
+def _made_of(
+    features: Callable[[Tensor], Tensor], rows: Rows, indices: list[np.ndarray]
+) -> Tensor:
+    """Make features of all rows, batch by batch, and refuse what cannot be some."""
+    parts: list[Tensor] = []
+    # By arrays, which make copies: what is given may be written to.
+    for x in rows.stream(indices):
+        if isinstance(features, nn.Module) and not parts:
+            features = deepcopy(features).eval().to(x.device)
+        n_rows, shape = len(x), tuple(x.shape)
+        made = features(x)
+        if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != n_rows:
+            found = tuple(getattr(made, "shape", ())) or type(made).__name__
+            raise ValueError(
+                f"graph_features={features!r} makes {found} of a batch of shape "
+                f"{shape}. It has to make a Tensor of shape (n_rows, n_features)."
+            )
+        if not made.isfinite().all():
+            raise ValueError(
+                f"graph_features={features!r} makes NaN or infinite values."
+            )
+        parts.append(made.float().cpu())
+    return torch.cat(parts)
 
 
 def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -116,7 +116,7 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
         Rows are of the dtype they came in where torch has it, uint8 for bool, float32
         otherwise; no copy is made of C-contiguous arrays.
     """
-    _check_image_shape(estimator.image_shape, reset)
+    _check_image_shape(estimator.image_shape)
     X = to_numpy(X)
     refuse_masked(X)
     if isinstance(X, DataLoader):
@@ -126,6 +126,7 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
         )
     if isinstance(X, Dataset) or _holds_items(X):
         inputs = _check_dataset(X, estimator.image_shape)
+        is_flat = len(inputs.data.shape) == 1
         if reset:
             estimator.n_features_in_ = math.prod(inputs.sample_shape)
             vars(estimator).pop("feature_names_in_", None)
@@ -133,7 +134,8 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
         if not hasattr(X, "shape"):
             X = np.asarray(X)
         image, channels_last = None, False
-        if len(X.shape) > 2:
+        is_flat = len(X.shape) <= 2
+        if not is_flat:
             X = np.asarray(X)
             image, channels_last = _image_shape(X.shape, estimator.image_shape)
             if not reset:
@@ -145,26 +147,29 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
         shape = image or _row_shape(rows.shape[1], estimator.image_shape)
         inputs = Inputs(rows, shape, channels_last)
     if reset:
+        if is_flat and estimator.image_shape is not None:
+            _warn_of_layout(estimator.image_shape)
         estimator.input_shape_ = inputs.sample_shape
     else:
         _compare_shapes(estimator, inputs.sample_shape)
     return inputs
 
 
-def _check_image_shape(image_shape, is_new: bool) -> None:
-    """Refuse what is no shape of an image, and warn of what may be in another order."""
-    if image_shape is None:
-        return
-    if len(image_shape) != 3:
+def _check_image_shape(image_shape) -> None:
+    if image_shape is not None and len(image_shape) != 3:
         raise ValueError(
             f"image_shape={image_shape!r} has to be (channels, height, width)."
         )
+
+
+def _warn_of_layout(image_shape) -> None:
+    """Warn of a shape of flat rows that may be (height, width, channels)."""
     first, middle, last = image_shape
-    if is_new and last in _CHANNELS and first not in _CHANNELS:
+    if last in _CHANNELS and first not in _CHANNELS:
         warnings.warn(
             f"image_shape={image_shape!r} means {first} channels of {middle} x {last} "
-            f"pixels. If {last} is the number of channels, give ({last}, {first}, "
-            f"{middle}), also where channels come last in X.",
+            f"pixels. If {last} is the number of channels, X has to be of shape (n, "
+            f"{first}, {middle}, {last}): flat rows hold the channels first.",
             stacklevel=6,
         )
 
@@ -181,9 +186,14 @@ def refuse_masked(X) -> None:
 def _holds_items(X) -> bool:
     """Tell what scikit-learn makes of a Dataset when it takes some rows: a list."""
     first = X[0] if isinstance(X, list) and X else None
-    return isinstance(first, tuple) and isinstance(
-        next(iter(first), None), Tensor | np.ndarray
-    )
+    if not isinstance(first, tuple | list) or not first:
+        return False
+    x, *others = first
+    if not isinstance(x, Tensor | np.ndarray) or not x.ndim:
+        return False
+    # Arrays of one shape may be the channels of an image, or rows of it.
+    alone = not others and isinstance(first, tuple)
+    return alone or any(np.shape(other) != tuple(x.shape) for other in others)
 
 
 def to_numpy(X):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 
 import numpy as np
@@ -28,8 +29,6 @@ from .views import ImageView, View, auto_views, identity
 
 # Rows that the automatic views look at.
 _SAMPLE = 1000
-# Rows that views are tried on.
-_N_TRIED = 8
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
 # The least that a class is believed in, by neighbors.
@@ -79,11 +78,14 @@ def build_plan(
     select = _selection(estimator)
     device = submodels[0].device
     with torch.random.fork_rng([device] if device.startswith("cuda") else []):
-        _try_selection(select, len(estimator.classes_), device)
+        _try_selection(select, estimator.batch_size, len(estimator.classes_), device)
+        # As many rows as a step has, of both students.
+        n_unlabeled = 2 * estimator.batch_size
+        n_rows = n_unlabeled + 2 * estimator.labeled_batch_size
         # By an array, which makes a copy: a view may write to what it is given.
-        x = next(rows.stream([np.arange(min(_N_TRIED, len(given.codes)))]))
-        for name, view in [("weak_view", weak), ("strong_view", strong)]:
-            _try_view(name, view, x)
+        x = next(rows.stream([np.resize(np.arange(len(given.codes)), n_rows)]))
+        _try_view("weak_view", weak, x.clone())
+        _try_view("strong_view", strong, x[:n_unlabeled].clone())
     shape = given.inputs.sample_shape
     measures = []
     if given.held_out is not None:
@@ -128,12 +130,15 @@ def _selection(estimator) -> Callable[[Tensor], Tensor]:
     return SELECTIONS[selection]() if isinstance(selection, str) else selection
 
 
-def _try_selection(select, n_classes: int, device: str) -> None:
-    """Refuse a selection whose mask could not be learned."""
-    sure = torch.eye(n_classes, device=device).clamp(0.01 / n_classes, 0.99)
-    probabilities = torch.cat([sure, torch.ones_like(sure)])
-    probabilities /= probabilities.sum(dim=1, keepdim=True)
-    mask = deepcopy(select)(probabilities)  # a copy: it may keep what it has seen
+def _try_selection(select, n_rows: int, n_classes: int, device: str) -> None:
+    """Refuse a selection that makes something else than a mask."""
+    # Of rows of which nothing is known, up to rows that are all but sure.
+    scale = torch.linspace(0.001, 10, n_rows, device=device)[:, None]
+    logits = scale * torch.randn(n_rows, n_classes, device=device)
+    probabilities = logits.softmax(dim=1)
+    with suppress(Exception):  # a copy, if there can be one: it may keep what it sees
+        select = deepcopy(select)
+    mask = select(probabilities)
     expected = torch.bool, probabilities.shape
     if not isinstance(mask, Tensor) or (mask.dtype, mask.shape) != expected:
         raise ValueError(
@@ -143,26 +148,24 @@ def _try_selection(select, n_classes: int, device: str) -> None:
         )
     if bool(mask.all(dim=1).any()):
         raise ValueError(
-            f"selection={select!r} excludes every class of a row of which one class is "
-            "as probable as the other. Leave one class at least."
+            f"selection={select!r} excludes every class of a row, such as one whose "
+            "classes are about as probable as each other. Leave one class at least."
         )
 
 
 def _try_view(name: str, view: View, x: Tensor) -> None:
     """Refuse a view that changes the form of a batch, or its numbers to none."""
-    if x.ndim == 2 and isinstance(view, ImageView | RandAugmentView):
+    if x.ndim == 2 and type(view) in (ImageView, RandAugmentView):
         raise ValueError(
             f"{name}={view!r} is for images, but X is a table. If its rows are images, "
             "give their image_shape=(channels, height, width)."
         )
+    form = x.dtype, x.shape
     viewed = view(x)
-    if not isinstance(viewed, Tensor) or (viewed.dtype, viewed.shape) != (
-        x.dtype,
-        x.shape,
-    ):
+    if not isinstance(viewed, Tensor) or (viewed.dtype, viewed.shape) != form:
         raise ValueError(
             f"{name}={view!r} makes {_described(viewed)} of a batch, a float32 Tensor "
-            f"of shape {tuple(x.shape)}. It has to return a batch of the same form."
+            f"of shape {tuple(form[1])}. It has to return a batch of the same form."
         )
     if not viewed.isfinite().all():
         raise ValueError(f"{name}={view!r} makes NaN or infinite values.")

@@ -71,13 +71,15 @@ def run(
     Returns the error of the last case, with the weights of the last finite epoch taken
     back.
     """
-    for submodel in submodels:
-        submodel.begin_training(plan.lr, plan.ranks)
     try:
+        for submodel in submodels:
+            submodel.begin_training(plan.lr, plan.ranks)
         return _epochs(submodels, batches, prior, plan, history, standing)
     finally:  # a callback may raise what it likes
         for submodel in submodels:
             submodel.let_go()
+            # The row of an epoch that was not finished.
+            del submodel.history[len(history) :]
 
 
 def _epochs(
@@ -129,8 +131,6 @@ def _epochs(
             "kept; warm_start='resume' goes on from there.",
             stacklevel=5,
         )
-    for submodel in submodels:  # the row of an epoch that was not finished
-        del submodel.history[len(history) :]
     if error is not None or not usable:
         for submodel, snapshot in zip(submodels, kept, strict=True):
             submodel.restore(snapshot)
@@ -160,6 +160,7 @@ def _take_up(
 ) -> None:
     """Go to the end of the last epoch that is behind."""
     batches.skip(plan.n_done, plan.n_steps)
+    standing.restore_weights(submodels)
     for measure in plan.measures:  # since some compare with the epoch before
         measure(submodels)
     standing.restore(submodels, prior, plan.ranks)

@@ -1,6 +1,8 @@
 """Where a fit stands between two epochs, for one that takes it up again."""
 
+import io
 import operator
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -74,15 +76,21 @@ class Standing:
 
     def keep(self, snapshots: list[dict[str, Any]]) -> None:
         """Keep weights that a callback has put others in the place of."""
-        self._snapshots = snapshots
+        file = io.BytesIO()
+        torch.save(snapshots, file)
+        file.seek(0)
+        self._snapshots = torch.load(file, map_location="cpu", weights_only=True)
+
+    def restore_weights(self, submodels: list[Submodel]) -> None:
+        """Take back the weights that were kept, if any were."""
+        for submodel, snapshot in zip(submodels, self._snapshots, strict=False):
+            submodel.restore(snapshot)
 
     def restore(
         self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks
     ) -> None:
         """Bring everything to where it stood, torch's random states too."""
         device = submodels[0].device
-        for submodel, snapshot in zip(submodels, self._snapshots, strict=False):
-            submodel.restore(snapshot)
         prior.restore(self._prior)
         for submodel, m in zip(submodels, self._means, strict=True):
             submodel.mean_prediction = None if m is None else m.to(device, copy=True)
@@ -105,7 +113,8 @@ def _described(estimator) -> str:
         vars(item[1] if isinstance(item, tuple) else item)
         for item in estimator.callbacks or []
     ]
-    return repr((entries, callbacks))
+    # Without the addresses of objects, which are others when they are loaded.
+    return re.sub("0x[0-9a-fA-F]+", "", repr((entries, callbacks)))
 
 
 def _fingerprint(given: Material) -> tuple[int, ...]:

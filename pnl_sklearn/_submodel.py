@@ -261,7 +261,8 @@ class Submodel(NeuralNet):
 
     def let_go(self) -> None:
         """Let go of what training alone needs."""
-        del self._tensors, self.mean_prediction, self._ranks, self._best_averages
+        for name in ("_tensors", "mean_prediction", "_ranks", "_best_averages"):
+            self.__dict__.pop(name, None)
 
     def end_training(self) -> bool:
         """Notify, and take back the average where a callback takes back the weights.

@@ -93,6 +93,8 @@ def _warn_of_lost_marks(labels: np.ndarray) -> None:
 
 def _warn_of_two_marks(marks: np.ndarray, labels: np.ndarray) -> None:
     """Warn where -1 may be a class, beside 0 and 1, since something else is a mark."""
+    if marks.dtype.kind in "iu":
+        return
     minus_one = np.array([str(mark) in ("-1", "-1.0") for mark in marks])
     signs = {str(label) for label in labels} <= {"0", "1", "0.0", "1.0"}
     if signs and minus_one.any() and not minus_one.all():

@@ -116,7 +116,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         are no neighbors of images then. A callable makes features of shape (n_rows,
         n_features) of a batch in the units of X: :class:`~pnl_sklearn.features.HOG` for
         images whose classes differ in shape, such as handwriting, or the embedding of a
-        pretrained network. It is for up to 100,000 rows.
+        pretrained network (a module is asked in evaluation mode). Distances are in
+        standard deviations of each feature, or in their units where most span the same
+        range. It is for up to 100,000 rows, and 10 million pairs of a row and one of
+        the labels, of which a hundred are used, but three of each class.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts
@@ -144,8 +147,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Weights of classes in the supervised loss, as elsewhere in scikit-learn.
     callbacks : list, default=None
         skorch callbacks, or pairs (name, callback); each submodel gets copies. Of
-        what they can monitor there are the columns of `history_`. Those that need files
-        or scores of batches, such as Checkpoint and EpochScoring, are refused.
+        what they can monitor there are the columns of `history_`. Those that
+        cannot serve two submodels, such as Checkpoint and EpochScoring, are refused.
     tol : float or None, default=None
         End the fit before `max_epochs` where at most this share of the unlabeled rows
         has changed its predicted class in each of the last `n_iter_no_change` epochs,
@@ -367,7 +370,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         unlabeled_weight : array-like of shape (n_samples,), default=None
             How often unlabeled rows are drawn, relative to one another; a row of
             weight 0 never is, and counts for the standardization, the number of steps
-            and the neighbors of tables only. For the rows of X, and then those of
+            and the neighbors only. For the rows of X, and then those of
             `X_unlabeled`, or for the latter alone. Those of labeled rows are not used.
             :func:`~pnl_sklearn.inspection.check_pool` gives low weights to rows that
             seem to be of no labeled class.
@@ -394,8 +397,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If Ctrl-C ended the fit; or if X, y or `image_shape` can be read in two
-            ways.
+            If Ctrl-C ended the fit; if X, y or `image_shape` can be read in two ways,
+            or columns of X vary too little for float32; if `classes` are not sorted; or
+            if a fit is taken up with other rows or labels.
         PoolWarning
             If predictions of the unlabeled rows have all but given up a class.
         """

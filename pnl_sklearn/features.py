@@ -58,6 +58,8 @@ class HOG:
         -------
         features : Tensor of shape (n, n_orientations * (n_cells - 1) ** 2)
         """
+        if self.n_cells < 2 or self.n_orientations < 1:
+            raise ValueError(f"{self!r} needs two cells at least, and one orientation.")
         if x.ndim != 4:
             raise ValueError(
                 f"HOG takes images of shape (n, channels, height, width), got a batch "

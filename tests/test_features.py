@@ -165,6 +165,38 @@ def test_too_many_rows_for_features_are_refused(monkeypatch, digits):
         model(graph_features=HOG()).fit(X, y)
 
 
+def test_too_many_labels_for_features_are_refused(monkeypatch, digits):
+    X, y, _ = digits
+    monkeypatch.setattr(graph_module, "_N_PAIRS_WITH_FEATURES", 400 * 40 - 1)
+    with pytest.raises(ValueError, match=r"15,999 pairs.*400 rows and 40 labels"):
+        model(graph_features=HOG()).fit(X, y)
+
+
+def test_features_may_write_to_the_batch(digits):
+    X, y, _ = digits
+    kept = X.copy()
+    model(graph_features=lambda x: x.mul_(2).flatten(1)).fit(X, y)
+    np.testing.assert_array_equal(X, kept)
+
+
+def test_a_module_makes_features_in_evaluation_mode(digits):
+    X, y, _ = digits
+    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(64))
+    fitted = model(graph_features=body).fit(X, y)
+    assert body.training
+    assert body[1].num_batches_tracked == 0
+    expected = model(graph_features=lambda x: x.flatten(1) / (1 + 1e-5) ** 0.5)
+    np.testing.assert_allclose(
+        fitted.predict_proba(X), expected.fit(X, y).predict_proba(X), rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("hog", [HOG(n_cells=1), HOG(n_orientations=0)])
+def test_hog_needs_cells_and_orientations(hog):
+    with pytest.raises(ValueError, match="two cells at least, and one orientation"):
+        hog(torch.zeros(2, 1, 8, 8))
+
+
 def test_features_have_no_gradient(digits):
     X, y, _ = digits
     body = torch.nn.Linear(8, 3)

@@ -335,7 +335,7 @@ def test_image_shape_settles_an_ambiguous_layout(image_shape, images):
 @pytest.mark.parametrize("last", [1, 3])
 def test_an_image_shape_that_ends_with_the_channels_is_told(last, images):
     X, y = images
-    means = rf"means 8 channels of 8 x {last} pixels.*give \({last}, 8, 8\)"
+    means = rf"means 8 channels of 8 x {last} pixels.*of shape \(n, 8, 8, {last}\)"
     rows = np.repeat(X.reshape(30, 64), last, axis=1)
     with pytest.warns(UserWarning, match=means) as told:
         tiny(image_shape=(8, 8, last)).fit(rows, y)
@@ -364,7 +364,18 @@ def test_images_are_learned(images):
     np.testing.assert_array_equal(estimator.predict(X), np.arange(30) % 3)
 
 
-@pytest.mark.parametrize("item", ["pair", "array"])
+def test_a_list_of_tuples_of_arrays_is_an_array(images):
+    X, y = images
+    pairs = list(zip(X, 11 - X, X / 2, strict=True))
+    expected = fit_predict(np.stack([X, 11 - X, X / 2], axis=1), y)
+    np.testing.assert_array_equal(fit_predict(pairs, y), expected)
+    rows = [tuple(torch.as_tensor(row)) for row in X.reshape(30, 64)]
+    np.testing.assert_array_equal(
+        fit_predict(rows, y), fit_predict(X.reshape(30, 64), y)
+    )
+
+
+@pytest.mark.parametrize("item", ["pair", "list pair", "array"])
 def test_rows_that_scikit_learn_takes_from_a_dataset(item, table):
     """It takes them as a list of items, which have to be the rows of a table still."""
     X, y = table

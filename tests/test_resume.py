@@ -269,11 +269,56 @@ def test_the_weights_of_the_last_epoch_go_on_not_those_that_were_loaded():
     same(resumed.predict_proba(X), whole.predict_proba(X))
 
 
-def test_an_interrupt_within_an_epoch_and_a_best_one():
-    resumed = tiny(callbacks=[Stop(step=8), EarlyStopping("epoch", load_best=True)])
-    with pytest.warns(UserWarning, match="interrupted in epoch 3"):
+@pytest.mark.parametrize("step", [5, 8])
+def test_an_interrupt_within_an_epoch_and_a_best_one(step):
+    """Also where the best epoch is the one before."""
+    resumed = tiny(callbacks=[Stop(step=step), EarlyStopping("epoch", load_best=True)])
+    with pytest.warns(UserWarning, match="interrupted in epoch"):
         resumed.fit(X, Y)
     same(resumed.predict_proba(X), tiny(epoch=1).fit(X, Y).predict_proba(X))
+
+
+def test_an_interrupt_before_there_is_a_best_epoch():
+    stopped = tiny(callbacks=[Stop(step=2), EarlyStopping("epoch", load_best=True)])
+    with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+        stopped.fit(X, Y)
+    assert [len(net.history) for net in stopped.submodels_] == [0, 0]
+    assert np.isfinite(stopped.predict_proba(X)).all()
+
+
+def test_changes_are_counted_from_the_last_epoch_not_from_the_best():
+    params = {"tol": 0.0, "n_iter_no_change": 9, "lr": 0.02}
+    best = EarlyStopping("epoch", patience=9, load_best=True)
+    whole = tiny(callbacks=[Stop()], **params).fit(X, Y)
+    resumed = tiny(callbacks=[Stop(epoch=3), best], **params).fit(X, Y)
+    resumed.set_params(warm_start="resume", callbacks=[Stop()]).fit(X, Y)
+    assert rows(resumed) == rows(whole)
+
+
+class Count(Callback):
+    """Counts epochs, and says so nowhere else; `sink` has no repr of its own."""
+
+    def __init__(self, sink=None):
+        self.sink = sink
+        self.n_epochs_ = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs_ += 1
+        if self.n_epochs_ == 2:
+            raise KeyboardInterrupt
+
+
+class Sink:
+    pass
+
+
+def test_the_state_of_callbacks_outlives_a_pickle():
+    stopped = tiny(callbacks=[Count(Sink())]).fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(stopped)).set_params(warm_start="resume")
+    for model in (stopped.set_params(warm_start="resume"), loaded):
+        assert model.fit(X, Y).n_iter_ == 5
+        counts = [dict(net.callbacks_)["Count"].n_epochs_ for net in model.submodels_]
+        assert counts == [5, 5]
 
 
 def test_a_scheduler_goes_on_after_an_interrupt_within_an_epoch():

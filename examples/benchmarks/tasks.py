@@ -206,7 +206,7 @@ _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
 _ADVERSARIAL = {"strong_view": AdversarialView(size=0.25, noise=0.3)}
 _HOG = {"graph_features": HOG()}
 # The automatic view with noise; with two labels a class it lost a mode of the sevens,
-# or all nines to the neighbors of fours.
+# and with neighbors a whole class.
 _NOISY = {
     "strong_view": ImageView(
         rotation=20, scale=0.15, shear=15, shift=0.12, noise=0.5, fill=(0.0,)
