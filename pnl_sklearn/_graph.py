@@ -35,16 +35,8 @@ _TINY = 1e-12
 
 def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool:
     """Tell whether X is of a size, and a kind, of which classes are believed."""
-    if has_features:
-        if n_rows > _N_WITH_FEATURES:
-            raise ValueError(
-                f"graph_features are for {_N_WITH_FEATURES:,} rows at most, since the "
-                f"time for neighbors grows with their square; there are {n_rows:,}. "
-                "Leave it at 'auto', or give fewer unlabeled rows."
-            )
-        return n_rows > N_NEIGHBORS
     small = n_rows <= _N_ROWS and n_rows * math.prod(shape) <= _N_VALUES
-    return len(shape) == 1 and small and n_rows > N_NEIGHBORS
+    return n_rows > N_NEIGHBORS and (has_features or (len(shape) == 1 and small))
 
 
 def class_beliefs(
@@ -83,7 +75,8 @@ def class_beliefs(
     Raises
     ------
     ValueError
-        If the features have another shape than (n_rows, n_features), or are not finite.
+        If the features have another shape than (n_rows, n_features), or are not finite;
+        or if they are asked for, and rows or labels are too many.
     """
     n_rows = len(codes)
     labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], _N_LABELED)
@@ -92,17 +85,18 @@ def class_beliefs(
     counts = members.sum(axis=0)
     judged = counts[labels] > 1
     n_pairs = n_rows * len(labeled)
-    if features is not None and n_pairs > _N_PAIRS_WITH_FEATURES:
-        raise ValueError(
-            f"graph_features are for {_N_PAIRS_WITH_FEATURES:,} pairs of a row and a "
-            f"label at most; there are {n_rows:,} rows and {len(labeled)} labels of "
-            "which some are needed. Leave it at 'auto', or give fewer unlabeled rows."
-        )
     if not judged.any() or (features is None and n_pairs > _N_PAIRS):
         return None
     if features is None:
         X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
     else:
+        if n_rows > _N_WITH_FEATURES or n_pairs > _N_PAIRS_WITH_FEATURES:
+            raise ValueError(
+                f"graph_features are for {_N_WITH_FEATURES:,} rows at most, and "
+                f"{_N_PAIRS_WITH_FEATURES:,} pairs of a row and a label that is used; "
+                f"there are {n_rows:,} rows and {len(labeled)} labels. Leave it at "
+                "'auto', or give fewer unlabeled rows."
+            )
         X = _made_of(features, rows, chunks(np.arange(n_rows), shape))
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     told = np.arange(judged.sum()), labels[judged]

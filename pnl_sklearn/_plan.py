@@ -79,13 +79,15 @@ def build_plan(
     device = submodels[0].device
     with torch.random.fork_rng([device] if device.startswith("cuda") else []):
         _try_selection(select, estimator.batch_size, len(estimator.classes_), device)
-        # As many rows as a step has, of both students.
+        # On as many rows as a step has, of both students.
         n_unlabeled = 2 * estimator.batch_size
         n_rows = n_unlabeled + 2 * estimator.labeled_batch_size
-        # By an array, which makes a copy: a view may write to what it is given.
-        x = next(rows.stream([np.resize(np.arange(len(given.codes)), n_rows)]))
-        _try_view("weak_view", weak, x.clone())
-        _try_view("strong_view", strong, x[:n_unlabeled].clone())
+        for name, size in [("weak_view", n_rows), ("strong_view", n_unlabeled)]:
+            view = getattr(estimator, name)
+            if callable(view):
+                # By an array, which makes a copy: a view may write to what it is given.
+                index = np.resize(np.arange(len(given.codes)), size)
+                _try_view(name, view, next(rows.stream([index])))
     shape = given.inputs.sample_shape
     measures = []
     if given.held_out is not None:

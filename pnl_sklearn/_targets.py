@@ -43,7 +43,7 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
             )
         classes = found
         _warn_of_lost_marks(found)
-        _warn_of_two_marks(to_array(y)[~known], found)
+        _warn_of_two_marks(y, known, found)
     else:
         classes = to_array(classes)
         if not known_mask(classes).all():
@@ -91,13 +91,15 @@ def _warn_of_lost_marks(labels: np.ndarray) -> None:
         )
 
 
-def _warn_of_two_marks(marks: np.ndarray, labels: np.ndarray) -> None:
+def _warn_of_two_marks(y, known: np.ndarray, labels: np.ndarray) -> None:
     """Warn where -1 may be a class, beside 0 and 1, since something else is a mark."""
+    if not {str(label) for label in labels} <= {"0", "1", "0.0", "1.0"}:
+        return
+    marks = to_array(y)[~known]
     if marks.dtype.kind in "iu":
         return
     minus_one = np.array([str(mark) in ("-1", "-1.0") for mark in marks])
-    signs = {str(label) for label in labels} <= {"0", "1", "0.0", "1.0"}
-    if signs and minus_one.any() and not minus_one.all():
+    if minus_one.any() and not minus_one.all():
         warnings.warn(
             "y holds -1, 0 and 1, and missing values. All that are -1 or missing are "
             "taken for unlabeled rows. If -1 is a class, recode the classes, for "
