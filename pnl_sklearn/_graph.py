@@ -7,7 +7,9 @@ from copy import deepcopy
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.optimize import minimize
 from scipy.sparse.linalg import cg
+from scipy.special import logsumexp, softmax
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -29,6 +31,9 @@ _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
 _POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+# Of its share of the prior a class may lack so much where it is believed in e times as
+# much as neighbors tell: priors are seldom exact.
+_LEEWAY = 0.03
 # Less than any probability that is worth telling from 0.
 _TINY = 1e-12
 
@@ -45,15 +50,19 @@ def class_beliefs(
     codes: np.ndarray,
     n_classes: int,
     features: Callable[[Tensor], Tensor] | None = None,
+    prior: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """Class probabilities of rows by the labels that walks along neighbors meet.
 
     From a row, a walk meets the labels of class k with probability s_k, the mean over
-    these labels. For a length of walks and a power b, the beliefs are s_k^b, scaled to
-    sum to 1. Both are unknown, and averaged over: with weights in proportion to the
-    probability that these beliefs give to the labels, each by the others alone. So
-    little is believed where neighbors tell little of the labels. Of a class without
-    labels nothing is known: it has the mean of the others.
+    these labels. For a length of walks and a power b, the beliefs are f_k s_k^b, scaled
+    to sum to 1. The factors f are 1, or those with which the mean over all rows is near
+    the class prior: labels at the rim of their class are met seldom. Which of these
+    holds is unknown, and averaged over: with weights in proportion to the probability
+    that such beliefs give to the labels, each by the others alone. So little is
+    believed where neighbors tell little of the labels, and the prior only where that
+    tells more of them. Of a class without labels nothing is known: it has the mean of
+    the others.
 
     Parameters
     ----------
@@ -66,6 +75,8 @@ def class_beliefs(
     features : callable, default=None
         Makes features of batches, in which neighbors are sought. None: the values of
         the rows are the features.
+    prior : float array of shape (n_classes,), default=None
+        Class distribution that the beliefs' mean may have. None: whatever it is.
 
     Returns
     -------
@@ -107,13 +118,19 @@ def class_beliefs(
         meets[labeled, np.arange(len(labeled))] = 0.0
         of_others = (counts - members).clip(1)
         by_others = _neutral(meets[labeled] @ members / of_others, counts)[judged]
+        logs, logs_by_others = np.log(shares + _TINY), np.log(by_others + _TINY)
         for power in _POWERS:
-            fits.append(np.log(_to_power(by_others, power)[told] + 1e-9).sum())
-            candidates.append((shares, power))
+            factors = [np.zeros(n_classes)]
+            if prior is not None:
+                factors.append(_log_factors(power * logs, prior))
+            for log_factors in factors:
+                chances = softmax(power * logs_by_others + log_factors, axis=1)[told]
+                fits.append(np.log(chances + 1e-9).sum())
+                candidates.append((logs, power, log_factors))
     weights = np.exp(np.array(fits) - max(fits))
     beliefs = np.zeros((n_rows, n_classes))
-    for weight, (shares, power) in zip(weights, candidates, strict=True):
-        beliefs += weight * _to_power(shares, power)
+    for weight, (logs, power, log_factors) in zip(weights, candidates, strict=True):
+        beliefs += weight * softmax(power * logs + log_factors, axis=1)
     return (beliefs / weights.sum()).astype(np.float32)
 
 
@@ -149,11 +166,21 @@ def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, shares, mean)
 
 
-def _to_power(shares: np.ndarray, power: float) -> np.ndarray:
-    """Raise rows to a power and scale them to sum to 1."""
-    logs = power * np.log(shares + _TINY)
-    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+def _log_factors(logits: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """What to add to logits so that the mean of their softmax is near the prior.
+
+    It minimizes mean(logsumexp(logits + a)) - prior . a, whose slope is this mean less
+    the prior, and a little of a squared: the mean of beliefs that are sure changes only
+    with factors that overrule them.
+    """
+    ridge = _LEEWAY / len(prior)
+
+    def loss(a: np.ndarray) -> tuple[float, np.ndarray]:
+        totals = logsumexp(logits + a, axis=1)
+        mean = np.exp(logits + a - totals[:, None]).mean(axis=0)
+        return totals.mean() - prior @ a + ridge / 2 * a @ a, mean - prior + ridge * a
+
+    return minimize(loss, np.zeros(len(prior)), jac=True, method="L-BFGS-B").x
 
 
 def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from ._inputs import Inputs
 from ._material import Material
 from ._measures import of_changes, of_held_out_rows
 from ._prior import ClassPrior
-from ._ranks import Ranks
+from ._ranks import ALONE, Ranks
 from ._rounds import Plan
 from ._submodel import Submodel
 from .companions import COMPANIONS
@@ -66,7 +66,12 @@ def _log_beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
         return None
     codes = given.codes.copy()
     codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
-    beliefs = class_beliefs(rows, shape, codes, len(estimator.classes_), features)
+    prior = None
+    if estimator.class_prior is not None and estimator.balance_weight != 0:
+        prior = build_prior(estimator, given.codes, "cpu", ALONE).prior.numpy()
+    beliefs = class_beliefs(
+        rows, shape, codes, len(estimator.classes_), features, prior
+    )
     return None if beliefs is None else np.float32(weight) * np.log(beliefs.clip(_TINY))
 
 

@@ -64,6 +64,28 @@ def test_hog_does_not_see_contrast_brightness_and_blank_images():
     assert (HOG()(torch.full((2, 1, 28, 28), 7.0)) == 0).all()
 
 
+def blob(shape, slant, x, y):
+    """An image of a normal density, in pixels from the middle; (1, height, width)."""
+    i, j = np.indices(shape)
+    i = i - (shape[0] - 1) / 2 - y
+    j = j - (shape[1] - 1) / 2 - x
+    return np.exp(-(i**2) / 40 - (j - slant * i) ** 2 / 10)[None]
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (32, 44)])
+def test_deskewing_shears_and_centers_what_is_slanted(shape):
+    images = [blob(shape, s, x, y) for s, x, y in [(0.5, 0, 0), (-0.4, 3, -2)]]
+    upright = torch.from_numpy(blob(shape, 0, 0, 0))[None]
+    x = torch.from_numpy(np.stack(images))
+    found = HOG(deskew=True)(x)
+    expected = HOG()(upright).expand(2, -1)
+    assert (found - expected).norm() < 0.1 * (HOG()(x) - expected).norm()
+    # Dark on bright, too.
+    torch.testing.assert_close(HOG(deskew=True)(50 - 3 * x), found)
+    blank = torch.full((2, 1, *shape), 7.0)
+    assert (HOG(deskew=True)(blank) == 0).all()
+
+
 @pytest.mark.parametrize(("angle", "k"), [(0, 0), (45, 1), (90, 2), (135, 3)])
 def test_hog_of_a_ramp_is_one_orientation(angle, k):
     i, j = np.indices((8, 8))
@@ -113,7 +135,7 @@ def model(**params):
 def test_fit_asks_for_beliefs_by_the_features(monkeypatch, digits):
     asked = []
 
-    def stub(rows, shape, codes, n_classes, features):
+    def stub(rows, shape, codes, n_classes, features, prior):
         asked.append((shape, features))
 
     monkeypatch.setattr(_plan, "class_beliefs", stub)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
-from sklearn.datasets import make_blobs, make_moons
+from scipy.optimize import brentq
+from sklearn.datasets import load_digits, make_blobs, make_moons
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
@@ -22,9 +23,9 @@ from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.negatives import AdaptiveNegatives, weighed
 
 
-def beliefs(X, codes, n_classes):
+def beliefs(X, codes, n_classes, prior=None):
     rows = ArrayRows(np.ascontiguousarray(X), X.shape[1:], "cpu")
-    return class_beliefs(rows, X.shape[1:], codes, n_classes)
+    return class_beliefs(rows, X.shape[1:], codes, n_classes, prior=prior)
 
 
 def dense_graph(X, k):
@@ -57,38 +58,83 @@ def test_rows_that_are_far_or_equal_have_neighbors():
     assert (weights.sum(axis=1) > 0).all()
 
 
-def test_beliefs_are_the_average_over_walks_and_powers():
-    X, truth = make_moons(120, noise=0.2, random_state=1)
+def balanced(odds, power, prior):
+    """Factors of two classes with which rows with these odds have the prior, nearly.
+
+    A root of mean(share of class 1) - prior + 0.015 * log factor, found by bisection:
+    by symmetry the factors are 1 / f and f.
+    """
+
+    def lack(log_factor):
+        return (
+            np.mean(1 / (1 + odds**-power * np.exp(-2 * log_factor)))
+            - prior[1]
+            + 0.015 * log_factor
+        )
+
+    factor = np.exp(brentq(lack, -50, 50))
+    return np.array([1 / factor, factor])
+
+
+@pytest.mark.parametrize("prior", [None, [0.5, 0.5], [0.8, 0.2]])
+def test_beliefs_are_the_average_over_walks_powers_and_priors(prior):
+    X, truth = make_moons((90, 30), noise=0.2, random_state=1)
     codes = hide_labels(truth, 10, random_state=0)
     graph = dense_graph(X, 10)
     step = graph / graph.sum(axis=1, keepdims=True)
     labeled = np.flatnonzero(codes >= 0)
+    own = [[j for j, row in enumerate(labeled) if codes[row] == k] for k in (0, 1)]
     total, weights = 0, 0
     for goes_on in (0.8, 0.9, 0.99):
         visits = np.linalg.inv(np.eye(len(X)) - goes_on * step)
         meets = (visits / visits.diagonal())[:, labeled]
-        for power in (0, 0.5, 1, 2, 3, 5):
 
-            def of_row(i, left_out=(), meets=meets, power=power):
-                members = [
-                    [j for j, row in enumerate(labeled) if codes[row] == k]
-                    for k in (0, 1)
-                ]
-                shares = [
-                    np.mean([meets[i, j] for j in own if j not in left_out])
-                    for own in members
-                ]
-                raised = np.array(shares) ** power
-                return raised / raised.sum()
-
-            likelihood = np.prod(
-                [of_row(i, (j,))[codes[i]] for j, i in enumerate(labeled)]
+        def shares(i, left_out=(), meets=meets):
+            return np.array(
+                [np.mean([meets[i, j] for j in of if j not in left_out]) for of in own]
             )
-            total = total + likelihood * np.array([of_row(i) for i in range(len(X))])
-            weights += likelihood
-    found = beliefs(X, codes, 2)
+
+        odds = np.array([s[1] / s[0] for s in map(shares, range(len(X)))])
+        for power in (0, 0.5, 1, 2, 3, 5):
+            factors = [np.ones(2)]
+            if prior is not None:
+                factors.append(balanced(odds, power, prior))
+            for factor in factors:
+
+                def of_row(i, left_out=(), shares=shares, power=power, factor=factor):
+                    raised = shares(i, left_out) ** power * factor
+                    return raised / raised.sum()
+
+                likelihood = np.prod(
+                    [of_row(i, (j,))[codes[i]] for j, i in enumerate(labeled)]
+                )
+                rows = np.array([of_row(i) for i in range(len(X))])
+                total = total + likelihood * rows
+                weights += likelihood
+    found = beliefs(X, codes, 2, prior if prior is None else np.array(prior))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, total / weights, atol=1e-4)
+
+
+@pytest.mark.parametrize(("frequency", "bounds"), [(1, (0.75, 0.95)), (10, (0.9, 1.1))])
+def test_the_prior_helps_where_it_holds_and_does_no_harm_elsewhere(frequency, bounds):
+    """On digits, all of them, or with a tenth of those from 5 on."""
+    X, truth = load_digits(return_X_y=True)
+    X = X.astype(np.float32)
+    rare = np.flatnonzero(truth > 4)
+    kept = np.concatenate([np.flatnonzero(truth < 5), rare[::frequency]])
+    X, truth = X[kept], truth[kept]
+    errors = []
+    for draw in range(6):
+        rng = np.random.default_rng(draw)
+        codes = np.full(len(truth), -1)
+        for k in range(10):
+            codes[rng.choice(np.flatnonzero(truth == k), 2, replace=False)] = k
+        found = [beliefs(X, codes, 10, p) for p in (None, np.full(10, 0.1))]
+        wrong = [(b.argmax(axis=1) != truth)[codes < 0].mean() for b in found]
+        errors.append(wrong)
+    without, with_prior = np.mean(errors, axis=0)
+    assert bounds[0] < with_prior / without < bounds[1]
 
 
 def test_beliefs_are_as_sure_as_they_are_right():
@@ -196,7 +242,7 @@ def seen_by_selection(monkeypatch, X, y, negative_labels=None, **params):
     """
     asked = []
 
-    def stub(rows, shape, codes, n_classes, features):
+    def stub(rows, shape, codes, n_classes, features, prior):
         asked.append(len(codes))
         return np.eye(n_classes, dtype=np.float32)[np.ones(len(codes), dtype=int)]
 
@@ -234,6 +280,35 @@ def test_where_no_graph_is_needed_none_is_made(monkeypatch, few):
     assert not seen_by_selection(monkeypatch, X, y, negative_weight=0)[1]
     labels = np.arange(80) % 3
     assert not seen_by_selection(monkeypatch, X, labels)[1]
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, [1 / 3] * 3),
+        ({"class_prior": "uniform"}, [1 / 3] * 3),
+        ({"class_prior": "labeled"}, [0.5, 0.3, 0.2]),
+        ({"class_prior": [2, 1, 1]}, [0.5, 0.25, 0.25]),
+        ({"class_prior": None}, None),
+        ({"balance_weight": 0}, None),
+    ],
+)
+def test_beliefs_may_have_the_prior_of_the_classes(monkeypatch, params, expected):
+    asked = []
+    monkeypatch.setattr(_plan, "class_beliefs", lambda *given: asked.append(given[-1]))
+    X, truth = make_blobs(80, centers=[[0, 0], [1, 0], [0, 1]], random_state=0)
+    y = np.full(80, -1)
+    y[
+        np.concatenate(
+            [np.flatnonzero(truth == k)[:n] for k, n in enumerate([5, 3, 2])]
+        )
+    ] = 0
+    y = np.where(y == 0, truth, -1)
+    PNLClassifier(max_epochs=1, steps_per_epoch=2, **params).fit(X, y)
+    if expected is None:
+        assert asked == [None]
+    else:
+        np.testing.assert_allclose(asked[0], expected, rtol=1e-6)
 
 
 def test_each_row_has_its_own_beliefs():
