@@ -51,6 +51,7 @@ def class_beliefs(
     n_classes: int,
     features: Callable[[Tensor], Tensor] | None = None,
     prior: np.ndarray | None = None,
+    odds: float = 1.0,
 ) -> np.ndarray | None:
     """Class probabilities of rows by the labels that walks along neighbors meet.
 
@@ -59,10 +60,9 @@ def class_beliefs(
     to sum to 1. The factors f are 1, or those with which the mean over all rows is near
     the class prior: labels at the rim of their class are met seldom. Which of these
     holds is unknown, and averaged over: with weights in proportion to the probability
-    that such beliefs give to the labels, each by the others alone. So little is
-    believed where neighbors tell little of the labels, and the prior only where that
-    tells more of them. Of a class without labels nothing is known: it has the mean of
-    the others.
+    that such beliefs give to the labels, each by the others alone (but the same f). So
+    little is believed where neighbors tell little of the labels. Of a class without
+    labels nothing is known: it has the mean of the others, and there are no factors.
 
     Parameters
     ----------
@@ -77,6 +77,8 @@ def class_beliefs(
         the rows are the features.
     prior : float array of shape (n_classes,), default=None
         Class distribution that the beliefs' mean may have. None: whatever it is.
+    odds : float, default=1.0
+        How probable such a mean is, against any other, before a look at the labels.
 
     Returns
     -------
@@ -112,6 +114,7 @@ def class_beliefs(
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     told = np.arange(judged.sum()), labels[judged]
     candidates, fits = [], []
+    has_prior = prior is not None and odds > 0 and counts.all()
     for goes_on in _GOES_ON:
         meets = meeting_probabilities(graph, labeled, goes_on)
         shares = _neutral(meets @ members / counts.clip(1), counts)
@@ -121,11 +124,11 @@ def class_beliefs(
         logs, logs_by_others = np.log(shares + _TINY), np.log(by_others + _TINY)
         for power in _POWERS:
             factors = [np.zeros(n_classes)]
-            if prior is not None:
+            if has_prior:
                 factors.append(_log_factors(power * logs, prior))
-            for log_factors in factors:
-                chances = softmax(power * logs_by_others + log_factors, axis=1)[told]
-                fits.append(np.log(chances + 1e-9).sum())
+            for log_factors, chance in zip(factors, (1.0, odds), strict=False):
+                told_by = softmax(power * logs_by_others + log_factors, axis=1)[told]
+                fits.append(np.log(chance) + np.log(told_by + 1e-9).sum())
                 candidates.append((logs, power, log_factors))
     weights = np.exp(np.array(fits) - max(fits))
     beliefs = np.zeros((n_rows, n_classes))
@@ -173,12 +176,12 @@ def _log_factors(logits: np.ndarray, prior: np.ndarray) -> np.ndarray:
     the prior, and a little of a squared: the mean of beliefs that are sure changes only
     with factors that overrule them.
     """
-    ridge = _LEEWAY / len(prior)
+    ridge = _LEEWAY * prior.clip(0.01 / len(prior))
 
     def loss(a: np.ndarray) -> tuple[float, np.ndarray]:
         totals = logsumexp(logits + a, axis=1)
         mean = np.exp(logits + a - totals[:, None]).mean(axis=0)
-        return totals.mean() - prior @ a + ridge / 2 * a @ a, mean - prior + ridge * a
+        return totals.mean() - prior @ a + (ridge * a) @ a / 2, mean - prior + ridge * a
 
     return minimize(loss, np.zeros(len(prior)), jac=True, method="L-BFGS-B").x
 

@@ -19,7 +19,7 @@ from ._inputs import Inputs
 from ._material import Material
 from ._measures import of_changes, of_held_out_rows
 from ._prior import ClassPrior
-from ._ranks import ALONE, Ranks
+from ._ranks import Ranks
 from ._rounds import Plan
 from ._submodel import Submodel
 from .companions import COMPANIONS
@@ -36,7 +36,13 @@ _TINY = 1e-9
 
 
 def build_batches(
-    estimator, given: Material, rows: Rows, device: str, seed: int, ranks: Ranks
+    estimator,
+    given: Material,
+    rows: Rows,
+    device: str,
+    seed: int,
+    ranks: Ranks,
+    prior: ClassPrior,
 ) -> Batches:
     """Cut the rows into two streams of batches."""
     return Batches(
@@ -49,11 +55,13 @@ def build_batches(
         given.excluded,
         given.chances,
         ranks,
-        _log_beliefs(estimator, given, rows),
+        _log_beliefs(estimator, given, rows, prior),
     )
 
 
-def _log_beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
+def _log_beliefs(
+    estimator, given: Material, rows: Rows, prior: ClassPrior
+) -> np.ndarray | None:
     """What neighbors tell of the classes of rows, where negatives use it."""
     weight = estimator.graph_weight
     shape, n_rows = given.inputs.sample_shape, len(given.codes)
@@ -66,13 +74,22 @@ def _log_beliefs(estimator, given: Material, rows: Rows) -> np.ndarray | None:
         return None
     codes = given.codes.copy()
     codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
-    prior = None
-    if estimator.class_prior is not None and estimator.balance_weight != 0:
-        prior = build_prior(estimator, given.codes, "cpu", ALONE).prior.numpy()
+    drawn_to = prior.prior.cpu().numpy() if _balance_weight(estimator) else None
     beliefs = class_beliefs(
-        rows, shape, codes, len(estimator.classes_), features, prior
+        rows,
+        shape,
+        codes,
+        len(estimator.classes_),
+        features,
+        drawn_to,
+        float(prior.strength),
     )
     return None if beliefs is None else np.float32(weight) * np.log(beliefs.clip(_TINY))
+
+
+def _balance_weight(estimator) -> float:
+    """Weight of the pull to the class prior; 0 without one."""
+    return 0.0 if estimator.class_prior is None else estimator.balance_weight
 
 
 def build_plan(
@@ -107,7 +124,6 @@ def build_plan(
     scheduled = any(
         isinstance(callback, LRScheduler) for _, callback in named_callbacks(estimator)
     )
-    no_prior = estimator.class_prior is None
     return Plan(
         select=select,
         weak_view=weak,
@@ -115,7 +131,7 @@ def build_plan(
         exchange=estimator.exchange,
         companion=companion,
         negative_weight=estimator.negative_weight,
-        balance_weight=0.0 if no_prior else estimator.balance_weight,
+        balance_weight=_balance_weight(estimator),
         rampup=estimator.rampup,
         companion_rampup=getattr(companion, "rampup", 0.0),
         lr=estimator.lr,

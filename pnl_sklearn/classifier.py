@@ -108,10 +108,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     graph_weight : float, default=0.5
         What near neighbors count for when negative labels are chosen. Random walks
         along a graph of neighbors lead from each row to labels, and so to beliefs about
-        its class, which are as sure as they were right about the labels, and drawn to
-        `class_prior` as far as that makes them more right. Their power of this exponent
-        multiplies the partner's predictions. They are made once a fit, where some class
-        has two labels. 0 turns them off.
+        its class, which are as sure as they were right about the labels. They are drawn
+        to `class_prior` the more, the more that tells of the labels. Their power of
+        this exponent multiplies the partner's predictions. They are made once a fit,
+        where some class has two labels. 0 turns them off.
     graph_features : "auto" or callable, default="auto"
         What rows are near in. "auto": the columns of tables of up to 10,000 rows; there
         are no neighbors of images then. A callable makes features of shape (n_rows,
@@ -442,13 +442,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             else:
                 submodels = build_submodels(self, given.inputs, rows, device, seed)
             torch.manual_seed(own_seed)
-            batches = build_batches(self, given, rows, device, seed, ranks)
+            prior = build_prior(self, given.codes, device, ranks)
+            batches = build_batches(self, given, rows, device, seed, ranks, prior)
             plan = build_plan(self, given, rows, submodels, ranks)
             if continues == "resume":
                 plan = replace(plan, n_done=n_done)
             if n_before:
                 plan = replace(plan, rampup=0.0, companion_rampup=0.0)
-            prior = build_prior(self, given.codes, device, ranks)
             if continues and not self._standing.has(self):
                 renew_callbacks(self, submodels)
             self._standing.begin(seed, n_before, self, given)

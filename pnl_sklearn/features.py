@@ -31,8 +31,9 @@ class HOG:
         Cells along each side of an image, 2 at least.
     deskew : bool, default=False
         Whether to shear each image upright, and center it, first: for handwriting,
-        whose slant tells nothing of the class. Its second moments tell the slant, where
-        pixels weigh by how far they are from the mean of the image's border.
+        whose slant tells nothing of the class (a slash becomes a bar). Its second
+        moments tell the slant, where pixels weigh by how far they are from the mean of
+        the image's border.
 
     References
     ----------
@@ -71,7 +72,7 @@ class HOG:
                 f"of shape {tuple(x.shape)}. If rows are images, give their "
                 "image_shape=(channels, height, width)."
             )
-        bins = self._bins(_upright(x) if self.deskew else x)
+        bins = self._bins(_upright(x) if self.deskew and len(x) else x)
         cells = F.adaptive_avg_pool2d(bins, self.n_cells)
         blocks = F.avg_pool2d(cells, kernel_size=2, stride=1)
         lengths = blocks.norm(dim=1, keepdim=True)
@@ -105,7 +106,8 @@ def _upright(x: Tensor) -> Tensor:
     edges = torch.cat([x[..., [0, -1], :].flatten(2), x[..., [0, -1]].flatten(2)], 2)
     ground = edges.mean(dim=2)[..., None, None]
     mass = (x - ground).abs().sum(dim=1)
-    mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp_min(1e-9)
+    tiny = torch.finfo(x.dtype).tiny
+    mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp_min(tiny)
     # From -1 to 1 along each side.
     down, across = (
         (torch.arange(size, device=x.device) * 2 + 1) / size - 1
@@ -116,7 +118,8 @@ def _upright(x: Tensor) -> Tensor:
     down_from = down - y[:, None]
     spread = (mass.sum(dim=2) * down_from.square()).sum(dim=1)
     both = (mass * down_from[:, :, None] * across).sum(dim=(1, 2))
-    slant = both / spread.clamp_min(1e-9)
+    # With the variance within a pixel: a stroke along one row has no slant.
+    slant = both / (spread + 1 / (3 * height**2))
     maps = x.new_zeros(n, 2, 3)
     maps[:, 0, 0] = maps[:, 1, 1] = 1
     maps[:, 0, 1], maps[:, 0, 2], maps[:, 1, 2] = slant, center, y

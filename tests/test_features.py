@@ -80,10 +80,24 @@ def test_deskewing_shears_and_centers_what_is_slanted(shape):
     found = HOG(deskew=True)(x)
     expected = HOG()(upright).expand(2, -1)
     assert (found - expected).norm() < 0.1 * (HOG()(x) - expected).norm()
-    # Dark on bright, too.
-    torch.testing.assert_close(HOG(deskew=True)(50 - 3 * x), found)
+    # Dark on bright, too, and of little contrast, and in a color.
+    for changed in (50 - 3 * x, 1e-12 * x, x * torch.tensor([0, 1, 0])[:, None, None]):
+        torch.testing.assert_close(HOG(deskew=True)(changed), found)
     blank = torch.full((2, 1, *shape), 7.0)
     assert (HOG(deskew=True)(blank) == 0).all()
+    assert HOG(deskew=True)(blank[:0]).shape == (0, 324)
+
+
+def test_deskewing_leaves_a_stroke_along_a_row_whole():
+    x = torch.zeros(2, 1, 28, 28)
+    x[0, 0, 5, 3:12] = x[1, 0, 20, 10:19] = 1
+    # In the middle, which is between pixels.
+    upright = torch.zeros(1, 1, 28, 28)
+    upright[0, 0, 13:15, 9:18] += 0.25
+    upright[0, 0, 13:15, 10:19] += 0.25
+    found = HOG(deskew=True)(x)
+    torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=0)
+    torch.testing.assert_close(found[:1], HOG()(upright), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("angle", "k"), [(0, 0), (45, 1), (90, 2), (135, 3)])
@@ -135,7 +149,7 @@ def model(**params):
 def test_fit_asks_for_beliefs_by_the_features(monkeypatch, digits):
     asked = []
 
-    def stub(rows, shape, codes, n_classes, features, prior):
+    def stub(rows, shape, codes, n_classes, features, *further):
         asked.append((shape, features))
 
     monkeypatch.setattr(_plan, "class_beliefs", stub)

@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy import sparse
 from scipy.optimize import brentq
-from sklearn.datasets import load_digits, make_blobs, make_moons
+from sklearn.datasets import (
+    load_digits,
+    make_blobs,
+    make_classification,
+    make_moons,
+)
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
@@ -23,9 +28,9 @@ from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.negatives import AdaptiveNegatives, weighed
 
 
-def beliefs(X, codes, n_classes, prior=None):
+def beliefs(X, codes, n_classes, prior=None, odds=1.0):
     rows = ArrayRows(np.ascontiguousarray(X), X.shape[1:], "cpu")
-    return class_beliefs(rows, X.shape[1:], codes, n_classes, prior=prior)
+    return class_beliefs(rows, X.shape[1:], codes, n_classes, None, prior, odds)
 
 
 def dense_graph(X, k):
@@ -58,26 +63,26 @@ def test_rows_that_are_far_or_equal_have_neighbors():
     assert (weights.sum(axis=1) > 0).all()
 
 
-def balanced(odds, power, prior):
-    """Factors of two classes with which rows with these odds have the prior, nearly.
+def balanced(ratios, power, prior):
+    """Factors of two classes with which rows with these ratios have the prior, nearly.
 
-    A root of mean(share of class 1) - prior + 0.015 * log factor, found by bisection:
-    by symmetry the factors are 1 / f and f.
+    Class k lacks 0.03 of its share for each unit of its log factor. What both lack sums
+    to 0, so the log factors are -u / prior[0] and u / prior[1].
     """
 
-    def lack(log_factor):
-        return (
-            np.mean(1 / (1 + odds**-power * np.exp(-2 * log_factor)))
-            - prior[1]
-            + 0.015 * log_factor
-        )
+    def lack(u):
+        gap = u / prior[0] / prior[1]
+        mean = np.mean(1 / (1 + ratios**-power * np.exp(-gap)))
+        return mean - prior[1] + 0.03 * u
 
-    factor = np.exp(brentq(lack, -50, 50))
-    return np.array([1 / factor, factor])
+    u = brentq(lack, -5, 5)
+    return np.exp([-u / prior[0], u / prior[1]])
 
 
-@pytest.mark.parametrize("prior", [None, [0.5, 0.5], [0.8, 0.2]])
-def test_beliefs_are_the_average_over_walks_powers_and_priors(prior):
+@pytest.mark.parametrize(
+    ("prior", "odds"), [(None, 1), ([0.5, 0.5], 1), ([0.8, 0.2], 0.1), ([0.5, 0.5], 0)]
+)
+def test_beliefs_are_the_average_over_walks_powers_and_priors(prior, odds):
     X, truth = make_moons((90, 30), noise=0.2, random_state=1)
     codes = hide_labels(truth, 10, random_state=0)
     graph = dense_graph(X, 10)
@@ -94,24 +99,24 @@ def test_beliefs_are_the_average_over_walks_powers_and_priors(prior):
                 [np.mean([meets[i, j] for j in of if j not in left_out]) for of in own]
             )
 
-        odds = np.array([s[1] / s[0] for s in map(shares, range(len(X)))])
+        ratios = np.array([s[1] / s[0] for s in map(shares, range(len(X)))])
         for power in (0, 0.5, 1, 2, 3, 5):
-            factors = [np.ones(2)]
+            given = [(np.ones(2), 1.0)]
             if prior is not None:
-                factors.append(balanced(odds, power, prior))
-            for factor in factors:
+                given.append((balanced(ratios, power, prior), odds))
+            for factor, chance in given:
 
                 def of_row(i, left_out=(), shares=shares, power=power, factor=factor):
                     raised = shares(i, left_out) ** power * factor
                     return raised / raised.sum()
 
-                likelihood = np.prod(
+                likelihood = chance * np.prod(
                     [of_row(i, (j,))[codes[i]] for j, i in enumerate(labeled)]
                 )
                 rows = np.array([of_row(i) for i in range(len(X))])
                 total = total + likelihood * rows
                 weights += likelihood
-    found = beliefs(X, codes, 2, prior if prior is None else np.array(prior))
+    found = beliefs(X, codes, 2, None if prior is None else np.array(prior), odds)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, total / weights, atol=1e-4)
 
@@ -135,6 +140,31 @@ def test_the_prior_helps_where_it_holds_and_does_no_harm_elsewhere(frequency, bo
         errors.append(wrong)
     without, with_prior = np.mean(errors, axis=0)
     assert bounds[0] < with_prior / without < bounds[1]
+
+
+def test_two_classes_of_unequal_frequency_are_left_to_the_labels():
+    """As the automatic prior leaves them; one that is known helps."""
+    errors = []
+    for draw in range(8):
+        X, truth = make_classification(
+            1000, 6, weights=[0.9], flip_y=0, class_sep=1.5, random_state=draw
+        )
+        codes = np.full(1000, -1)
+        rng = np.random.default_rng(draw)
+        for k in (0, 1):
+            codes[rng.choice(np.flatnonzero(truth == k), 5, replace=False)] = k
+        found = [
+            beliefs(X.astype(np.float32), codes, 2, prior, odds)
+            for prior, odds in [
+                (None, 1),
+                (np.array([0.5, 0.5]), 1 / 81),
+                (np.array([0.9, 0.1]), 1),
+            ]
+        ]
+        errors.append([(b.argmax(axis=1) != truth)[codes < 0].mean() for b in found])
+    without, automatic, known = np.mean(errors, axis=0)
+    assert automatic < 1.05 * without
+    assert known < 0.8 * without
 
 
 def test_beliefs_are_as_sure_as_they_are_right():
@@ -175,6 +205,9 @@ def test_of_a_class_without_labels_nothing_is_known():
     found = beliefs(X, codes, 3)
     assert found[truth == 2, 2].mean() > 0.2
     assert (found[truth < 2].argmax(axis=1) == truth[truth < 2]).all()
+    # Whatever its share in the prior, which no label of its own can defend.
+    prior = np.array([0.5, 0.5, 0.0])
+    np.testing.assert_array_equal(beliefs(X, codes, 3, prior), found)
     excluded = np.zeros((600, 3), dtype=bool)
     excluded[np.flatnonzero(truth == 2)[:20], :2] = True
     model = PNLClassifier(classes=[0, 1, 2], max_epochs=3, random_state=0)
@@ -242,7 +275,7 @@ def seen_by_selection(monkeypatch, X, y, negative_labels=None, **params):
     """
     asked = []
 
-    def stub(rows, shape, codes, n_classes, features, prior):
+    def stub(rows, shape, codes, n_classes, *further):
         asked.append(len(codes))
         return np.eye(n_classes, dtype=np.float32)[np.ones(len(codes), dtype=int)]
 
@@ -283,32 +316,30 @@ def test_where_no_graph_is_needed_none_is_made(monkeypatch, few):
 
 
 @pytest.mark.parametrize(
-    ("params", "expected"),
+    ("params", "prior", "odds"),
     [
-        ({}, [1 / 3] * 3),
-        ({"class_prior": "uniform"}, [1 / 3] * 3),
-        ({"class_prior": "labeled"}, [0.5, 0.3, 0.2]),
-        ({"class_prior": [2, 1, 1]}, [0.5, 0.25, 0.25]),
-        ({"class_prior": None}, None),
-        ({"balance_weight": 0}, None),
+        # Three classes are seldom equally frequent: (2 / 9)^2.
+        ({}, [1 / 3] * 3, 4 / 81),
+        ({"class_prior": "uniform"}, [1 / 3] * 3, 1),
+        ({"class_prior": "labeled"}, [0.5, 0.3, 0.2], 1),
+        ({"class_prior": [2, 1, 1]}, [0.5, 0.25, 0.25], 1),
+        ({"class_prior": None}, None, None),
+        ({"balance_weight": 0}, None, None),
     ],
 )
-def test_beliefs_may_have_the_prior_of_the_classes(monkeypatch, params, expected):
+def test_beliefs_may_have_the_prior_of_the_classes(monkeypatch, params, prior, odds):
     asked = []
-    monkeypatch.setattr(_plan, "class_beliefs", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(_plan, "class_beliefs", lambda *given: asked.extend(given[-2:]))
     X, truth = make_blobs(80, centers=[[0, 0], [1, 0], [0, 1]], random_state=0)
     y = np.full(80, -1)
-    y[
-        np.concatenate(
-            [np.flatnonzero(truth == k)[:n] for k, n in enumerate([5, 3, 2])]
-        )
-    ] = 0
-    y = np.where(y == 0, truth, -1)
+    for k, n in enumerate([5, 3, 2]):
+        y[np.flatnonzero(truth == k)[:n]] = k
     PNLClassifier(max_epochs=1, steps_per_epoch=2, **params).fit(X, y)
-    if expected is None:
-        assert asked == [None]
+    if prior is None:
+        assert asked[0] is None
     else:
-        np.testing.assert_allclose(asked[0], expected, rtol=1e-6)
+        np.testing.assert_allclose(asked[0], prior, rtol=1e-6)
+        np.testing.assert_allclose(asked[1], odds, rtol=1e-6)
 
 
 def test_each_row_has_its_own_beliefs():
