@@ -41,6 +41,10 @@ class HOG:
     2005. There each of the four cells of a block has a histogram of its own; their mean
     bears shifts better.
 
+    Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-Based Learning Applied to
+    Document Recognition", Proceedings of the IEEE 1998, for images set upright by their
+    second moments.
+
     Examples
     --------
     >>> import torch

@@ -249,7 +249,13 @@ TASKS = {
             for n in (2, 10)
             for suffix, words, style, params, best in [
                 ("", "augmented", "mnist", {}, _UPRIGHT | _NOISY),
-                ("-plain", "no augmentation", "mnist_plain", _PLAIN, _ADVERSARIAL),
+                (
+                    "-plain",
+                    "no augmentation",
+                    "mnist_plain",
+                    _PLAIN,
+                    _ADVERSARIAL | _UPRIGHT,
+                ),
             ]
         ),
         # What the study changes one setting at a time of: three epochs instead of ten.
