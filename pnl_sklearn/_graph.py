@@ -114,7 +114,8 @@ def class_beliefs(
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     told = np.arange(judged.sum()), labels[judged]
     candidates, fits = [], []
-    has_prior = prior is not None and odds > 0 and counts.all()
+    if odds == 0 or not counts.all():
+        prior = None
     for goes_on in _GOES_ON:
         meets = meeting_probabilities(graph, labeled, goes_on)
         shares = _neutral(meets @ members / counts.clip(1), counts)
@@ -124,7 +125,7 @@ def class_beliefs(
         logs, logs_by_others = np.log(shares + _TINY), np.log(by_others + _TINY)
         for power in _POWERS:
             factors = [np.zeros(n_classes)]
-            if has_prior:
+            if prior is not None:
                 factors.append(_log_factors(power * logs, prior))
             for log_factors, chance in zip(factors, (1.0, odds), strict=False):
                 told_by = softmax(power * logs_by_others + log_factors, axis=1)[told]

@@ -127,6 +127,6 @@ def _upright(x: Tensor) -> Tensor:
     maps = x.new_zeros(n, 2, 3)
     maps[:, 0, 0] = maps[:, 1, 1] = 1
     maps[:, 0, 1], maps[:, 0, 2], maps[:, 1, 2] = slant, center, y
-    places = F.affine_grid(maps, x.shape, align_corners=False)
+    places = F.affine_grid(maps, list(x.shape), align_corners=False)
     moved = F.grid_sample(x - ground, places, align_corners=False)
     return moved + ground
