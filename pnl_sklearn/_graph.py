@@ -1,7 +1,7 @@
 """A graph of near neighbors, walks along it, and what they tell of unlabeled rows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import numpy as np
@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.sparse.linalg import cg
 from scipy.special import logsumexp, softmax
+from sklearn.decomposition import PCA
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ _N_LABELED, _N_EACH = 100, 3
 _N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
 # The same where features are asked for.
 _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
+# Of more features, so many principal components are kept, of so many rows at most.
+_N_COMPONENTS, _N_SAMPLE = 128, 10_000
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
@@ -110,8 +113,8 @@ def class_beliefs(
                 f"there are {n_rows:,} rows and {len(labeled)} labels. Leave it at "
                 "'auto', or give fewer unlabeled rows."
             )
-        X = _made_of(features, rows, chunks(np.arange(n_rows), shape))
-    graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
+        X = _made_of(features, rows, n_rows, shape)
+    graph = neighbor_graph(X, N_NEIGHBORS, weighted=True, standardize=features is None)
     told = np.arange(judged.sum()), labels[judged]
     candidates, fits = [], []
     if odds == 0 or not counts.all():
@@ -138,16 +141,42 @@ def class_beliefs(
     return (beliefs / weights.sum()).astype(np.float32)
 
 
-@torch.no_grad()
 def _made_of(
-    features: Callable[[Tensor], Tensor], rows: Rows, indices: list[np.ndarray]
+    features: Callable[[Tensor], Tensor],
+    rows: Rows,
+    n_rows: int,
+    shape: tuple[int, ...],
 ) -> Tensor:
-    """Make features of all rows, batch by batch, and refuse what cannot be some."""
-    parts: list[Tensor] = []
+    """Make features of all rows; where these are many, principal components of them."""
+    sample = np.linspace(0, n_rows - 1, min(n_rows, _N_SAMPLE)).astype(int)
+    made = torch.cat(list(_batches_of(features, rows, chunks(sample, shape))))
+    components = None
+    if made.shape[1] > _N_COMPONENTS:
+        n_kept = min(_N_COMPONENTS, len(made))
+        components = PCA(n_kept, random_state=0).fit(made.numpy())
+
+    def reduced(x: Tensor) -> Tensor:
+        if components is None:
+            return x
+        return torch.from_numpy(components.transform(x.numpy()))
+
+    if n_rows == len(sample):
+        return reduced(made)
+    indices = chunks(np.arange(n_rows), shape)
+    return torch.cat([reduced(x) for x in _batches_of(features, rows, indices)])
+
+
+@torch.no_grad()
+def _batches_of(
+    features: Callable[[Tensor], Tensor], rows: Rows, indices: list[np.ndarray]
+) -> Iterator[Tensor]:
+    """Make features batch by batch, and refuse what cannot be some."""
+    if isinstance(features, nn.Module):
+        features = deepcopy(features).eval()
     # By arrays, which make copies: what is given may be written to.
     for x in rows.stream(indices):
-        if isinstance(features, nn.Module) and not parts:
-            features = deepcopy(features).eval().to(x.device)
+        if isinstance(features, nn.Module):
+            features = features.to(x.device)
         n_rows, shape = len(x), tuple(x.shape)
         made = features(x)
         if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != n_rows:
@@ -160,8 +189,7 @@ def _made_of(
             raise ValueError(
                 f"graph_features={features!r} makes NaN or infinite values."
             )
-        parts.append(made.float().cpu())
-    return torch.cat(parts)
+        yield made.float().cpu()
 
 
 def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -207,14 +235,16 @@ def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
     return rows[order[np.concatenate(places)]]
 
 
-def neighbor_graph(X, n_neighbors: int, *, weighted: bool) -> sparse.csr_matrix:
+def neighbor_graph(
+    X, n_neighbors: int, *, weighted: bool, standardize: bool = True
+) -> sparse.csr_matrix:
     """Symmetric graph of near neighbors, of weight 1 or of less the farther they are.
 
     Distances d are in standard deviations of each column, or in the units of X where
-    most columns span the same range; those of sparse rows always in standard
-    deviations. Weights are exp(-d^2 / (s t)), with the distances s and t from both rows
-    to their last neighbor, as in L. Zelnik-Manor and P. Perona, "Self-Tuning Spectral
-    Clustering", NIPS 2004.
+    most columns span the same range, or where this is not to `standardize`; those of
+    sparse rows always in standard deviations. Weights are exp(-d^2 / (s t)), with the
+    distances s and t from both rows to their last neighbor, as in L. Zelnik-Manor and
+    P. Perona, "Self-Tuning Spectral Clustering", NIPS 2004.
     """
     refuse_masked(X)
     if sparse.issparse(X):
@@ -223,7 +253,7 @@ def neighbor_graph(X, n_neighbors: int, *, weighted: bool) -> sparse.csr_matrix:
         with numbers_expected():
             rows = np.asarray(to_numpy(X), dtype=np.float32)
         rows = rows.reshape(len(rows), -1)
-        if not has_common_unit(torch.from_numpy(rows)):
+        if standardize and not has_common_unit(torch.from_numpy(rows)):
             rows = StandardScaler().fit_transform(rows)
     n_neighbors = min(n_neighbors, rows.shape[0] - 1)
     mode = "distance" if weighted else "connectivity"

@@ -105,7 +105,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         Weight of that term after the ramp-up; "auto" lowers it where there are fewer
         than ten classes, to 0 where some are several times as frequent as others, and
         to a quarter late in training.
-    graph_weight : float, default=0.5
+    graph_weight : float, default=1.0
         What near neighbors count for when negative labels are chosen. Random walks
         along a graph of neighbors lead from each row to labels, and so to beliefs about
         its class, which are as sure as they were right about the labels. They are drawn
@@ -117,10 +117,10 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         are no neighbors of images then. A callable makes features of shape (n_rows,
         n_features) of a batch in the units of X: :class:`~pnl_sklearn.features.HOG` for
         images whose classes differ in shape, such as handwriting, or the embedding of a
-        pretrained network (a module is asked in evaluation mode). Distances are in
-        standard deviations of each feature, or in their units where most span the same
-        range. It is for up to 100,000 rows, and 10 million pairs of a row and one of
-        the labels, of which a hundred are used, but three of each class.
+        pretrained network (a module is asked in evaluation mode). Distances are those
+        of the features as they are, of more than 128 those of the first 128 principal
+        components. It is for up to 100,000 rows, and 10 million pairs of a row and one
+        of the labels, of which a hundred are used, but three of each class.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts
@@ -268,7 +268,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         companion=None,
         class_prior="auto",
         balance_weight=4,
-        graph_weight=0.5,
+        graph_weight=1.0,
         graph_features="auto",
         weak_view="auto",
         strong_view="auto",

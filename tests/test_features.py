@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 
 from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _graph as graph_module
@@ -15,6 +16,8 @@ from pnl_sklearn._batches import ArrayRows
 from pnl_sklearn._graph import class_beliefs, neighbor_graph
 from pnl_sklearn.features import HOG
 from pnl_sklearn.model_selection import hide_labels
+
+TURN = 2 * math.pi
 
 
 def histograms(image, n_orientations, n_cells):
@@ -34,8 +37,8 @@ def histograms(image, n_orientations, n_cells):
                 above = channel[max(i - 1, 0), j]
                 size = math.hypot(right - left, below - above)
                 if size > best[0]:
-                    best = size, math.atan2(below - above, right - left) % math.pi
-            place = best[1] / math.pi * n_orientations
+                    best = size, math.atan2(below - above, right - left) % TURN
+            place = best[1] / TURN * n_orientations
             k, share = int(place), place - int(place)
             where = i * n_cells // height, j * n_cells // width
             cells[(k % n_orientations, *where)] += best[0] * (1 - share)
@@ -44,7 +47,7 @@ def histograms(image, n_orientations, n_cells):
     blocks = cells[:, :-1, :-1] + cells[:, 1:, :-1] + cells[:, :-1, 1:]
     blocks = (blocks + cells[:, 1:, 1:]) / 4
     lengths = np.sqrt((blocks**2).sum(axis=0))
-    return (blocks / (lengths + lengths.mean() / 2)).ravel()
+    return np.sqrt(blocks / (lengths + 2 * lengths.mean())).ravel()
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 8)])
@@ -58,9 +61,16 @@ def test_hog_against_a_formula_for_each_pixel(shape, n_orientations):
         np.testing.assert_allclose(row, histograms(image, n_orientations, n_cells))
 
 
+def inverted(features):
+    """What HOG() makes of negatives, by what it makes of images: edges turn around."""
+    bins = features.reshape(len(features), 12, -1)
+    return bins.roll(6, dims=1).flatten(1)
+
+
 def test_hog_does_not_see_contrast_brightness_and_blank_images():
     x = torch.rand(4, 1, 28, 28, dtype=torch.float64)
-    torch.testing.assert_close(HOG()(50 - 3 * x), HOG()(x))
+    torch.testing.assert_close(HOG()(50 + 3 * x), HOG()(x))
+    torch.testing.assert_close(HOG()(50 - 3 * x), inverted(HOG()(x)))
     assert (HOG()(torch.full((2, 1, 28, 28), 7.0)) == 0).all()
 
 
@@ -80,12 +90,13 @@ def test_deskewing_shears_and_centers_what_is_slanted(shape):
     found = HOG(deskew=True)(x)
     expected = HOG()(upright).expand(2, -1)
     assert (found - expected).norm() < 0.1 * (HOG()(x) - expected).norm()
-    # Dark on bright, too, and of little contrast, and in a color.
-    for changed in (50 - 3 * x, 1e-12 * x, x * torch.tensor([0, 1, 0])[:, None, None]):
+    # Of little contrast, too, and in a color, and dark on bright.
+    for changed in (50 + 3 * x, 1e-12 * x, x * torch.tensor([0, 1, 0])[:, None, None]):
         torch.testing.assert_close(HOG(deskew=True)(changed), found)
+    torch.testing.assert_close(HOG(deskew=True)(50 - 3 * x), inverted(found))
     blank = torch.full((2, 1, *shape), 7.0)
     assert (HOG(deskew=True)(blank) == 0).all()
-    assert HOG(deskew=True)(blank[:0]).shape == (0, 324)
+    assert HOG(deskew=True)(blank[:0]).shape == (0, 972)
 
 
 def test_deskewing_leaves_a_stroke_along_a_row_whole():
@@ -100,7 +111,7 @@ def test_deskewing_leaves_a_stroke_along_a_row_whole():
     torch.testing.assert_close(found[:1], HOG()(upright), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("angle", "k"), [(0, 0), (45, 1), (90, 2), (135, 3)])
+@pytest.mark.parametrize(("angle", "k"), [(0, 0), (90, 1), (180, 2), (270, 3)])
 def test_hog_of_a_ramp_is_one_orientation(angle, k):
     i, j = np.indices((8, 8))
     radians = math.radians(angle)
@@ -135,10 +146,34 @@ def beliefs(X, codes, features):
 def test_beliefs_are_those_of_the_table_of_features(digits):
     X, codes, truth = digits
     hog = HOG(6, 4)
-    table = hog(torch.from_numpy(X[:, None])).numpy()
+    table = hog(torch.from_numpy(X[:, None]))
+    spread = table.std(dim=0, correction=0)
+    table = (table / spread).numpy()
+
+    def scaled(x):
+        return hog(x) / spread
+
     as_table = class_beliefs(ArrayRows(table, (54,), "cpu"), (54,), codes, 10)
-    np.testing.assert_array_equal(beliefs(X, codes, hog), as_table)
+    np.testing.assert_allclose(beliefs(X, codes, scaled), as_table, atol=1e-4)
     assert (as_table.argmax(axis=1) == truth)[codes < 0].mean() > 0.7
+    # Distances are of the features as they are, not in standard deviations.
+    assert abs(beliefs(X, codes, hog) - as_table).max() > 0.01
+
+
+def test_of_many_features_principal_components_are_compared(monkeypatch, digits):
+    X, codes, truth = digits
+    evenly = np.linspace(0, 399, 200).astype(int)
+    few = PCA(20).fit(X.reshape(400, 64)[evenly])
+
+    def components(x):
+        return torch.from_numpy(few.transform(x.flatten(1).numpy()))
+
+    expected = beliefs(X, codes, components)
+    monkeypatch.setattr(graph_module, "_N_COMPONENTS", 20)
+    monkeypatch.setattr(graph_module, "_N_SAMPLE", 200)
+    found = beliefs(X, codes, lambda x: x.flatten(1))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (found.argmax(axis=1) == truth)[codes < 0].mean() > 0.7
 
 
 def model(**params):

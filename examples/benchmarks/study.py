@@ -196,7 +196,7 @@ def _table_views(_default):
         view = TableView(noise=width, corruption=width)
         yield f"strong: noise and corruption {width}", {"strong_view": view}
     yield "strong: adversarial", {"strong_view": AdversarialView(0.3)}
-    for weight in (0.0, 0.2, 1.0, 2.0):
+    for weight in (0.0, 0.2, 0.5, 2.0):
         yield f"neighbors' beliefs, weight {weight:g}", {"graph_weight": weight}
     alone = {"weak_view": None, "graph_weight": 0.0}
     yield "weak: as it is, no neighbors' beliefs", alone

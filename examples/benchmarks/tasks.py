@@ -204,7 +204,6 @@ def _cifar10_part(folder, part, options, rng):
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
 _ADVERSARIAL = {"strong_view": AdversarialView(size=0.25, noise=0.3)}
-_HOG = {"graph_features": HOG()}
 _UPRIGHT = {"graph_features": HOG(deskew=True)}
 # The automatic view with noise.
 _NOISY = {
@@ -247,15 +246,15 @@ TASKS = {
                 paper=0.81 if (n, suffix) == (2, "-plain") else None,
                 large=True,
             )
-            for n, graph in [(2, _UPRIGHT), (10, _HOG)]
+            for n in (2, 10)
             for suffix, words, style, params, best in [
-                ("", "augmented", "mnist", {}, graph | _NOISY),
+                ("", "augmented", "mnist", {}, _UPRIGHT | _NOISY),
                 (
                     "-plain",
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    _ADVERSARIAL | graph if n == 2 else _ADVERSARIAL,
+                    _UPRIGHT | _ADVERSARIAL,
                 ),
             ]
         ),
