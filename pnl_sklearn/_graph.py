@@ -147,23 +147,36 @@ def _made_of(
     n_rows: int,
     shape: tuple[int, ...],
 ) -> Tensor:
-    """Make features of all rows; where these are many, principal components of them."""
+    """Make features of all rows; where these are many, principal components of them.
+
+    They are centered and scaled as one, which changes no neighbor: so squares are
+    neither infinite nor 0, and as exact as they can be.
+    """
     sample = np.linspace(0, n_rows - 1, min(n_rows, _N_SAMPLE)).astype(int)
     made = torch.cat(list(_batches_of(features, rows, chunks(sample, shape))))
-    components = None
-    if made.shape[1] > _N_COMPONENTS:
+    origin = made.double().mean(dim=0)
+    unit = (made - origin).abs().max()
+    unit = torch.where(unit > 0, unit, 1.0)
+
+    def scaled(x: Tensor) -> Tensor:
+        return ((x - origin) / unit).float()
+
+    made = scaled(made)
+    rotation = None
+    if made.shape[1] > _N_COMPONENTS and made.any():
         n_kept = min(_N_COMPONENTS, len(made))
-        components = PCA(n_kept, random_state=0).fit(made.numpy())
+        components = PCA(n_kept, random_state=0).fit(made.numpy()).components_
+        rotation = torch.from_numpy(components.T)
 
     def reduced(x: Tensor) -> Tensor:
-        if components is None:
-            return x
-        return torch.from_numpy(components.transform(x.numpy()))
+        return x if rotation is None else x @ rotation
 
     if n_rows == len(sample):
         return reduced(made)
+    del made
     indices = chunks(np.arange(n_rows), shape)
-    return torch.cat([reduced(x) for x in _batches_of(features, rows, indices)])
+    made_of_all = _batches_of(features, rows, indices)
+    return torch.cat([reduced(scaled(x)) for x in made_of_all])
 
 
 @torch.no_grad()
@@ -185,11 +198,13 @@ def _batches_of(
                 f"graph_features={features!r} makes {found} of a batch of shape "
                 f"{shape}. It has to make a Tensor of shape (n_rows, n_features)."
             )
+        made = made.detach().float().cpu()
         if not made.isfinite().all():
             raise ValueError(
-                f"graph_features={features!r} makes NaN or infinite values."
+                f"graph_features={features!r} makes NaN or infinite values, or what is "
+                "so in float32."
             )
-        yield made.float().cpu()
+        yield made
 
 
 def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:

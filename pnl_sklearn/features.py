@@ -83,10 +83,12 @@ class HOG:
             )
         bins = self._bins(_upright(x) if self.deskew and len(x) else x)
         cells = F.adaptive_avg_pool2d(bins, self.n_cells)
+        tiny = torch.finfo(x.dtype).tiny
+        # So that squares of the least contrast are not 0.
+        cells = cells / cells.amax(dim=(1, 2, 3), keepdim=True).clamp_min(tiny)
         blocks = F.avg_pool2d(cells, kernel_size=2, stride=1)
         lengths = blocks.norm(dim=1, keepdim=True)
         typical = lengths.mean(dim=(2, 3), keepdim=True)
-        tiny = torch.finfo(x.dtype).tiny
         return (blocks / (lengths + 2 * typical).clamp_min(tiny)).sqrt().flatten(1)
 
     def _bins(self, x: Tensor) -> Tensor:

@@ -72,6 +72,8 @@ def test_hog_does_not_see_contrast_brightness_and_blank_images():
     torch.testing.assert_close(HOG()(50 + 3 * x), HOG()(x))
     torch.testing.assert_close(HOG()(50 - 3 * x), inverted(HOG()(x)))
     assert (HOG()(torch.full((2, 1, 28, 28), 7.0)) == 0).all()
+    for size in (1e-25, 1e20):
+        torch.testing.assert_close(HOG()(size * x.float()), HOG()(x.float()))
 
 
 def blob(shape, slant, x, y):
@@ -160,20 +162,48 @@ def test_beliefs_are_those_of_the_table_of_features(digits):
     assert abs(beliefs(X, codes, hog) - as_table).max() > 0.01
 
 
-def test_of_many_features_principal_components_are_compared(monkeypatch, digits):
+@pytest.mark.parametrize("n_sample", [200, 400])
+def test_of_many_features_principal_components_are_compared(
+    n_sample, monkeypatch, digits
+):
     X, codes, truth = digits
-    evenly = np.linspace(0, 399, 200).astype(int)
+    evenly = np.linspace(0, 399, n_sample).astype(int)
     few = PCA(20).fit(X.reshape(400, 64)[evenly])
 
     def components(x):
         return torch.from_numpy(few.transform(x.flatten(1).numpy()))
 
+    monkeypatch.setattr(graph_module, "_N_SAMPLE", n_sample)
     expected = beliefs(X, codes, components)
     monkeypatch.setattr(graph_module, "_N_COMPONENTS", 20)
-    monkeypatch.setattr(graph_module, "_N_SAMPLE", 200)
     found = beliefs(X, codes, lambda x: x.flatten(1))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert (found.argmax(axis=1) == truth)[codes < 0].mean() > 0.7
+
+
+@pytest.mark.parametrize("n_components", [20, 128])
+def test_size_and_origin_of_features_change_nothing(n_components, monkeypatch, digits):
+    X, codes, _ = digits
+    monkeypatch.setattr(graph_module, "_N_COMPONENTS", n_components)
+    expected = beliefs(X, codes, lambda x: x.flatten(1))
+    for size, origin in [(1e19, 0), (1e-22, 0), (2.0**-4, 100)]:
+        found = beliefs(X, codes, lambda x, a=size, b=origin: a * x.flatten(1) + b)
+        # But for neighbors that are as far, of which rounding chooses one.
+        assert abs(found - expected).mean() < 1e-3
+
+
+def test_constant_features_do_no_harm(digits):
+    X, codes, _ = digits
+    found = beliefs(X, codes, lambda x: torch.ones(len(x), 130))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_principal_components_are_reproducible_and_of_few_rows_as_many(digits):
+    X, codes, _ = digits
+    for n_rows in (60, 400):
+        first, second = (beliefs(X[:n_rows], codes[:n_rows], HOG()) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_allclose(first.sum(axis=1), 1, rtol=1e-5)
 
 
 def model(**params):
@@ -270,8 +300,14 @@ def test_hog_needs_cells_and_orientations(hog):
 
 def test_features_have_no_gradient(digits):
     X, y, _ = digits
-    body = torch.nn.Linear(8, 3)
-    model(graph_features=lambda x: body(x[:, 0, 0])).fit(X, y)
+    body = torch.nn.Linear(64, 130)
+
+    def features(x):
+        assert not torch.is_grad_enabled()
+        with torch.enable_grad():
+            return body(x.flatten(1))
+
+    model(graph_features=features).fit(X, y)
     assert body.weight.grad is None
 
 
