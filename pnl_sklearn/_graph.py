@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from scipy.optimize import minimize
 from scipy.sparse.linalg import cg
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
@@ -34,6 +34,16 @@ _N_COMPONENTS, _N_SAMPLE = 128, 10_000
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
 _POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+# How far walks go before each row takes a class anew, and how often at most.
+_N_STEPS, _N_TURNS = (1, 3, 10), 20
+# In the end they go no farther than this, lest beliefs blur.
+_N_LAST = 3
+# How much is left to chance where all of them arrive at one class.
+_DOUBT = 1e-3
+# Parts of the labels, each to be told by the others.
+_N_FOLDS = 5
+# Up to so many rows times classes boundaries are moved.
+_N_MOVED = 2_000_000
 # Of its share of the prior a class may lack so much where it is believed in e times as
 # much as neighbors tell: priors are seldom exact.
 _LEEWAY = 0.03
@@ -64,8 +74,16 @@ def class_beliefs(
     the class prior: labels at the rim of their class are met seldom. Which of these
     holds is unknown, and averaged over: with weights in proportion to the probability
     that such beliefs give to the labels, each by the others alone (but the same f). So
-    little is believed where neighbors tell little of the labels. Of a class without
-    labels nothing is known: it has the mean of the others, and there are no factors.
+    little is believed where neighbors tell little of the labels.
+
+    Where such beliefs change from class to class may be in the midst of a cluster.
+    Boundaries are moved to where few rows are (`_moved`), at three scales, and classes
+    keep the share of rows that they had, or have that of the prior. Whether this is
+    better is unknown as well: beliefs by walks and these are averaged, with weights by
+    the probability that they give to the labels, each fifth by the others.
+
+    Of a class without labels nothing is known: it has the mean of the others, there
+    are no factors, and no boundary is moved.
 
     Parameters
     ----------
@@ -115,30 +133,159 @@ def class_beliefs(
             )
         X = _made_of(features, rows, n_rows, shape)
     graph = neighbor_graph(X, N_NEIGHBORS, weighted=True, standardize=features is None)
-    told = np.arange(judged.sum()), labels[judged]
-    candidates, fits = [], []
     if odds == 0 or not counts.all():
         prior = None
-    for goes_on in _GOES_ON:
-        meets = meeting_probabilities(graph, labeled, goes_on)
-        shares = _neutral(meets @ members / counts.clip(1), counts)
-        meets[labeled, np.arange(len(labeled))] = 0.0
-        of_others = (counts - members).clip(1)
-        by_others = _neutral(meets[labeled] @ members / of_others, counts)[judged]
-        logs, logs_by_others = np.log(shares + _TINY), np.log(by_others + _TINY)
-        for power in _POWERS:
-            factors = [np.zeros(n_classes)]
+    walks = _Walks(graph, labeled, members, prior, odds)
+    everything = np.ones(len(labels), dtype=bool)
+    if not counts.all() or n_rows * n_classes > _N_MOVED:
+        return walks.beliefs(everything).astype(np.float32)
+    step = sparse.diags(1 / np.asarray(graph.sum(axis=1)).ravel()) @ graph
+
+    def candidates(kept: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+        """Beliefs by the labels that are kept, and how probable they are before."""
+        by_walks = walks.beliefs(kept)
+        known = codes.copy()
+        known[labeled[~kept]] = -1
+        yield 1.0, by_walks
+        for n_steps in _N_STEPS:
+            yield 1.0, _moved(by_walks, step, known, by_walks.mean(axis=0), n_steps)
             if prior is not None:
-                factors.append(_log_factors(power * logs, prior))
-            for log_factors, chance in zip(factors, (1.0, odds), strict=False):
-                told_by = softmax(power * logs_by_others + log_factors, axis=1)[told]
-                fits.append(np.log(chance) + np.log(told_by + 1e-9).sum())
-                candidates.append((logs, power, log_factors))
-    weights = np.exp(np.array(fits) - max(fits))
-    beliefs = np.zeros((n_rows, n_classes))
-    for weight, (logs, power, log_factors) in zip(weights, candidates, strict=True):
-        beliefs += weight * softmax(power * logs + log_factors, axis=1)
-    return (beliefs / weights.sum()).astype(np.float32)
+                yield odds, _moved(by_walks, step, known, prior, n_steps)
+
+    fits = []
+    place = np.concatenate([np.arange(n) for n in counts])
+    for fold in range(_N_FOLDS):
+        left_out = judged & (place % _N_FOLDS == fold)
+        if left_out.any():
+            told = labeled[left_out], labels[left_out]
+            fits.append([np.log(b[told]).sum() for _, b in candidates(~left_out)])
+    chances, found = zip(*candidates(everything), strict=True)
+    weights = softmax(np.log(chances) + np.sum(fits, axis=0))
+    return np.tensordot(weights, found, axes=1).astype(np.float32)
+
+
+class _Walks:
+    """Beliefs by the labels that walks meet, averaged over lengths and powers.
+
+    Parameters
+    ----------
+    graph : symmetric sparse matrix of shape (n_rows, n_rows)
+    labeled : int array of shape (n_labeled,)
+    members : bool array of shape (n_labeled, n_classes)
+        Classes of the labeled rows.
+    prior : float array of shape (n_classes,) or None
+    odds : float
+    """
+
+    def __init__(
+        self,
+        graph: sparse.csr_matrix,
+        labeled: np.ndarray,
+        members: np.ndarray,
+        prior: np.ndarray | None,
+        odds: float,
+    ):
+        self._members, self._prior = members, prior
+        self._meets = [meeting_probabilities(graph, labeled, p) for p in _GOES_ON]
+        labels, counts = members.argmax(axis=1), members.sum(axis=0)
+        judged = counts[labels] > 1
+        told = np.arange(judged.sum()), labels[judged]
+        fits = []
+        for meets in self._meets:
+            of_others = meets[labeled]
+            np.fill_diagonal(of_others, 0.0)
+            shares = of_others @ members / (counts - members).clip(1)
+            logs_by_others = np.log(_neutral(shares, counts)[judged] + _TINY)
+            logs = self._logs(meets, np.ones(len(labels), dtype=bool))
+            for power in _POWERS:
+                factors = self._factors(power * logs)
+                for f, chance in zip(factors, (1.0, odds), strict=False):
+                    told_by = softmax(power * logs_by_others + f, axis=1)[told]
+                    fits.append(np.log(chance) + np.log(told_by + 1e-9).sum())
+        self._weights = softmax(fits)
+
+    def beliefs(self, kept: np.ndarray) -> np.ndarray:
+        """Class probabilities of all rows by the labels that are kept."""
+        weights = iter(self._weights)
+        parts = []
+        for meets in self._meets:
+            logs = self._logs(meets, kept)
+            for power in _POWERS:
+                for f in self._factors(power * logs):
+                    parts.append(next(weights) * softmax(power * logs + f, axis=1))
+        return np.sum(parts, axis=0)
+
+    def _logs(self, meets: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        members = self._members & kept[:, None]
+        counts = members.sum(axis=0)
+        return np.log(_neutral(meets @ members / counts.clip(1), counts) + _TINY)
+
+    def _factors(self, logits: np.ndarray) -> list[np.ndarray]:
+        """None, and those by the prior where there is one."""
+        none = np.zeros(logits.shape[1])
+        if self._prior is None:
+            return [none]
+        return [none, _log_factors(logits, self._prior)]
+
+
+def _moved(
+    beliefs: np.ndarray,
+    step: sparse.csr_matrix,
+    codes: np.ndarray,
+    shares: np.ndarray,
+    n_steps: int,
+) -> np.ndarray:
+    """Move the boundaries of classes to where few rows are.
+
+    In turns, each row takes its most probable class, and then the mean of the classes
+    that walks of `n_steps` arrive at, with factors for which classes have about their
+    `shares` of all rows. So fewer and fewer neighbors are on two sides of a boundary.
+    Known labels stay what they are.
+
+    The turns are those of E. Merkurjev, T. Kostic and A. L. Bertozzi, "An MBO Scheme on
+    Graphs for Classification and Image Processing", SIAM Journal on Imaging Sciences
+    2013; that classes keep their shares is due to M. Jacobs, E. Merkurjev and S.
+    Esedoglu, "Auction Dynamics: A Volume Constrained MBO Scheme", Journal of
+    Computational Physics 2018.
+
+    Parameters
+    ----------
+    beliefs : float array of shape (n_rows, n_classes)
+    step : sparse matrix of shape (n_rows, n_rows)
+        Probabilities of a walk's step.
+    codes : int array of shape (n_rows,)
+        Class codes, -1 where unlabeled.
+    shares : float array of shape (n_classes,)
+    n_steps : int
+
+    Returns
+    -------
+    beliefs : float array of shape (n_rows, n_classes)
+        None is 0.
+    """
+    classes = np.eye(beliefs.shape[1])
+    known = np.flatnonzero(codes >= 0)
+    factors = np.zeros(beliefs.shape[1])
+
+    def spread(taken: np.ndarray, n_steps: int) -> np.ndarray:
+        nonlocal factors
+        arrived = classes[taken]
+        for _ in range(n_steps):
+            arrived[known] = classes[codes[known]]
+            arrived = step @ arrived
+        logs = np.log(arrived + _TINY)
+        factors = _log_factors(logs, shares, factors)
+        return softmax(logs + factors, axis=1)
+
+    taken, before = beliefs.argmax(axis=1), None
+    for _ in range(_N_TURNS):
+        beliefs = spread(taken, n_steps)
+        taken, before = beliefs.argmax(axis=1), taken
+        if (taken == before).all():
+            break
+    if n_steps > _N_LAST:
+        beliefs = spread(taken, _N_LAST)
+    return (1 - _DOUBT) * beliefs + _DOUBT * shares
 
 
 def _made_of(
@@ -213,7 +360,9 @@ def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, shares, mean)
 
 
-def _log_factors(logits: np.ndarray, prior: np.ndarray) -> np.ndarray:
+def _log_factors(
+    logits: np.ndarray, prior: np.ndarray, start: np.ndarray | float = 0.0
+) -> np.ndarray:
     """What to add to logits so that the mean of their softmax is near the prior.
 
     It minimizes mean(logsumexp(logits + a)) - prior . a, whose slope is this mean less
@@ -222,12 +371,18 @@ def _log_factors(logits: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """
     ridge = _LEEWAY * prior.clip(0.01 / len(prior))
 
-    def loss(a: np.ndarray) -> tuple[float, np.ndarray]:
-        totals = logsumexp(logits + a, axis=1)
-        mean = np.exp(logits + a - totals[:, None]).mean(axis=0)
-        return totals.mean() - prior @ a + (ridge * a) @ a / 2, mean - prior + ridge * a
+    columns = np.ascontiguousarray(logits.T)
 
-    return minimize(loss, np.zeros(len(prior)), jac=True, method="L-BFGS-B").x
+    def loss(a: np.ndarray) -> tuple[float, np.ndarray]:
+        shifted = columns + a[:, None]
+        top = shifted.max(axis=0)
+        exps = np.exp(shifted - top)
+        totals = exps.sum(axis=0)
+        mean = (exps / totals).mean(axis=1)
+        total = (top + np.log(totals)).mean()
+        return total - prior @ a + (ridge * a) @ a / 2, mean - prior + ridge * a
+
+    return minimize(loss, np.zeros(len(prior)) + start, jac=True, method="L-BFGS-B").x
 
 
 def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
@@ -253,13 +408,14 @@ def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
 def neighbor_graph(
     X, n_neighbors: int, *, weighted: bool, standardize: bool = True
 ) -> sparse.csr_matrix:
-    """Symmetric graph of near neighbors, of weight 1 or of less the farther they are.
+    """Symmetric graph of near neighbors, of less weight the farther they are.
 
     Distances d are in standard deviations of each column, or in the units of X where
     most columns span the same range, or where this is not to `standardize`; those of
     sparse rows always in standard deviations. Weights are exp(-d^2 / (s t)), with the
     distances s and t from both rows to their last neighbor, as in L. Zelnik-Manor and
-    P. Perona, "Self-Tuning Spectral Clustering", NIPS 2004.
+    P. Perona, "Self-Tuning Spectral Clustering", NIPS 2004; twice that of two rows that
+    are near neighbors of each other. A graph that is not `weighted` has ones.
     """
     refuse_masked(X)
     if sparse.issparse(X):
@@ -278,7 +434,7 @@ def neighbor_graph(
         here, there = np.repeat(last, n_neighbors), last[graph.indices]
         # Even a row that is far from all others has neighbors.
         graph.data = np.exp(-(graph.data**2 / (here * there)).clip(max=30))
-    return graph.maximum(graph.T)
+    return graph + graph.T if weighted else graph.maximum(graph.T)
 
 
 def meeting_probabilities(
