@@ -206,6 +206,35 @@ def test_two_classes_of_unequal_frequency_are_left_to_the_labels():
     assert known < 0.8 * without
 
 
+@pytest.mark.parametrize(
+    ("separation", "bounds"), [(1.5, (0.3, 0.85)), (0.4, (0.9, 1.1))]
+)
+def test_boundaries_move_where_classes_are_apart(monkeypatch, separation, bounds):
+    """And are left where labels tell of no gap between them."""
+    errors = []
+    for draw in range(4):
+        X, truth = make_classification(
+            1000,
+            20,
+            n_informative=10,
+            n_redundant=5,
+            n_classes=5,
+            n_clusters_per_class=1,
+            class_sep=separation,
+            flip_y=0,
+            random_state=draw,
+        )
+        codes = hide_labels(truth, 25, random_state=draw)
+        wrong = []
+        for n_moved in (0, 5000):
+            monkeypatch.setattr(graph_module, "_N_MOVED", n_moved)
+            found = beliefs(X.astype(np.float32), codes, 5, np.full(5, 0.2), 0.2)
+            wrong.append((found.argmax(axis=1) != truth)[codes < 0].mean())
+        errors.append(wrong)
+    left, moved = np.mean(errors, axis=0)
+    assert bounds[0] < moved / left < bounds[1]
+
+
 def test_beliefs_are_as_sure_as_they_are_right():
     X, truth = make_blobs(400, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
     codes = hide_labels(truth, 12, random_state=0)

@@ -204,7 +204,7 @@ def _cifar10_part(folder, part, options, rng):
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
 _ADVERSARIAL = {"strong_view": AdversarialView(size=0.25, noise=0.3)}
-_UPRIGHT = {"graph_features": HOG(deskew=True)}
+_UPRIGHT = {"graph_features": HOG(deskew=True), "graph_weight": 2.0}
 # The automatic view with noise.
 _NOISY = {
     "strong_view": ImageView(
