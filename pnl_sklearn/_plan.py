@@ -12,9 +12,9 @@ from skorch.callbacks import LRScheduler
 from torch import Tensor
 
 from ._batches import Batches, Rows
+from ._beliefs import class_beliefs, may_believe
 from ._build import make_rows
 from ._callbacks import named_callbacks
-from ._graph import class_beliefs, may_believe
 from ._inputs import Inputs
 from ._material import Material
 from ._measures import of_changes, of_held_out_rows

@@ -10,7 +10,8 @@ from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
-from ._graph import N_NEIGHBORS, meeting_probabilities, neighbor_graph, spread_out
+from ._beliefs import spread_out
+from ._graph import N_NEIGHBORS, meeting_probabilities, neighbor_graph
 from ._targets import known_labels
 
 # Probability, a step, that the walk along neighbors goes on.

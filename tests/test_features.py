@@ -11,9 +11,11 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from pnl_sklearn import PNLClassifier, _plan
+from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn import _graph as graph_module
 from pnl_sklearn._batches import ArrayRows
-from pnl_sklearn._graph import class_beliefs, neighbor_graph
+from pnl_sklearn._beliefs import class_beliefs
+from pnl_sklearn._graph import neighbor_graph
 from pnl_sklearn.features import HOG
 from pnl_sklearn.model_selection import hide_labels
 
@@ -261,14 +263,14 @@ def test_features_that_are_none_are_refused(features, message, digits):
 
 def test_too_many_rows_for_features_are_refused(monkeypatch, digits):
     X, y, _ = digits
-    monkeypatch.setattr(graph_module, "_N_WITH_FEATURES", 399)
+    monkeypatch.setattr(beliefs_module, "_N_WITH_FEATURES", 399)
     with pytest.raises(ValueError, match=r"399 rows at most.*there are 400"):
         model(graph_features=HOG()).fit(X, y)
 
 
 def test_too_many_labels_for_features_are_refused(monkeypatch, digits):
     X, y, _ = digits
-    monkeypatch.setattr(graph_module, "_N_PAIRS_WITH_FEATURES", 400 * 40 - 1)
+    monkeypatch.setattr(beliefs_module, "_N_PAIRS_WITH_FEATURES", 400 * 40 - 1)
     with pytest.raises(ValueError, match=r"15,999 pairs.*400 rows and 40 labels"):
         model(graph_features=HOG()).fit(X, y)
 

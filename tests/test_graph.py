@@ -15,14 +15,10 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn import PNLClassifier, _plan
-from pnl_sklearn import _graph as graph_module
+from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
-from pnl_sklearn._graph import (
-    class_beliefs,
-    may_believe,
-    neighbor_graph,
-    spread_out,
-)
+from pnl_sklearn._beliefs import class_beliefs, may_believe, spread_out
+from pnl_sklearn._graph import neighbor_graph
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.negatives import AdaptiveNegatives, weighed
@@ -227,7 +223,7 @@ def test_boundaries_move_where_classes_are_apart(monkeypatch, separation, bounds
         codes = hide_labels(truth, 25, random_state=draw)
         wrong = []
         for n_moved in (0, 5000):
-            monkeypatch.setattr(graph_module, "_N_MOVED", n_moved)
+            monkeypatch.setattr(beliefs_module, "_N_MOVED", n_moved)
             found = beliefs(X.astype(np.float32), codes, 5, np.full(5, 0.2), 0.2)
             wrong.append((found.argmax(axis=1) != truth)[codes < 0].mean())
         errors.append(wrong)
@@ -251,7 +247,7 @@ def test_where_labels_cannot_be_compared_nothing_is_believed(monkeypatch):
     assert beliefs(X, hide_labels(truth, 2, random_state=0), 2) is None
     codes = hide_labels(truth, 4, random_state=0)
     assert beliefs(X, codes, 2) is not None
-    monkeypatch.setattr(graph_module, "_N_PAIRS", 4 * 60 - 1)
+    monkeypatch.setattr(beliefs_module, "_N_PAIRS", 4 * 60 - 1)
     assert beliefs(X, codes, 2) is None
 
 

@@ -1,0 +1,329 @@
+"""What walks along near neighbors tell of the classes of unlabeled rows."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import softmax
+from torch import Tensor
+
+from ._batches import Rows, chunks
+from ._graph import N_NEIGHBORS, features_of, meeting_probabilities, neighbor_graph
+
+# Labels that walks lead to, at most, but for three of each class.
+_N_LABELED, _N_EACH = 100, 3
+# Tables of which classes are believed: at most so many rows, values, and pairs of a row
+# and a label.
+_N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
+# The same where features are asked for.
+_N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
+# How far walks go (probability, a step, to go on), and how much is made of where they
+# lead (powers): what is averaged over.
+_GOES_ON = (0.8, 0.9, 0.99)
+_POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+# How far walks go before each row takes a class anew, and how often at most.
+_N_STEPS, _N_TURNS = (1, 3, 10), 20
+# In the end they go no farther than this, lest beliefs blur.
+_N_LAST = 3
+# How much is left to chance where all of them arrive at one class.
+_DOUBT = 1e-3
+# Parts of the labels, each to be told by the others.
+_N_FOLDS = 5
+# Up to so many rows times classes boundaries are moved.
+_N_MOVED = 2_000_000
+# Of its share of the prior a class may lack so much where it is believed in e times as
+# much as neighbors tell: priors are seldom exact.
+_LEEWAY = 0.03
+# Less than any probability that is worth telling from 0.
+_TINY = 1e-12
+
+
+def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool:
+    """Tell whether X is of a size, and a kind, of which classes are believed."""
+    small = n_rows <= _N_ROWS and n_rows * math.prod(shape) <= _N_VALUES
+    return n_rows > N_NEIGHBORS and (has_features or (len(shape) == 1 and small))
+
+
+def class_beliefs(
+    rows: Rows,
+    shape: tuple[int, ...],
+    codes: np.ndarray,
+    n_classes: int,
+    features: Callable[[Tensor], Tensor] | None = None,
+    prior: np.ndarray | None = None,
+    odds: float = 1.0,
+) -> np.ndarray | None:
+    """Class probabilities of rows by the labels that walks along neighbors meet.
+
+    From a row, a walk meets the labels of class k with probability s_k, the mean over
+    these labels. For a length of walks and a power b, the beliefs are f_k s_k^b, scaled
+    to sum to 1. The factors f are 1, or those with which the mean over all rows is near
+    the class prior: labels at the rim of their class are met seldom. Which of these
+    holds is unknown, and averaged over: with weights in proportion to the probability
+    that such beliefs give to the labels, each by the others alone (but the same f). So
+    little is believed where neighbors tell little of the labels.
+
+    Where such beliefs change from class to class may be in the midst of a cluster.
+    Boundaries are moved to where few rows are (`_moved`), at three scales, and classes
+    keep the share of rows that they had, or have that of the prior. Whether this is
+    better is unknown as well: beliefs by walks and these are averaged, with weights by
+    the probability that they give to the labels, each fifth by the others.
+
+    Of a class without labels nothing is known: it has the mean of the others, there
+    are no factors, and no boundary is moved.
+
+    Parameters
+    ----------
+    rows : Rows
+    shape : tuple of int
+        (n_features,) or (channels, height, width).
+    codes : int array of shape (n_rows,)
+        Class codes, -1 where unlabeled.
+    n_classes : int
+    features : callable, default=None
+        Makes features of batches, in which neighbors are sought. None: the values of
+        the rows are the features.
+    prior : float array of shape (n_classes,), default=None
+        Class distribution that the beliefs' mean may have. None: whatever it is.
+    odds : float, default=1.0
+        How probable such a mean is, against any other, before a look at the labels.
+
+    Returns
+    -------
+    beliefs : float32 array of shape (n_rows, n_classes) or None
+        None where no class has two labels to compare, or labels are too many.
+
+    Raises
+    ------
+    ValueError
+        If the features have another shape than (n_rows, n_features), or are not finite;
+        or if they are asked for, and rows or labels are too many.
+    """
+    n_rows = len(codes)
+    labeled = spread_out(np.flatnonzero(codes >= 0), codes[codes >= 0], _N_LABELED)
+    labels = codes[labeled]
+    members = labels[:, None] == np.arange(n_classes)
+    counts = members.sum(axis=0)
+    judged = counts[labels] > 1
+    n_pairs = n_rows * len(labeled)
+    if not judged.any() or (features is None and n_pairs > _N_PAIRS):
+        return None
+    if features is None:
+        X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
+    else:
+        if n_rows > _N_WITH_FEATURES or n_pairs > _N_PAIRS_WITH_FEATURES:
+            raise ValueError(
+                f"graph_features are for {_N_WITH_FEATURES:,} rows at most, and "
+                f"{_N_PAIRS_WITH_FEATURES:,} pairs of a row and a label that is used; "
+                f"there are {n_rows:,} rows and {len(labeled)} labels. Leave it at "
+                "'auto', or give fewer unlabeled rows."
+            )
+        X = features_of(features, rows, n_rows, shape)
+    graph = neighbor_graph(X, N_NEIGHBORS, weighted=True, standardize=features is None)
+    if odds == 0 or not counts.all():
+        prior = None
+    walks = _Walks(graph, labeled, members, prior, odds)
+    everything = np.ones(len(labels), dtype=bool)
+    if not counts.all() or n_rows * n_classes > _N_MOVED:
+        return walks.beliefs(everything).astype(np.float32)
+    step = sparse.diags(1 / np.asarray(graph.sum(axis=1)).ravel()) @ graph
+
+    def candidates(kept: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+        """Beliefs by the labels that are kept, and how probable they are before."""
+        by_walks = walks.beliefs(kept)
+        known = codes.copy()
+        known[labeled[~kept]] = -1
+        yield 1.0, by_walks
+        for n_steps in _N_STEPS:
+            yield 1.0, _moved(by_walks, step, known, by_walks.mean(axis=0), n_steps)
+            if prior is not None:
+                yield odds, _moved(by_walks, step, known, prior, n_steps)
+
+    fits = []
+    place = np.concatenate([np.arange(n) for n in counts])
+    for fold in range(_N_FOLDS):
+        left_out = judged & (place % _N_FOLDS == fold)
+        if left_out.any():
+            told = labeled[left_out], labels[left_out]
+            fits.append([np.log(b[told]).sum() for _, b in candidates(~left_out)])
+    chances, found = zip(*candidates(everything), strict=True)
+    weights = softmax(np.log(chances) + np.sum(fits, axis=0))
+    return np.tensordot(weights, found, axes=1).astype(np.float32)
+
+
+class _Walks:
+    """Beliefs by the labels that walks meet, averaged over lengths and powers.
+
+    Parameters
+    ----------
+    graph : symmetric sparse matrix of shape (n_rows, n_rows)
+    labeled : int array of shape (n_labeled,)
+    members : bool array of shape (n_labeled, n_classes)
+        Classes of the labeled rows.
+    prior : float array of shape (n_classes,) or None
+    odds : float
+    """
+
+    def __init__(
+        self,
+        graph: sparse.csr_matrix,
+        labeled: np.ndarray,
+        members: np.ndarray,
+        prior: np.ndarray | None,
+        odds: float,
+    ):
+        self._members, self._prior = members, prior
+        self._meets = [meeting_probabilities(graph, labeled, p) for p in _GOES_ON]
+        labels, counts = members.argmax(axis=1), members.sum(axis=0)
+        judged = counts[labels] > 1
+        told = np.arange(judged.sum()), labels[judged]
+        fits = []
+        for meets in self._meets:
+            of_others = meets[labeled]
+            np.fill_diagonal(of_others, 0.0)
+            shares = of_others @ members / (counts - members).clip(1)
+            logs_by_others = np.log(_neutral(shares, counts)[judged] + _TINY)
+            logs = self._logs(meets, np.ones(len(labels), dtype=bool))
+            for power in _POWERS:
+                factors = self._factors(power * logs)
+                for f, chance in zip(factors, (1.0, odds), strict=False):
+                    told_by = softmax(power * logs_by_others + f, axis=1)[told]
+                    fits.append(np.log(chance) + np.log(told_by + 1e-9).sum())
+        self._weights = softmax(fits)
+
+    def beliefs(self, kept: np.ndarray) -> np.ndarray:
+        """Class probabilities of all rows by the labels that are kept."""
+        weights = iter(self._weights)
+        parts = []
+        for meets in self._meets:
+            logs = self._logs(meets, kept)
+            for power in _POWERS:
+                for f in self._factors(power * logs):
+                    parts.append(next(weights) * softmax(power * logs + f, axis=1))
+        return np.sum(parts, axis=0)
+
+    def _logs(self, meets: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        members = self._members & kept[:, None]
+        counts = members.sum(axis=0)
+        return np.log(_neutral(meets @ members / counts.clip(1), counts) + _TINY)
+
+    def _factors(self, logits: np.ndarray) -> list[np.ndarray]:
+        """None, and those by the prior where there is one."""
+        none = np.zeros(logits.shape[1])
+        if self._prior is None:
+            return [none]
+        return [none, _log_factors(logits, self._prior)]
+
+
+def _moved(
+    beliefs: np.ndarray,
+    step: sparse.csr_matrix,
+    codes: np.ndarray,
+    shares: np.ndarray,
+    n_steps: int,
+) -> np.ndarray:
+    """Move the boundaries of classes to where few rows are.
+
+    In turns, each row takes its most probable class, and then the mean of the classes
+    that walks of `n_steps` arrive at, with factors for which classes have about their
+    `shares` of all rows. So fewer and fewer neighbors are on two sides of a boundary.
+    Known labels stay what they are.
+
+    The turns are those of E. Merkurjev, T. Kostic and A. L. Bertozzi, "An MBO Scheme on
+    Graphs for Classification and Image Processing", SIAM Journal on Imaging Sciences
+    2013; that classes keep their shares is due to M. Jacobs, E. Merkurjev and S.
+    Esedoglu, "Auction Dynamics: A Volume Constrained MBO Scheme", Journal of
+    Computational Physics 2018.
+
+    Parameters
+    ----------
+    beliefs : float array of shape (n_rows, n_classes)
+    step : sparse matrix of shape (n_rows, n_rows)
+        Probabilities of a walk's step.
+    codes : int array of shape (n_rows,)
+        Class codes, -1 where unlabeled.
+    shares : float array of shape (n_classes,)
+    n_steps : int
+
+    Returns
+    -------
+    beliefs : float array of shape (n_rows, n_classes)
+        None is 0.
+    """
+    classes = np.eye(beliefs.shape[1])
+    known = np.flatnonzero(codes >= 0)
+    factors = np.zeros(beliefs.shape[1])
+
+    def spread(taken: np.ndarray, n_steps: int) -> np.ndarray:
+        nonlocal factors
+        arrived = classes[taken]
+        for _ in range(n_steps):
+            arrived[known] = classes[codes[known]]
+            arrived = step @ arrived
+        logs = np.log(arrived + _TINY)
+        factors = _log_factors(logs, shares, factors)
+        return softmax(logs + factors, axis=1)
+
+    taken, before = beliefs.argmax(axis=1), None
+    for _ in range(_N_TURNS):
+        beliefs = spread(taken, n_steps)
+        taken, before = beliefs.argmax(axis=1), taken
+        if (taken == before).all():
+            break
+    if n_steps > _N_LAST:
+        beliefs = spread(taken, _N_LAST)
+    return (1 - _DOUBT) * beliefs + _DOUBT * shares
+
+
+def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Give classes without labels the mean of those with."""
+    mean = shares[:, counts > 0].mean(axis=1, keepdims=True)
+    return np.where(counts > 0, shares, mean)
+
+
+def _log_factors(
+    logits: np.ndarray, prior: np.ndarray, start: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """What to add to logits so that the mean of their softmax is near the prior.
+
+    It minimizes mean(logsumexp(logits + a)) - prior . a, whose slope is this mean less
+    the prior, and a little of a squared: the mean of beliefs that are sure changes only
+    with factors that overrule them.
+    """
+    ridge = _LEEWAY * prior.clip(0.01 / len(prior))
+
+    columns = np.ascontiguousarray(logits.T)
+
+    def loss(a: np.ndarray) -> tuple[float, np.ndarray]:
+        shifted = columns + a[:, None]
+        top = shifted.max(axis=0)
+        exps = np.exp(shifted - top)
+        totals = exps.sum(axis=0)
+        mean = (exps / totals).mean(axis=1)
+        total = (top + np.log(totals)).mean()
+        return total - prior @ a + (ridge * a) @ a / 2, mean - prior + ridge * a
+
+    return minimize(loss, np.zeros(len(prior)) + start, jac=True, method="L-BFGS-B").x
+
+
+def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+    """Return n of the rows or less, of each class its share, in order of classes.
+
+    Of each class there are three, or as many as it has, even if these are more than n.
+    """
+    order = np.argsort(labels, kind="stable")
+    if len(rows) <= n:
+        return rows[order]
+    counts = np.unique(labels, return_counts=True)[1]
+    least = np.minimum(counts, _N_EACH)
+    left = max(n - least.sum(), 0) / (len(rows) - least.sum() or 1)
+    kept = least + (left * (counts - least)).astype(int)
+    ends = counts.cumsum()
+    places = [
+        np.linspace(end - count, end - 1, k).astype(int)
+        for end, count, k in zip(ends, counts, kept, strict=True)
+    ]
+    return rows[order[np.concatenate(places)]]
