@@ -24,6 +24,8 @@ _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
 _POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+# Less weight than this in an average counts for nothing.
+_NEGLIGIBLE = 1e-6
 # How far walks go before each row takes a class anew, and how often at most.
 _N_STEPS, _N_TURNS = (1, 3, 10), 20
 # In the end they go no farther than this, lest beliefs blur.
@@ -176,7 +178,10 @@ class _Walks:
         odds: float,
     ):
         self._members, self._prior = members, prior
-        self._meets = [meeting_probabilities(graph, labeled, p) for p in _GOES_ON]
+        self._meets = [
+            meeting_probabilities(graph, labeled, p).astype(np.float32)
+            for p in _GOES_ON
+        ]
         labels, counts = members.argmax(axis=1), members.sum(axis=0)
         judged = counts[labels] > 1
         told = np.arange(judged.sum()), labels[judged]
@@ -192,18 +197,20 @@ class _Walks:
                 for f, chance in zip(factors, (1.0, odds), strict=False):
                     told_by = softmax(power * logs_by_others + f, axis=1)[told]
                     fits.append(np.log(chance) + np.log(told_by + 1e-9).sum())
-        self._weights = softmax(fits)
+        shape = len(_GOES_ON), len(_POWERS), -1
+        self._weights = softmax(fits).reshape(shape)
 
     def beliefs(self, kept: np.ndarray) -> np.ndarray:
         """Class probabilities of all rows by the labels that are kept."""
-        weights = iter(self._weights)
-        parts = []
-        for meets in self._meets:
+        beliefs = np.zeros((self._meets[0].shape[0], self._members.shape[1]))
+        for meets, by_power in zip(self._meets, self._weights, strict=True):
             logs = self._logs(meets, kept)
-            for power in _POWERS:
-                for f in self._factors(power * logs):
-                    parts.append(next(weights) * softmax(power * logs + f, axis=1))
-        return np.sum(parts, axis=0)
+            for power, weights in zip(_POWERS, by_power, strict=True):
+                if weights.sum() > _NEGLIGIBLE:
+                    factors = self._factors(power * logs)
+                    for f, weight in zip(factors, weights, strict=True):
+                        beliefs += weight * softmax(power * logs + f, axis=1)
+        return beliefs / beliefs.sum(axis=1, keepdims=True)
 
     def _logs(self, meets: np.ndarray, kept: np.ndarray) -> np.ndarray:
         members = self._members & kept[:, None]
