@@ -32,10 +32,9 @@ _N_STEPS, _N_TURNS = (1, 3, 10), 20
 _N_LAST = 3
 # How much is left to chance where all of them arrive at one class.
 _DOUBT = 1e-3
-# Parts of the labels, each to be told by the others.
-_N_FOLDS = 5
-# Up to so many rows times classes boundaries are moved.
-_N_MOVED = 2_000_000
+# Parts of the labels, each to be told by the others; but two parts of more than so many
+# rows times classes, and of more than that no boundary is moved.
+_N_FOLDS, _N_IN_FIVE, _N_MOVED = 5, 100_000, 750_000
 # Of its share of the prior a class may lack so much where it is believed in e times as
 # much as neighbors tell: priors are seldom exact.
 _LEEWAY = 0.03
@@ -72,7 +71,8 @@ def class_beliefs(
     Boundaries are moved to where few rows are (`_moved`), at three scales, and classes
     keep the share of rows that they had, or have that of the prior. Whether this is
     better is unknown as well: beliefs by walks and these are averaged, with weights by
-    the probability that they give to the labels, each fifth by the others.
+    the probability that they give to the labels, each fifth by the others (each half of
+    many rows).
 
     Of a class without labels nothing is known: it has the mean of the others, there
     are no factors, and no boundary is moved.
@@ -146,8 +146,9 @@ def class_beliefs(
 
     fits = []
     place = np.concatenate([np.arange(n) for n in counts])
-    for fold in range(_N_FOLDS):
-        left_out = judged & (place % _N_FOLDS == fold)
+    n_folds = _N_FOLDS if n_rows * n_classes <= _N_IN_FIVE else 2
+    for fold in range(n_folds):
+        left_out = judged & (place % n_folds == fold)
         if left_out.any():
             told = labeled[left_out], labels[left_out]
             fits.append([np.log(b[told]).sum() for _, b in candidates(~left_out)])

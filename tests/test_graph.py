@@ -231,6 +231,18 @@ def test_boundaries_move_where_classes_are_apart(monkeypatch, separation, bounds
     assert bounds[0] < moved / left < bounds[1]
 
 
+def test_labels_of_many_rows_are_told_in_two_parts(monkeypatch):
+    """Where each class has two labels, these are the same as five."""
+    X, truth = make_blobs(150, centers=[[0, 0], [3, 0], [0, 3]], random_state=0)
+    for n_labels, same in [(6, True), (12, False)]:
+        codes = hide_labels(truth, n_labels, random_state=0)
+        found = []
+        for n_in_five in (450, 449):
+            monkeypatch.setattr(beliefs_module, "_N_IN_FIVE", n_in_five)
+            found.append(beliefs(X, codes, 3))
+        assert (found[0] == found[1]).all() == same
+
+
 def test_beliefs_are_as_sure_as_they_are_right():
     X, truth = make_blobs(400, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
     codes = hide_labels(truth, 12, random_state=0)

@@ -254,7 +254,7 @@ TASKS = {
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    _UPRIGHT | _ADVERSARIAL if n == 2 else _ADVERSARIAL,
+                    _UPRIGHT | _ADVERSARIAL,
                 ),
             ]
         ),
