@@ -32,9 +32,11 @@ _N_STEPS, _N_TURNS = (1, 3, 10), 20
 _N_LAST = 3
 # How much is left to chance where all of them arrive at one class.
 _DOUBT = 1e-3
-# Parts of the labels, each to be told by the others; but two parts of more than so many
-# rows times classes, and of more than that no boundary is moved.
-_N_FOLDS, _N_IN_FIVE, _N_MOVED = 5, 100_000, 750_000
+# Parts of the labels, each to be told by the others; there are two where rows times
+# classes are more than the second.
+_N_FOLDS, _N_IN_FOLDS = 5, 100_000
+# The most rows times classes whose boundaries are moved.
+_N_MOVED = 750_000
 # Of its share of the prior a class may lack so much where it is believed in e times as
 # much as neighbors tell: priors are seldom exact.
 _LEEWAY = 0.03
@@ -67,12 +69,12 @@ def class_beliefs(
     that such beliefs give to the labels, each by the others alone (but the same f). So
     little is believed where neighbors tell little of the labels.
 
-    Where such beliefs change from class to class may be in the midst of a cluster.
-    Boundaries are moved to where few rows are (`_moved`), at three scales, and classes
-    keep the share of rows that they had, or have that of the prior. Whether this is
-    better is unknown as well: beliefs by walks and these are averaged, with weights by
-    the probability that they give to the labels, each fifth by the others (each half of
-    many rows).
+    Where such beliefs change from class to class may be in the midst of a cluster. So
+    boundaries are moved to where few rows are (`_moved`), at three scales, and classes
+    keep about the share of rows that they had, or have that of the prior. Whether this
+    is better is unknown as well: beliefs by walks and these are averaged, with weights
+    by the probability that they give to the labels, each fifth by the others (each half
+    of many rows; averages over walks keep their weights).
 
     Of a class without labels nothing is known: it has the mean of the others, there
     are no factors, and no boundary is moved.
@@ -136,17 +138,18 @@ def class_beliefs(
     def candidates(kept: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
         """Beliefs by the labels that are kept, and how probable they are before."""
         by_walks = walks.beliefs(kept)
+        shares = by_walks.mean(axis=0)
         known = codes.copy()
         known[labeled[~kept]] = -1
-        yield 1.0, by_walks
+        yield 1.0, _doubted(by_walks, shares)
         for n_steps in _N_STEPS:
-            yield 1.0, _moved(by_walks, step, known, by_walks.mean(axis=0), n_steps)
+            yield 1.0, _moved(by_walks, step, known, shares, n_steps)
             if prior is not None:
                 yield odds, _moved(by_walks, step, known, prior, n_steps)
 
     fits = []
     place = np.concatenate([np.arange(n) for n in counts])
-    n_folds = _N_FOLDS if n_rows * n_classes <= _N_IN_FIVE else 2
+    n_folds = _N_FOLDS if n_rows * n_classes <= _N_IN_FOLDS else 2
     for fold in range(n_folds):
         left_out = judged & (place % n_folds == fold)
         if left_out.any():
@@ -154,7 +157,8 @@ def class_beliefs(
             fits.append([np.log(b[told]).sum() for _, b in candidates(~left_out)])
     chances, found = zip(*candidates(everything), strict=True)
     weights = softmax(np.log(chances) + np.sum(fits, axis=0))
-    return np.tensordot(weights, found, axes=1).astype(np.float32)
+    beliefs = sum(w * b for w, b in zip(weights, found, strict=True))
+    return np.asarray(beliefs, dtype=np.float32)
 
 
 class _Walks:
@@ -237,14 +241,15 @@ def _moved(
 
     In turns, each row takes its most probable class, and then the mean of the classes
     that walks of `n_steps` arrive at, with factors for which classes have about their
-    `shares` of all rows. So fewer and fewer neighbors are on two sides of a boundary.
-    Known labels stay what they are.
+    `shares` of all rows. So boundaries get shorter: fewer neighbors are on two sides.
+    Rows with known labels hand these on, in each step; their own beliefs are what
+    neighbors tell.
 
     The turns are those of E. Merkurjev, T. Kostic and A. L. Bertozzi, "An MBO Scheme on
     Graphs for Classification and Image Processing", SIAM Journal on Imaging Sciences
-    2013; that classes keep their shares is due to M. Jacobs, E. Merkurjev and S.
+    2013; that classes keep their shares follows M. Jacobs, E. Merkurjev and S.
     Esedoglu, "Auction Dynamics: A Volume Constrained MBO Scheme", Journal of
-    Computational Physics 2018.
+    Computational Physics 2018, who fix the sizes of classes by prices.
 
     Parameters
     ----------
@@ -259,7 +264,6 @@ def _moved(
     Returns
     -------
     beliefs : float array of shape (n_rows, n_classes)
-        None is 0.
     """
     classes = np.eye(beliefs.shape[1])
     known = np.flatnonzero(codes >= 0)
@@ -272,17 +276,23 @@ def _moved(
             arrived[known] = classes[codes[known]]
             arrived = step @ arrived
         logs = np.log(arrived + _TINY)
-        factors = _log_factors(logs, shares, factors)
+        factors = _log_factors(logs, shares, start=factors)
         return softmax(logs + factors, axis=1)
 
-    taken, before = beliefs.argmax(axis=1), None
+    taken = beliefs.argmax(axis=1)
     for _ in range(_N_TURNS):
-        beliefs = spread(taken, n_steps)
-        taken, before = beliefs.argmax(axis=1), taken
+        before = taken
+        beliefs = spread(before, n_steps)
+        taken = beliefs.argmax(axis=1)
         if (taken == before).all():
             break
     if n_steps > _N_LAST:
         beliefs = spread(taken, _N_LAST)
+    return _doubted(beliefs, shares)
+
+
+def _doubted(beliefs: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Leave a little to chance, so that no label is impossible."""
     return (1 - _DOUBT) * beliefs + _DOUBT * shares
 
 
@@ -293,16 +303,17 @@ def _neutral(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _log_factors(
-    logits: np.ndarray, prior: np.ndarray, start: np.ndarray | float = 0.0
+    logits: np.ndarray, prior: np.ndarray, start: np.ndarray | None = None
 ) -> np.ndarray:
     """What to add to logits so that the mean of their softmax is near the prior.
 
     It minimizes mean(logsumexp(logits + a)) - prior . a, whose slope is this mean less
     the prior, and a little of a squared: the mean of beliefs that are sure changes only
-    with factors that overrule them.
+    with factors that overrule them. It starts at zeros, or where it was before.
     """
     ridge = _LEEWAY * prior.clip(0.01 / len(prior))
-
+    start = np.zeros(len(prior)) if start is None else start
+    # So that sums over classes run along rows.
     columns = np.ascontiguousarray(logits.T)
 
     def loss(a: np.ndarray) -> tuple[float, np.ndarray]:
@@ -314,7 +325,7 @@ def _log_factors(
         total = (top + np.log(totals)).mean()
         return total - prior @ a + (ridge * a) @ a / 2, mean - prior + ridge * a
 
-    return minimize(loss, np.zeros(len(prior)) + start, jac=True, method="L-BFGS-B").x
+    return minimize(loss, start, jac=True, method="L-BFGS-B").x
 
 
 def spread_out(rows: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:

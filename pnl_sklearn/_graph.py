@@ -154,4 +154,4 @@ def meeting_probabilities(
         visits += cg(system, unit - system @ visits, atol=0.0)[0]
         # Each walk that meets the target visits it as often as one that starts there.
         probabilities[:, column] = visits * root[target] / (root * visits[target])
-    return probabilities.clip(0, 1)
+    return probabilities.clip(0, 1, out=probabilities)

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
-from pnl_sklearn._beliefs import class_beliefs, may_believe, spread_out
+from pnl_sklearn._beliefs import _moved, class_beliefs, may_believe, spread_out
 from pnl_sklearn._graph import neighbor_graph
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.model_selection import hide_labels
@@ -118,6 +118,43 @@ def moved(beliefs, step, codes, shares, n_steps):
     return 0.999 * beliefs + 0.001 * shares
 
 
+@pytest.mark.parametrize("n_steps", [1, 3, 10])
+def test_moved_boundaries_are_those_of_dense_formulas(n_steps):
+    X, truth = make_moons((90, 30), noise=0.2, random_state=1)
+    codes = hide_labels(truth, 10, random_state=0)
+    graph = dense_graph(X, 10)
+    step = graph / graph.sum(axis=1, keepdims=True)
+    start = np.random.default_rng(0).dirichlet([1, 1], size=len(X))
+    shares = np.array([0.7, 0.3])
+    found = _moved(start, sparse.csr_matrix(step), codes, shares, n_steps)
+    expected = moved(start, step, codes, shares, n_steps)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert not np.allclose(found.mean(axis=0), start.mean(axis=0), atol=0.1)
+
+
+def test_all_labels_are_handed_on_but_a_single_one_is_not_told(monkeypatch):
+    """Walks lead to some of the labels, which are told where their class has others."""
+    X, truth = make_blobs(60, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    codes = hide_labels(truth, 30, random_state=0)
+    codes[np.flatnonzero(codes == 2)[1:]] = -1
+    monkeypatch.setattr(beliefs_module, "_N_LABELED", 8)
+    known = []
+
+    def spy(beliefs, step, codes, shares, n_steps):
+        known.append(codes)
+        return _moved(beliefs, step, codes, shares, n_steps)
+
+    monkeypatch.setattr(beliefs_module, "_moved", spy)
+    assert (beliefs(X, codes, 3).argmax(axis=1) == truth).all()
+    labeled = np.flatnonzero(codes >= 0)
+    used = spread_out(labeled, codes[labeled], 8)
+    assert len(used) < len(labeled)
+    left_out = [np.flatnonzero((codes >= 0) & (k < 0)) for k in known[::3]]
+    assert len(left_out[-1]) == 0
+    told = np.concatenate(left_out)
+    np.testing.assert_array_equal(np.sort(told), np.sort(used[codes[used] < 2]))
+
+
 @pytest.mark.parametrize(
     ("prior", "odds"), [(None, 1), ([0.5, 0.5], 1), ([0.8, 0.2], 0.1), ([0.5, 0.5], 0)]
 )
@@ -133,7 +170,7 @@ def test_beliefs_are_averages_over_walks_and_boundaries(prior, odds):
         walked = by_walks(step, codes, kept, prior, odds)
         known = np.full(len(codes), -1)
         known[kept] = codes[kept]
-        found = [(1, walked)]
+        found = [(1, 0.999 * walked + 0.001 * walked.mean(axis=0))]
         for n in (1, 3, 10):
             found.append((1, moved(walked, step, known, walked.mean(axis=0), n)))
             if prior is not None:
@@ -232,15 +269,16 @@ def test_boundaries_move_where_classes_are_apart(monkeypatch, separation, bounds
 
 
 def test_labels_of_many_rows_are_told_in_two_parts(monkeypatch):
-    """Where each class has two labels, these are the same as five."""
     X, truth = make_blobs(150, centers=[[0, 0], [3, 0], [0, 3]], random_state=0)
-    for n_labels, same in [(6, True), (12, False)]:
-        codes = hide_labels(truth, n_labels, random_state=0)
-        found = []
-        for n_in_five in (450, 449):
-            monkeypatch.setattr(beliefs_module, "_N_IN_FIVE", n_in_five)
-            found.append(beliefs(X, codes, 3))
-        assert (found[0] == found[1]).all() == same
+    codes = hide_labels(truth, 15, random_state=0)
+    found = []
+    for n_folds, n_in_folds in [(5, 450), (2, 450), (5, 449)]:
+        monkeypatch.setattr(beliefs_module, "_N_FOLDS", n_folds)
+        monkeypatch.setattr(beliefs_module, "_N_IN_FOLDS", n_in_folds)
+        found.append(beliefs(X, codes, 3))
+    in_five, in_two, of_many = found
+    assert not np.array_equal(in_five, in_two)
+    np.testing.assert_array_equal(of_many, in_two)
 
 
 def test_beliefs_are_as_sure_as_they_are_right():
