@@ -14,6 +14,7 @@ from sklearn.datasets import (
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
+from examples.benchmarks.tables import waves
 from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
@@ -239,29 +240,39 @@ def test_two_classes_of_unequal_frequency_are_left_to_the_labels():
     assert known < 0.8 * without
 
 
+def clusters(draw):
+    return make_classification(
+        1000,
+        20,
+        n_informative=10,
+        n_redundant=5,
+        n_classes=5,
+        n_clusters_per_class=1,
+        class_sep=1.5,
+        flip_y=0,
+        random_state=draw,
+    )
+
+
 @pytest.mark.parametrize(
-    ("separation", "bounds"), [(1.5, (0.3, 0.85)), (0.4, (0.9, 1.1))]
+    ("make", "bounds"),
+    [
+        (clusters, (0.3, 0.8)),
+        (lambda draw: waves(1000, np.random.default_rng(draw)), (0.9, 1.1)),
+    ],
 )
-def test_boundaries_move_where_classes_are_apart(monkeypatch, separation, bounds):
-    """And are left where labels tell of no gap between them."""
+def test_boundaries_move_unless_labels_speak_against_it(monkeypatch, make, bounds):
+    """In waves classes are not regions with gaps: 1.2 if they moved all the same."""
     errors = []
     for draw in range(4):
-        X, truth = make_classification(
-            1000,
-            20,
-            n_informative=10,
-            n_redundant=5,
-            n_classes=5,
-            n_clusters_per_class=1,
-            class_sep=separation,
-            flip_y=0,
-            random_state=draw,
-        )
-        codes = hide_labels(truth, 25, random_state=draw)
+        X, truth = make(draw)
+        n_classes = truth.max() + 1
+        codes = hide_labels(truth, 5 * n_classes, random_state=draw)
+        prior = np.full(n_classes, 1 / n_classes)
         wrong = []
         for n_moved in (0, 5000):
             monkeypatch.setattr(beliefs_module, "_N_MOVED", n_moved)
-            found = beliefs(X.astype(np.float32), codes, 5, np.full(5, 0.2), 0.2)
+            found = beliefs(X.astype(np.float32), codes, n_classes, prior, 0.1)
             wrong.append((found.argmax(axis=1) != truth)[codes < 0].mean())
         errors.append(wrong)
     left, moved = np.mean(errors, axis=0)
