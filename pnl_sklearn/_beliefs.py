@@ -34,7 +34,7 @@ _N_LAST = 3
 _DOUBT = 1e-3
 # Parts of the labels, each to be told by the others; there are two where rows times
 # classes are more than the second.
-_N_FOLDS, _N_IN_FOLDS = 5, 100_000
+_N_FOLDS, _N_IN_FOLDS = 5, 50_000
 # The most rows times classes whose boundaries are moved.
 _N_MOVED = 750_000
 # Of its share of the prior a class may lack so much where it is believed in e times as
