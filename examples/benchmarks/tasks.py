@@ -204,7 +204,7 @@ def _cifar10_part(folder, part, options, rng):
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
 _ADVERSARIAL = {"strong_view": AdversarialView(size=0.25, noise=0.3)}
-_UPRIGHT = {"graph_features": HOG(deskew=True), "graph_weight": 2.0}
+_UPRIGHT = {"graph_features": HOG(deskew=True), "graph_weight": 0.5}
 # The automatic view with noise.
 _NOISY = {
     "strong_view": ImageView(
@@ -248,13 +248,19 @@ TASKS = {
             )
             for n in (2, 10)
             for suffix, words, style, params, best in [
-                ("", "augmented", "mnist", {}, _UPRIGHT | _NOISY),
+                (
+                    "",
+                    "augmented",
+                    "mnist",
+                    {},
+                    _UPRIGHT | _NOISY | ({"graph_weight": 2.0} if n == 2 else {}),
+                ),
                 (
                     "-plain",
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    _UPRIGHT | _ADVERSARIAL,
+                    _UPRIGHT | _ADVERSARIAL if n == 2 else _ADVERSARIAL,
                 ),
             ]
         ),
