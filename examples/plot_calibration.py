@@ -28,7 +28,7 @@ from pnl_sklearn import PNLClassifier
 from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--draws", type=int, default=3)
+parser.add_argument("--draws", type=int, default=10)
 parser.add_argument("--epochs", type=int, default=10)
 options = parser.parse_args()
 

@@ -76,7 +76,7 @@ def test_label_next(tmp_path):
 
 @pytest.mark.slow
 def test_calibration(tmp_path):
-    output = run_script("plot_calibration.py", tmp_path, "--draws", "3")
+    output = run_script("plot_calibration.py", tmp_path)
     names = ["as it is", "scaled by 20 labels", "scaled by 50 labels"]
     (before,), (few,), (more,) = table_rows(output, *names)
     assert 0 < more < before < 0.3
