@@ -50,6 +50,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "device": [str],
     "accelerator": [HasMethods(["prepare_model", "free_memory"]), None],
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "compile": ["boolean", StrOptions({"auto"})],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
     "classes": ["array-like", None],

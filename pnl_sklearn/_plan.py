@@ -25,12 +25,29 @@ from ._submodel import Submodel
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .randaugment import RandAugmentView
-from .views import ImageView, View, auto_views, identity
+from .views import (
+    ImageView,
+    NeighborView,
+    TableView,
+    View,
+    auto_views,
+    identity,
+)
 
 # Rows that the automatic views look at.
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
+# What has the same operations for each batch.
+_STEADY = (
+    type(None),
+    ImageView,
+    NeighborView,
+    RandAugmentView,
+    TableView,
+    *SELECTIONS.values(),
+    *COMPANIONS.values(),
+)
 # The least that a class is believed in, by neighbors.
 _TINY = 1e-9
 
@@ -143,6 +160,25 @@ def build_plan(
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
         ranks=ranks,
+        compiles=estimator.compile is True and ranks.count == 1,
+        replays=_replays(estimator, [weak, strong], select, companion, not scheduled),
+    )
+
+
+def _replays(estimator, views: list[View], select, companion, anneal: bool) -> bool:
+    """Tell whether every step has the same operations, so that one may be recorded."""
+    if (
+        not estimator.compile
+        or estimator.accelerator is not None
+        or estimator.exchange == "alternating"
+        or not anneal
+        or any(hasattr(view, "perturb") for view in views)
+    ):
+        return False
+    parts = [*views, select, companion]
+    return estimator.compile is True or (
+        isinstance(estimator.module, str)
+        and all(part is identity or type(part) in _STEADY for part in parts)
     )
 
 

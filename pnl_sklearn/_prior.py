@@ -40,7 +40,7 @@ class ClassPrior:
         self.follows = follows
         self.ranks = ranks
         self.settled = False
-        self.relaxation = 1.0
+        self.relaxation: float | Tensor = 1.0
         self._mean = prior.clone()
         self._exponent = torch.zeros((), device=prior.device)
 

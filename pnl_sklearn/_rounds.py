@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from ._batches import Batch, Batches
 from ._prior import ClassPrior
 from ._progress import print_row
 from ._ranks import Ranks
-from ._schedules import cosine, rampup, relaxation
+from ._replay import Kind, Replay, can_replay
+from ._schedules import Pace, cosine, rampup, relaxation
 from ._standing import Standing
 from ._submodel import Lesson, Submodel, shares_modules
 from ._threads import SideBySide
@@ -33,7 +35,9 @@ Map = Callable[..., list]
 class Plan:
     """How to train: everything but the data and the networks.
 
-    Of `n_epochs`, which the schedules are for, `n_done` are behind.
+    Of `n_epochs`, which the schedules are for, `n_done` are behind. Networks are
+    compiled where `compiles`; where `replays`, every step has the same operations, and
+    may be recorded.
     """
 
     select: Callable[[Tensor], Tensor]
@@ -54,6 +58,8 @@ class Plan:
     tol: float | None
     n_iter_no_change: int
     ranks: Ranks
+    compiles: bool
+    replays: bool
     n_done: int = 0
 
 
@@ -73,7 +79,7 @@ def run(
     """
     try:
         for submodel in submodels:
-            submodel.begin_training(plan.lr, plan.ranks)
+            submodel.begin_training(plan.lr, plan.ranks, plan.compiles)
         return _epochs(submodels, batches, prior, plan, history, standing)
     finally:  # a callback may raise what it likes
         for submodel in submodels:
@@ -201,30 +207,60 @@ def train(
     """
     n_total = plan.n_epochs * plan.n_steps
     n_rampup = round(plan.rampup * n_total)
-    n_companion = round(plan.companion_rampup * n_total)
     step = plan.n_done * plan.n_steps
+    take = Replay(
+        partial(_turn, submodels=submodels, prior=prior, plan=plan, map_=map_),
+        submodels,
+        plan.replays and can_replay(submodels),
+    )
     for _ in range(plan.n_done, plan.n_epochs):
         begin = time.perf_counter()
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
         measures = _Mean()
         for batch in batches.epoch(plan.n_steps):
-            ramps = rampup(step, n_rampup), rampup(step, n_companion)
+            pace = _pace(submodels, plan, step)
             # By then the unlabeled terms have not yet half of their weight.
-            prior.settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
-            prior.relaxation = relaxation(step, n_total)
-            lessons = _lessons(submodels, batch, prior, plan, map_, ramps, step)
-            if plan.anneal:
-                for student, *_ in lessons:
-                    student.anneal(cosine(step, n_total))
-            measures.add(map_(_learn, *zip(*lessons, strict=True)))
+            settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
+            turn = step % 2 if plan.exchange == "alternating" else 0
+            measures.add(take(batch, pace, Kind(settled, turn)))
             step += 1
         for submodel in submodels:
             submodel.level()
         row = _summary(plan.ranks.mean(measures.value()).tolist(), len(prior.prior))
-        row["negative_weight"] = ramps[0] * plan.negative_weight
+        row["negative_weight"] = pace.unlabeled * plan.negative_weight
         row["seconds"] = time.perf_counter() - begin
         yield row, batch.labeled
+
+
+def _pace(submodels: list[Submodel], plan: Plan, step: int) -> Pace:
+    """Return what the schedules give at a step."""
+    n_total = plan.n_epochs * plan.n_steps
+    return Pace(
+        unlabeled=rampup(step, round(plan.rampup * n_total)),
+        companion=rampup(step, round(plan.companion_rampup * n_total)),
+        balance=relaxation(step, n_total),
+        rate=cosine(step, n_total),
+        decays=[submodel.next_decay() for submodel in submodels],
+    )
+
+
+def _turn(
+    batch: Batch,
+    pace: Pace,
+    kind: Kind,
+    submodels: list[Submodel],
+    prior: ClassPrior,
+    plan: Plan,
+    map_: Map,
+) -> list[Tensor]:
+    """Take one step with the submodels whose turn it is; return its measurements."""
+    prior.settled, prior.relaxation = kind.settled, pace.balance
+    lessons = _lessons(submodels, batch, prior, plan, map_, pace, kind.turn)
+    if plan.anneal:
+        for student, *_ in lessons:
+            student.anneal(pace.rate)
+    return map_(_learn, *zip(*lessons, strict=True))
 
 
 class _Mean:
@@ -265,18 +301,14 @@ def _lessons(
     prior: ClassPrior,
     plan: Plan,
     map_: Map,
-    ramps: tuple[float, float],
-    step: int,
+    pace: Pace,
+    turn: int,
 ) -> list[tuple[Submodel, Lesson, Tensor]]:
-    """Have the partners predict; return each student of the step with its lesson.
-
-    `ramps` are the shares of their weights that the unlabeled terms and the companion
-    have at this step.
-    """
+    """Have the partners predict; return each student of the step with its lesson."""
     partners = submodels if plan.exchange is None else submodels[::-1]
-    pairs = list(zip(submodels, partners, strict=True))
+    pairs = list(zip(submodels, partners, pace.decays, strict=True))
     if plan.exchange == "alternating":
-        pairs = [pairs[step % 2]]
+        pairs = [pairs[turn]]
     # One call of each view for all pairs: every row of a batch has its own draw.
     n_labeled, n_unlabeled = len(batch.labeled), len(batch.unlabeled)
     weak = plan.weak_view(torch.cat([batch.labeled, batch.unlabeled] * len(pairs)))
@@ -287,7 +319,7 @@ def _lessons(
     strong_rows = strong.tensor_split(len(pairs))
     predictions = map_(
         lambda partner, rows: partner.probabilities(rows[n_labeled:]),
-        [partner for _, partner in pairs],
+        [partner for _, partner, _ in pairs],
         weak_rows,
     )
     if batch.excluded is not None:
@@ -298,7 +330,7 @@ def _lessons(
     for probabilities in believed:
         prior.observe(probabilities)
     lessons = []
-    for (student, partner), weak, strong, prediction, probabilities in zip(
+    for (student, partner, decay), weak, strong, prediction, probabilities in zip(
         pairs, weak_rows, strong_rows, predictions, believed, strict=True
     ):
         perturb = getattr(plan.strong_view, "perturb", None)
@@ -321,10 +353,11 @@ def _lessons(
             batch.excluded,
             prior.prior,
             getattr(plan.select, "loss", negative_learning_loss),
-            ramps[0] * plan.negative_weight,
-            ramps[0] * plan.balance_weight * prior.strength,
+            pace.unlabeled * plan.negative_weight,
+            pace.unlabeled * plan.balance_weight * prior.strength,
             guidance,
-            ramps[1],
+            pace.companion,
+            decay,
         )
         lessons.append((student, lesson, probabilities.argmax(dim=1)))
     return lessons

@@ -1,6 +1,35 @@
-"""Schedules: pure functions from a step to a float."""
+"""Schedules: pure functions from a step to a float, and what they give at one step."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Pace(NamedTuple):
+    """What the schedules give at one step, as floats or as tensors of shape ().
+
+    `unlabeled`, `companion` and `balance` are the shares of their weights that the
+    unlabeled terms, the companion and the pull to the prior have; `rate` is that of the
+    learning rates; `decays` are those of the submodels' weight averages.
+    """
+
+    unlabeled: float | Tensor
+    companion: float | Tensor
+    balance: float | Tensor
+    rate: float | Tensor
+    decays: Sequence[float | Tensor]
+
+    @classmethod
+    def of(cls, values: Sequence[float | Tensor]) -> "Pace":
+        """Make it of its values in a row."""
+        unlabeled, companion, balance, rate, *decays = values
+        return cls(unlabeled, companion, balance, rate, decays)
+
+    def values(self) -> list[float | Tensor]:
+        """Return the values in a row."""
+        return [self.unlabeled, self.companion, self.balance, self.rate, *self.decays]
 
 
 def rampup(step: int, length: int) -> float:

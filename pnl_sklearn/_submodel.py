@@ -34,13 +34,23 @@ _TIE_WEIGHT = 0.01
 _STATEFUL = ("module_", "average_module_", "optimizer_")
 
 
+def _call(module: nn.Module, x: Tensor, **fit_params):
+    return module(x, **fit_params)
+
+
+# Once for all networks: those of one form share the code. Random draws are torch's own,
+# so that compiled layers draw what others do.
+_compiled = torch.compile(_call, dynamic=False, options={"fallback_random": True})
+
+
 class Lesson(NamedTuple):
     """What a student learns from in one step.
 
     The first rows of `inputs`, as many as there are `labels`, are weak views of
     labeled rows; the others are strong views of unlabeled rows, whose pseudo-negative
     labels are `negatives` and whose mean prediction is drawn to `prior`. Of these,
-    `excluded` were given by people, if any were. A companion may add `guidance`.
+    `excluded` were given by people, if any were. A companion may add `guidance`. The
+    average of the weights has the `decay`.
     """
 
     inputs: Tensor
@@ -50,10 +60,11 @@ class Lesson(NamedTuple):
     excluded: Tensor | None
     prior: Tensor
     negative_loss: Callable[[Tensor, Tensor], Tensor]
-    negative_weight: float
+    negative_weight: float | Tensor
     balance_weight: Tensor
     guidance: Guidance | None
-    guidance_weight: float
+    guidance_weight: float | Tensor
+    decay: float | Tensor
 
 
 class Submodel(NeuralNet):
@@ -78,6 +89,7 @@ class Submodel(NeuralNet):
 
     mean_prediction: Tensor | None
     _ranks: Ranks
+    _compiles = False
 
     def __init__(
         self,
@@ -128,8 +140,9 @@ class Submodel(NeuralNet):
     def _run(self, module: nn.Module, x: Tensor, **fit_params):
         # Here, not around the fit: students may run in threads of their own.
         low = self.precision == "bfloat16"
+        call = _compiled if self._compiles and module.training else _call
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
-            return module(x, **fit_params)
+            return call(module, x, **fit_params)
 
     def _set_mode(self, training: bool) -> None:
         """Switch all modules, but only if need be: it walks through every layer."""
@@ -221,19 +234,29 @@ class Submodel(NeuralNet):
         step = super().train_step(batch, **fit_params)
         self.n_steps_ += 1
         if self.ema_decay is not None:
-            self._update_average(average_decay(self.n_steps_, self.ema_decay))
+            self._update_average(batch.decay)
         self.notify("on_batch_end", batch=batch, training=True, **step)
         return step
 
-    def _update_average(self, decay: float) -> None:
+    def next_decay(self) -> float:
+        """Decay of the average at the next step; 0 if there is none."""
+        if self.ema_decay is None:
+            return 0.0
+        return average_decay(self.n_steps_ + 1, self.ema_decay)
+
+    def _update_average(self, decay: float | Tensor) -> None:
         averages, values, counters = self._tensors
-        get_ema_multi_avg_fn(decay)(averages, values, None)
+        if isinstance(decay, Tensor):
+            torch._foreach_mul_(averages, decay)
+            torch._foreach_add_(averages, torch._foreach_mul(values, 1 - decay))
+        else:
+            get_ema_multi_avg_fn(decay)(averages, values, None)
         for old, new in counters:
             old.copy_(new)
 
-    def begin_training(self, lr: float, ranks: Ranks) -> None:
+    def begin_training(self, lr: float, ranks: Ranks, compiles: bool) -> None:
         """Set the learning rate, which annealing may have left at 0, and notify."""
-        self._ranks = ranks
+        self._ranks, self._compiles = ranks, compiles
         self.level()
         for group in self.optimizer_.param_groups:
             own = group.get("base_lr", group["lr"])
@@ -261,7 +284,14 @@ class Submodel(NeuralNet):
 
     def let_go(self) -> None:
         """Let go of what training alone needs."""
-        for name in ("_tensors", "mean_prediction", "_ranks", "_best_averages"):
+        self.optimizer_.zero_grad()
+        for name in (
+            "_tensors",
+            "mean_prediction",
+            "_ranks",
+            "_compiles",
+            "_best_averages",
+        ):
             self.__dict__.pop(name, None)
 
     def end_training(self) -> bool:
@@ -305,7 +335,7 @@ class Submodel(NeuralNet):
             values.append(self.log_probabilities(x).exp())
         return all(bool(value.isfinite().all()) for value in values)
 
-    def anneal(self, factor: float) -> None:
+    def anneal(self, factor: float | Tensor) -> None:
         """Set the learning rate of every parameter group to factor times its own."""
         for group in self.optimizer_.param_groups:
             group["lr"] = factor * group["base_lr"]

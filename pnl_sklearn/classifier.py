@@ -184,6 +184,14 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         one of the package's and the images have 16 pixels a side or more, since this is
         where it is faster. It is settled when the networks are built, not by later fits
         that go on with them.
+    compile : bool or "auto", default="auto"
+        Whether the steps of a fit are made faster at the cost of a set-up. "auto": on a
+        CUDA device, a step is recorded as a CUDA graph and replayed, where network,
+        views, selection and companion are of this package (but AdversarialView), the
+        optimizer is Adam, AdamW or SGD, and no callback acts within an epoch. True:
+        also with a network, views and a selection of your own, which then have to do
+        the same operations on each batch; and layers are compiled by torch.compile, on
+        any device. False: neither.
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0
@@ -289,6 +297,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         device="auto",
         accelerator=None,
         precision="auto",
+        compile="auto",
         random_state=None,
         verbose=0,
         classes=None,
@@ -324,6 +333,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.device = device
         self.accelerator = accelerator
         self.precision = precision
+        self.compile = compile
         self.random_state = random_state
         self.verbose = verbose
         self.classes = classes

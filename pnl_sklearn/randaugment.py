@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .views import random_rectangles
+from .views import constant, random_rectangles
 
 # Shares of red, green and blue in the brightness of a pixel (ITU-R BT.601).
 _LUMA = (0.2989, 0.587, 0.114)
@@ -154,7 +154,7 @@ def _gray(x: Tensor) -> Tensor:
     """Gray images of as many channels; those of one or two channels are gray."""
     if x.shape[1] != 3:
         return x.mean(dim=1, keepdim=True).expand_as(x)
-    luma = torch.tensor(_LUMA, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
+    luma = constant(_LUMA, x.device).view(1, 3, 1, 1)
     return (x * luma).sum(dim=1, keepdim=True).expand_as(x)
 
 
@@ -169,7 +169,7 @@ def _in_color(x: Tensor, chosen: Tensor, strength: Tensor) -> Tensor:
 def _in_shape(x: Tensor, chosen: Tensor, strength: Tensor) -> Tensor:
     """Rotate by up to 30 degrees, shear or shift by up to 0.3; gray moves in."""
     # A shift by 0.3 of the image is 0.6 in coordinates from -1 to 1.
-    largest = torch.tensor([math.radians(30), 0.3, 0.3, 0.6, 0.6], device=x.device)
+    largest = constant((math.radians(30), 0.3, 0.3, 0.6, 0.6), x.device)
     is_chosen = chosen[:, None] == torch.arange(5, device=x.device)
     amounts = is_chosen * largest * (2 * strength - 1)[:, None]
     angle, shear_x, shear_y, shift_x, shift_y = amounts.unbind(1)

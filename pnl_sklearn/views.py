@@ -7,6 +7,7 @@ to a batch of the same shape.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -68,8 +69,7 @@ class ImageView:
             fill = x.mean(dim=(0, 2, 3)).view(1, -1, 1, 1)
             out = F.grid_sample(x, grid, "bilinear", "reflection", False)
         else:
-            fill = torch.tensor(self.fill, dtype=x.dtype, device=x.device)
-            fill = fill.view(1, -1, 1, 1)
+            fill = constant(tuple(self.fill), x.device).view(1, -1, 1, 1)
             out = F.grid_sample(x - fill, grid, "bilinear", "zeros", False) + fill
         if self.erase:
             out = torch.where(random_rectangles(x, self.erase, uniform), fill, out)
@@ -90,6 +90,15 @@ class ImageView:
         first = torch.stack([cos * flip, cos * slope - sin, 2 * self.shift * dx], 1)
         second = torch.stack([sin * flip, sin * slope + cos, 2 * self.shift * dy], 1)
         return torch.stack([first, second], dim=1)
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return a float32 tensor that must not be written to, copied to the device once.
+
+    A copy at each step would have the GPU wait, and cannot be part of a CUDA graph.
+    """
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def random_rectangles(x: Tensor, size: float, uniform: Callable[..., Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ import resource
 import time
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pnl_sklearn import AdaptiveNegatives, PNLClassifier
 from pnl_sklearn._batches import chunks
+from pnl_sklearn._build import check_device
 from pnl_sklearn._schedules import average_decay, cosine, rampup
 from pnl_sklearn.losses import balance_loss, candidate_loss
 from pnl_sklearn.views import auto_views
@@ -57,6 +58,10 @@ class Workload:
         Optimizer steps of the timed epoch.
     params : dict
         Parameters of the classifier.
+    cuda : dict
+        Parameters on a CUDA device, beside `params`.
+    n_steps_on_cuda : int
+        Optimizer steps of the timed epoch there.
     """
 
     title: str
@@ -64,6 +69,8 @@ class Workload:
     shape: tuple[int, ...]
     n_steps: int
     params: dict[str, Any]
+    cuda: dict[str, Any] = field(default_factory=dict)
+    n_steps_on_cuda: int = 330
 
     def data(self):
         """Return X and y."""
@@ -75,16 +82,24 @@ class Workload:
         return rng.integers(256, size=(self.n_rows, *self.shape), dtype=np.uint8), y
 
 
-def _cnn13(n_rows):
+def _cnn13(n_rows, n_steps):
     sizes = {"batch_size": n_rows // 2, "labeled_batch_size": n_rows // 2}
-    return {"module": "cnn13", **sizes}
+    return Workload(
+        "32 x 32, cnn13",
+        1000,
+        (3, 32, 32),
+        n_steps,
+        {"module": "cnn13", **sizes},
+        {"precision": "bfloat16", "compile": True},
+        40,
+    )
 
 
 WORKLOADS = {
     "digits": Workload("8 x 8, small CNN", 1257, (1, 8, 8), 330, {}),
     "mnist": Workload("28 x 28, small CNN", 60_000, (1, 28, 28), 60, {}),
-    "cnn13-100": Workload("32 x 32, cnn13", 1000, (3, 32, 32), 3, _cnn13(100)),
-    "cnn13-512": Workload("32 x 32, cnn13", 1000, (3, 32, 32), 1, _cnn13(512)),
+    "cnn13-100": _cnn13(100, 3),
+    "cnn13-512": _cnn13(512, 1),
     "table": Workload(
         "1,000,000 x 100, perceptron", 1_000_000, (100,), 200, {"batch_size": 1024}
     ),
@@ -190,13 +205,56 @@ class _Reference:
                 optimizer.step()
                 optimizer.zero_grad()
 
-    def flops(self):
-        """Floating-point operations of the floor, by torch's count."""
+    def flops(self, of_fit=False):
+        """Floating-point operations of a step of the floor, or of a fit.
+
+        As torch counts them. In a fit, each network also predicts on the other's rows.
+        """
         counter = FlopCounterMode(display=False)
         with counter:
             for network in self.networks:
                 F.cross_entropy(network(self.inputs), self.targets).backward()
-        return self.n_steps * counter.get_total_flops()
+                if of_fit:
+                    with torch.no_grad():
+                        network(self.inputs[self.n_labeled :])
+        return counter.get_total_flops()
+
+    def layer_rate(self, low):
+        """Operations a second of the convolutions and linear layers alone.
+
+        Forward and backward of each, on inputs of the shape that it has in a step.
+        """
+        calls = []
+        layers = (torch.nn.Conv2d, torch.nn.Linear)
+        hooks = [
+            module.register_forward_hook(
+                lambda module, inputs, _: calls.append((module, inputs[0].detach()))
+            )
+            for module in self.networks[0].modules()
+            if isinstance(module, layers)
+        ]
+        with self._autocast(low):
+            self.networks[0](self.inputs)
+        for hook in hooks:
+            hook.remove()
+        tasks = [
+            (_bare(module, low), x.to(torch.bfloat16 if low else torch.float32))
+            for module, x in calls
+        ]
+
+        def run():
+            for i, (layer, x) in enumerate(tasks):
+                out = layer(x.requires_grad_(i > 0))
+                out.backward(torch.ones_like(out))
+
+        counter = FlopCounterMode(display=False)
+        with counter:
+            run()
+        n = 20 if self.device.startswith("cuda") else 1
+        seconds = [
+            _timed(lambda: [run() for _ in range(n)], self.device) for _ in "123"
+        ]
+        return n * counter.get_total_flops() / min(seconds)
 
     @torch.no_grad()
     def forward(self, n_rows):
@@ -209,6 +267,23 @@ class _Reference:
             each = [network(rows.float()).double() for network in self.averages]
             parts.append(sum(logits.softmax(dim=1) for logits in each).cpu() / 2)
         return torch.cat(parts).numpy()
+
+
+def _bare(module, low):
+    """Return a plain layer of the same shape and its own dtype."""
+    with torch.no_grad():
+        if isinstance(module, torch.nn.Linear):
+            layer = torch.nn.Linear(module.in_features, module.out_features)
+        else:
+            layer = torch.nn.Conv2d(
+                module.in_channels,
+                module.out_channels,
+                module.kernel_size,
+                padding=module.padding,
+                bias=False,
+            )
+    layer.to(module.weight.device, torch.bfloat16 if low else torch.float32)
+    return layer.to(memory_format=torch.channels_last)
 
 
 def _floating(network):
@@ -253,18 +328,21 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
     """Time a workload; return the record."""
     workload = WORKLOADS[name]
     X, y = workload.data()
+    device = check_device(device)
+    is_cuda = device.startswith("cuda")
+    n_steps = workload.n_steps_on_cuda if is_cuda else workload.n_steps
     model = PNLClassifier(
         random_state=0,
-        max_epochs=1,
-        steps_per_epoch=workload.n_steps,
+        max_epochs=2 if is_cuda else 1,  # in the first, steps are recorded
+        steps_per_epoch=n_steps,
         device=device,
-        **workload.params,
+        **workload.params | (workload.cuda if is_cuda else {}),
     )
     before = _peak_memory()
     model.fit(X, y)
     memory = _peak_memory() - before
     reference = _Reference(model, X, y)
-    n_rows = workload.n_steps * (model.batch_size + model.labeled_batch_size)
+    n_rows = n_steps * (model.batch_size + model.labeled_batch_size)
     n_predicted = min(len(X), 3000 if len(workload.shape) == 3 else 100_000)
     rows = {
         "fit": n_rows,
@@ -297,15 +375,20 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
             if part == "fit":
                 # The loop is compared; what is fixed does not grow with its length.
                 loop = model.history_[-1]["seconds"]
-                seconds["fixed"].append(elapsed - loop)
+                seconds["fixed"].append(elapsed - model.max_epochs * loop)
                 elapsed = loop
             seconds[part].append(elapsed)
+    per_step = np.median(seconds["fit"]) / n_steps
     return {
         "workload": name,
         "precision": precision,
+        "compile": model.compile is True,
+        "n_steps": n_steps,
         "rows": rows,
         "seconds": {part: np.round(s, 4).tolist() for part, s in seconds.items()},
-        "teraflops": reference.flops() / np.median(seconds["floor"]) / 1e12,
+        "teraflops": n_steps * reference.flops() / np.median(seconds["floor"]) / 1e12,
+        "fit_teraflops": reference.flops(of_fit=True) / per_step / 1e12,
+        "layer_teraflops": reference.layer_rate(precision == "bfloat16") / 1e12,
         "matmul_teraflops": _matmul_rate(reference.device),
         "fit_memory_mb": memory,
         "input_mb": X.nbytes >> 20,

@@ -109,7 +109,8 @@ def _workloads(records):
 
 def _title(record):
     title = WORKLOADS[record["workload"]].title
-    rows = record["rows"]["fit"] // WORKLOADS[record["workload"]].n_steps
+    n_steps = record.get("n_steps", WORKLOADS[record["workload"]].n_steps)
+    rows = record["rows"]["fit"] // n_steps
     return f"{title}, {rows} rows a step"
 
 

@@ -1,0 +1,139 @@
+"""Recorded steps do what they did before they were recorded."""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pnl_sklearn import PNLClassifier, _replay
+from pnl_sklearn.randaugment import RandAugmentView
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)
+PHOTOS = RNG.integers(256, size=(60, 3, 12, 12), dtype=np.uint8)
+TABLE = RNG.standard_normal((60, 7), dtype=np.float32)
+Y = np.where(np.arange(60) < 12, np.arange(60) % 3, -1)
+EXCLUDED = np.eye(3, dtype=bool)[(Y + 1) % 3] & (Y < 0)[:, None]
+
+
+class Tape(TorchDispatchMode):
+    """What a CUDA graph does, of the operations of any device.
+
+    To play it is to run the same operations on the same memory.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+        self.is_new = True
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, out))
+        return out
+
+    def replay(self):
+        if self.is_new:  # unlike a CUDA graph's, its recording took the step
+            self.is_new = False
+            return
+        with torch._C._AutoDispatchBelowAutograd():
+            for func, args, kwargs, out in self.operations:
+                new = func(*args, **kwargs)
+                for old, value in zip(tree_leaves(out), tree_leaves(new), strict=True):
+                    if isinstance(old, torch.Tensor) and old is not value:
+                        old.copy_(value)
+
+
+@pytest.fixture
+def tapes(monkeypatch):
+    """Record on the CPU; yields the list of what was recorded."""
+    recorded = []
+
+    @contextmanager
+    def graph(tape, **_):
+        recorded.append(tape)
+        with tape:
+            yield
+
+    cuda = SimpleNamespace(CUDAGraph=Tape, graph=graph)
+    monkeypatch.setattr(_replay, "_is_cuda", lambda device: True)
+    monkeypatch.setattr(_replay, "cuda", cuda)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # or students learn in threads of their own
+    yield recorded
+    torch.set_num_threads(n_threads)
+
+
+def fit(inputs, n_epochs=12, n_steps=1, **params):
+    estimator = PNLClassifier(
+        max_epochs=n_epochs,
+        steps_per_epoch=n_steps,
+        batch_size=8,
+        labeled_batch_size=4,
+        random_state=0,
+        validation_fraction=0.25,  # measured in between
+        **params,
+    )
+    return estimator.fit(inputs, Y, negative_labels=EXCLUDED)
+
+
+SETTINGS = [
+    (IMAGES, {}),
+    (TABLE, {}),
+    (TABLE, {"exchange": None, "ema_decay": None, "class_prior": None}),
+    (IMAGES, {"companion": "mean_teacher", "selection": "lowest"}),
+    (TABLE, {"companion": "dual_student", "class_prior": "labeled"}),
+    (PHOTOS, {"module": "cnn13", "strong_view": RandAugmentView()}),
+    (IMAGES, {"optimizer": torch.optim.SGD, "selection": "random"}),
+]
+
+
+each_setting = pytest.mark.parametrize(
+    ("inputs", "params"), SETTINGS, ids=lambda value: repr(value)[:40]
+)
+
+
+def compare(fit_, plain, rtol):
+    """Compare two fits step by step, since each of their epochs has one step."""
+    for name in ("train_loss", "balance_loss", "negative_loss", "coverage"):
+        ours, theirs = ([row[name] for row in m.history_] for m in (fit_, plain))
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol, err_msg=name)
+    for net, other in zip(fit_.submodels_, plain.submodels_, strict=True):
+        assert net.n_steps_ == other.n_steps_ == 12
+        groups, others = net.optimizer_.param_groups, other.optimizer_.param_groups
+        assert [_settings(g) for g in groups] == [_settings(g) for g in others]
+
+
+def _settings(group):
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+@each_setting
+def test_a_replayed_fit_is_the_fit(inputs, params, tapes):
+    replayed = fit(inputs, **params)
+    assert len(tapes) == 2  # before and after the prior is settled
+    plain = fit(inputs, compile=False, **params)
+    # Rounding grows from step to step, and most in the deepest network.
+    compare(replayed, plain, 5e-3 if "module" in params else 1e-5)
+    assert len(tapes) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@each_setting
+@pytest.mark.parametrize("compile", ["auto", True])
+def test_a_replayed_fit_is_the_fit_on_cuda(inputs, params, compile, monkeypatch):
+    if compile is True and params.get("module") != "cnn13" and inputs is not TABLE:
+        pytest.skip("layers are compiled in other settings")
+    made = []
+    graph = torch.cuda.CUDAGraph
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: made.append(0) or graph())
+    fast = fit(inputs, device="cuda", compile=compile, **params)
+    assert len(made) == 2
+    plain = fit(inputs, device="cuda", compile=False, **params)
+    assert len(made) == 2
+    compare(fast, plain, 2e-3)
