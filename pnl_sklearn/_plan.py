@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from skorch.callbacks import LRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._batches import Batches, Rows
 from ._beliefs import class_beliefs, may_believe
@@ -26,6 +26,7 @@ from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .randaugment import RandAugmentView
 from .views import (
+    AdversarialView,
     ImageView,
     NeighborView,
     TableView,
@@ -41,6 +42,7 @@ _MIN_STEPS = 110
 # What has the same operations for each batch.
 _STEADY = (
     type(None),
+    AdversarialView,
     ImageView,
     NeighborView,
     RandAugmentView,
@@ -160,25 +162,42 @@ def build_plan(
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
         ranks=ranks,
-        compiles=estimator.compile is True and ranks.count == 1,
-        replays=_replays(estimator, [weak, strong], select, companion, not scheduled),
+        compiles=estimator.compile is True
+        and estimator.accelerator is None
+        and device.startswith("cuda"),
+        replays=_replays(
+            estimator, submodels[0], [weak, strong], select, companion, not scheduled
+        ),
     )
 
 
-def _replays(estimator, views: list[View], select, companion, anneal: bool) -> bool:
+def _replays(
+    estimator, submodel: Submodel, views: list[View], select, companion, anneal: bool
+) -> bool:
     """Tell whether every step has the same operations, so that one may be recorded."""
+    is_own = isinstance(estimator.module, str)
     if (
         not estimator.compile
         or estimator.accelerator is not None
         or estimator.exchange == "alternating"
         or not anneal
-        or any(hasattr(view, "perturb") for view in views)
     ):
         return False
+    if any(hasattr(view, "perturb") for view in views):
+        # Its two passes have to draw the same dropout, which a recording cannot do.
+        if not is_own or _draws(submodel.module_):
+            return False
+    elif estimator.compile is True:
+        return True
     parts = [*views, select, companion]
-    return estimator.compile is True or (
-        isinstance(estimator.module, str)
-        and all(part is identity or type(part) in _STEADY for part in parts)
+    return is_own and all(part is identity or type(part) in _STEADY for part in parts)
+
+
+def _draws(network: nn.Module) -> bool:
+    """Tell whether one of the package's networks draws random numbers in training."""
+    return any(
+        getattr(module, "noise", 0) or (isinstance(module, nn.Dropout) and module.p)
+        for module in network.modules()
     )
 
 

@@ -5,7 +5,8 @@ to a batch of the same shape.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
@@ -294,13 +295,26 @@ class AdversarialView:
         step = self.probe * length * _normalized(torch.randn_like(x))
         with torch.enable_grad():
             step.requires_grad_()
-            # From one random state, so that dropout is the same in both passes.
-            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            with _random_state_kept(x):  # so that dropout is the same in both passes
                 target = logits(x).detach().float().log_softmax(dim=1)
             moved = logits(x + units * step).float().log_softmax(dim=1)
             divergence = F.kl_div(moved, target, reduction="sum", log_target=True)
             (gradient,) = torch.autograd.grad(divergence, step)
         return x + units * (length * _normalized(gradient))
+
+
+@contextmanager
+def _random_state_kept(x: Tensor) -> Iterator[None]:
+    """Take back, at the end, the random state of the device of x.
+
+    Not in a step that is recorded as a CUDA graph, which cannot do that: there the
+    network draws nothing.
+    """
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        yield
+        return
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        yield
 
 
 def _spread(x: Tensor) -> Tensor:

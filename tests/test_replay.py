@@ -1,5 +1,6 @@
 """Recorded steps do what they did before they were recorded."""
 
+import warnings
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from pnl_sklearn import PNLClassifier, _replay
 from pnl_sklearn.randaugment import RandAugmentView
+from pnl_sklearn.views import AdversarialView
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)
@@ -88,6 +90,7 @@ SETTINGS = [
     (IMAGES, {"companion": "mean_teacher", "selection": "lowest"}),
     (TABLE, {"companion": "dual_student", "class_prior": "labeled"}),
     (PHOTOS, {"module": "cnn13", "strong_view": RandAugmentView()}),
+    (IMAGES, {"strong_view": AdversarialView(noise=0.1)}),
     (IMAGES, {"optimizer": torch.optim.SGD, "selection": "random"}),
 ]
 
@@ -127,13 +130,14 @@ def test_a_replayed_fit_is_the_fit(inputs, params, tapes):
 @each_setting
 @pytest.mark.parametrize("compile", ["auto", True])
 def test_a_replayed_fit_is_the_fit_on_cuda(inputs, params, compile, monkeypatch):
-    if compile is True and params.get("module") != "cnn13" and inputs is not TABLE:
-        pytest.skip("layers are compiled in other settings")
     made = []
     graph = torch.cuda.CUDAGraph
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: made.append(0) or graph())
-    fast = fit(inputs, device="cuda", compile=compile, **params)
+    monkeypatch.setattr(_replay.cuda, "CUDAGraph", lambda: made.append(0) or graph())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.compile has much to say
+        fast = fit(inputs, device="cuda", compile=compile, **params)
     assert len(made) == 2
     plain = fit(inputs, device="cuda", compile=False, **params)
     assert len(made) == 2
-    compare(fast, plain, 2e-3)
+    # Convolutions are of TensorFloat32, whose rounding is that of 10 bits.
+    compare(fast, plain, 5e-2 if "module" in params else 5e-3)

@@ -84,14 +84,19 @@ def test_a_read_in_a_step_would_be_noticed():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @each_setting
-def test_a_gpu_is_not_waited_for(inputs, params):
+@pytest.mark.parametrize("compile", [False, "auto"])
+def test_a_gpu_is_not_waited_for(inputs, params, compile):
     counts = []
-    for n_steps in (3, 12):
-        fit(inputs, n_steps, device="cuda", **params)  # whatever is for the first time
-        torch.cuda.set_sync_debug_mode("warn")
+    for n_steps in (30, 60):  # so many that both record twice, if they do
+        params = params | {"device": "cuda", "compile": compile}
+        fit(inputs, n_steps, **params)  # whatever is for the first time
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fit(inputs, n_steps, device="cuda", **params)
-        torch.cuda.set_sync_debug_mode("default")
-        counts.append(len(caught))
-    assert counts[0] == counts[1]
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                fit(inputs, n_steps, **params)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        waits = [w for w in caught if "synchronizing CUDA" in str(w.message)]
+        counts.append(len(waits))
+    assert counts[0] == counts[1] > 0, [str(w) for w in waits[-2:]]

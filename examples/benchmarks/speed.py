@@ -91,7 +91,7 @@ def _cnn13(n_rows, n_steps):
         n_steps,
         {"module": "cnn13", **sizes},
         {"precision": "bfloat16", "compile": True},
-        40,
+        20,
     )
 
 
