@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from skorch.callbacks import EarlyStopping, EpochTimer, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from torch import Tensor, cuda
 
 from ._batches import Batch
@@ -13,10 +13,15 @@ from ._submodel import Submodel
 
 
 class Kind(NamedTuple):
-    """What steps differ in: whether the prior is settled, and whose turn it is."""
+    """What steps differ in that are recorded one by one.
+
+    Whether the prior is settled, whose turn it is, and which epoch it is, if callbacks
+    may have changed something since the last.
+    """
 
     settled: bool
     turn: int
+    epoch: int
 
 
 # From what a step is given to its measurements.
@@ -27,9 +32,10 @@ Step = Callable[[Batch, Pace, Kind], list[Tensor]]
 N_BEFORE = 3
 # Optimizers that can step with a learning rate that is on the device.
 _OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-# Callbacks that do nothing between the ends of epochs and leave the networks as they
-# are.
-_CALLBACKS = (EarlyStopping, EpochTimer, PrintLog)
+# Callbacks that leave the networks and their optimizers as they are.
+_STEADY = (EarlyStopping, EpochTimer, PrintLog)
+# What is called at each step.
+_AT_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
 def can_replay(submodels: list[Submodel]) -> bool:
@@ -42,9 +48,21 @@ def can_replay(submodels: list[Submodel]) -> bool:
         _is_cuda(submodel.device)
         and type(submodel.optimizer_) in _OPTIMIZERS
         and all(group.get("fused") for group in submodel.optimizer_.param_groups)
-        and all(type(callback) in _CALLBACKS for _, callback in submodel.callbacks_)
         for submodel in submodels
+    ) and not any(
+        getattr(type(callback), name) is not getattr(Callback, name)
+        for callback in _callbacks(submodels)
+        for name in _AT_STEPS
     )
+
+
+def may_change(submodels: list[Submodel]) -> bool:
+    """Tell whether a callback may change a network or an optimizer after an epoch."""
+    return any(type(callback) not in _STEADY for callback in _callbacks(submodels))
+
+
+def _callbacks(submodels: list[Submodel]) -> list[Callback]:
+    return [callback for s in submodels for _, callback in s.callbacks_]
 
 
 def _is_cuda(device: str) -> bool:
@@ -56,8 +74,9 @@ class Replay:
 
     Small networks keep a GPU waiting: a step is some hundreds of kernels, each of which
     takes Python longer to launch than the GPU to run. So the first steps run as they
-    are; then one is recorded as a graph that reads from tensors what differs from step
-    to step; and later steps fill in these and have the graph run again.
+    are, those of each epoch if the kinds tell epochs apart; then one is recorded as a
+    graph that reads from tensors what differs from step to step; and later steps fill
+    in these and have the graph run again.
 
     Parameters
     ----------
@@ -73,13 +92,15 @@ class Replay:
         self._step = step
         self._submodels = submodels
         self._possible = possible
-        self._n_seen = 0
+        self._n_seen = self._epoch = 0
         self._recorded: _Recorded | None = None
 
     def __call__(self, batch: Batch, pace: Pace, kind: Kind) -> list[Tensor]:
         """Take the step; a step of another kind than the last is recorded anew."""
-        self._n_seen += 1
+        self._n_seen = self._n_seen + 1 if kind.epoch == self._epoch else 1
+        self._epoch = kind.epoch
         if not self._possible or self._n_seen <= N_BEFORE:
+            self._recorded = None
             return self._step(batch, pace, kind)
         if self._recorded is not None and self._recorded.kind == kind:
             for submodel in self._submodels:

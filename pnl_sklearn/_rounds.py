@@ -15,7 +15,7 @@ from ._batches import Batch, Batches
 from ._prior import ClassPrior
 from ._progress import print_row
 from ._ranks import Ranks
-from ._replay import Kind, Replay, can_replay
+from ._replay import Kind, Replay, can_replay, may_change
 from ._schedules import Pace, cosine, rampup, relaxation
 from ._standing import Standing
 from ._submodel import Lesson, Submodel, shares_modules
@@ -213,7 +213,8 @@ def train(
         submodels,
         plan.replays and can_replay(submodels),
     )
-    for _ in range(plan.n_done, plan.n_epochs):
+    changes = may_change(submodels)
+    for epoch in range(plan.n_done, plan.n_epochs):
         begin = time.perf_counter()
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
@@ -223,7 +224,8 @@ def train(
             # By then the unlabeled terms have not yet half of their weight.
             settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
             turn = step % 2 if plan.exchange == "alternating" else 0
-            measures.add(take(batch, pace, Kind(settled, turn)))
+            kind = Kind(settled, turn, epoch if changes else 0)
+            measures.add(take(batch, pace, kind))
             step += 1
         for submodel in submodels:
             submodel.level()

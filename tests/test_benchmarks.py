@@ -224,7 +224,7 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
     assert (again.estimator.n_iter_, again.errors) == (1, {})
 
 
-def test_a_gpu_gets_larger_batches_in_as_many_steps(monkeypatch):
+def test_a_gpu_gets_larger_batches_and_more_steps(monkeypatch):
     task = TASKS["cifar10-1000"]
     y = np.where(np.arange(50_000) < 1000, np.arange(50_000) % 10, -1)
     data = Data(None, y, y, None, None)
@@ -237,7 +237,7 @@ def test_a_gpu_gets_larger_batches_in_as_many_steps(monkeypatch):
             n_steps.setdefault(is_available, set()).add(n)
             larger = is_available and method != "paper_style"
             assert estimator.precision == ("bfloat16" if larger else "auto")
-    assert n_steps == {False: {7660}, True: {7680}}
+    assert n_steps == {False: {7660}, True: {12_288}}
 
 
 def ranks(runs):

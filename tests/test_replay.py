@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback, LRScheduler
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pnl_sklearn import PNLClassifier, _replay
+from pnl_sklearn import PNLClassifier, _plan, _replay, _submodel
 from pnl_sklearn.randaugment import RandAugmentView
 from pnl_sklearn.views import AdversarialView
 
@@ -20,6 +22,18 @@ PHOTOS = RNG.integers(256, size=(60, 3, 12, 12), dtype=np.uint8)
 TABLE = RNG.standard_normal((60, 7), dtype=np.float32)
 Y = np.where(np.arange(60) < 12, np.arange(60) % 3, -1)
 EXCLUDED = np.eye(3, dtype=bool)[(Y + 1) % 3] & (Y < 0)[:, None]
+
+
+class OwnNetwork(nn.Module):
+    """A network of one's own."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        self.body = nn.Linear(n_features, n_classes)
+
+    def forward(self, x):
+        """Map rows to logits."""
+        return self.body(x)
 
 
 class Tape(TorchDispatchMode):
@@ -141,3 +155,77 @@ def test_a_replayed_fit_is_the_fit_on_cuda(inputs, params, compile, monkeypatch)
     assert len(made) == 2
     # Convolutions are of TensorFloat32, whose rounding is that of 10 bits.
     compare(fast, plain, 5e-2 if "module" in params else 5e-3)
+
+
+class Noting(Callback):
+    """Does something at the end of an epoch: it cools the learning rate."""
+
+    def on_epoch_end(self, net, **kwargs):
+        for group in net.optimizer_.param_groups:
+            group["base_lr"] *= 0.9
+
+
+class Counting(Callback):
+    """Does something at each step."""
+
+    def on_batch_end(self, net, **kwargs):
+        pass
+
+
+def test_what_a_callback_changes_is_recorded_anew(tapes):
+    params = {"n_epochs": 4, "n_steps": 6, "callbacks": [Noting()]}
+    replayed = fit(TABLE, **params)
+    assert len(tapes) == 4
+    plain = fit(TABLE, compile=False, **params)
+    ours, theirs = ([r["train_loss"] for r in m.history_] for m in (replayed, plain))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"compile": False},
+        {"exchange": "alternating"},
+        {"callbacks": [Counting()]},
+        {"callbacks": [LRScheduler()], "class_prior": None},
+        {"optimizer": torch.optim.RMSprop},
+        {"net_params": {"optimizer__foreach": True}},
+        {"strong_view": lambda x: x},
+        {"selection": lambda p: p < 0.1},
+        {"module": OwnNetwork},
+        # Dropout has to be the same in its two passes.
+        {"strong_view": AdversarialView()},
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_cannot_be_recorded_is_not(params, tapes):
+    fit(TABLE, **params)
+    assert not tapes
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"strong_view": lambda x: x}, {"module": OwnNetwork}],
+    ids=lambda value: repr(value)[:40],
+)
+def test_your_own_are_recorded_on_demand(params, tapes, monkeypatch):
+    replayed = fit(TABLE, compile=True, **params)
+    assert len(tapes) == 2
+    compare(replayed, fit(TABLE, compile=False, **params), 1e-5)
+
+
+def test_layers_are_compiled_for_training_alone(monkeypatch):
+    modes = []
+
+    def compiled(module, x):
+        modes.append(module.training)
+        return module(x)
+
+    monkeypatch.setattr(_submodel, "_compiled", compiled)
+    monkeypatch.setattr(_plan, "compiles_on", lambda device: True)
+    plain = fit(TABLE, n_epochs=2)
+    assert not modes
+    compiled = fit(TABLE, n_epochs=2, compile=True)
+    assert modes
+    assert all(modes)
+    assert plain.history_[-1]["train_loss"] == compiled.history_[-1]["train_loss"]

@@ -70,7 +70,7 @@ class Workload:
     n_steps: int
     params: dict[str, Any]
     cuda: dict[str, Any] = field(default_factory=dict)
-    n_steps_on_cuda: int = 330
+    n_steps_on_cuda: int = 150
 
     def data(self):
         """Return X and y."""
