@@ -187,7 +187,7 @@ def test_what_a_callback_changes_is_recorded_anew(tapes):
         {"compile": False},
         {"exchange": "alternating"},
         {"callbacks": [Counting()]},
-        {"callbacks": [LRScheduler()], "class_prior": None},
+        {"callbacks": [LRScheduler("StepLR", step_size=9)]},
         {"optimizer": torch.optim.RMSprop},
         {"net_params": {"optimizer__foreach": True}},
         {"strong_view": lambda x: x},

@@ -228,7 +228,7 @@ _CNN13_CUDA = {
         "module__dropout": 0.1,
     },
     "ema_decay": 0.999,
-    "max_epochs": 64,
+    "max_epochs": 60,
 }
 _PHOTOS = {
     "weak_view": ImageView(shift=4 / 32, flip=True),
