@@ -18,7 +18,7 @@ from ._ranks import ALONE, Ranks
 from ._submodel import Submodel
 from .networks import MODULES
 
-# Pixels a side from which on images are large enough for bfloat16 to pay.
+# Pixels a side from which on images are large enough for bfloat16 to pay on a CPU.
 _LARGE = 16
 
 
@@ -113,10 +113,17 @@ def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
     """Resolve "auto" to bfloat16 where that was measured to be faster."""
     if estimator.precision != "auto":
         return estimator.precision
-    own_network = not isinstance(estimator.module, str)
-    if own_network or len(shape) != 3 or min(shape[1:]) < _LARGE or device != "cpu":
+    if not isinstance(estimator.module, str) or len(shape) != 3:
         return "float32"
-    return "bfloat16" if has_fast_bfloat16() else "float32"
+    is_faster = False
+    if device == "cpu":
+        is_faster = min(shape[1:]) >= _LARGE and has_fast_bfloat16()
+    elif device.startswith("cuda"):
+        # Small networks keep a GPU busy with all but arithmetic. Ampere has bfloat16.
+        is_faster = estimator.module == "cnn13" and torch.cuda.get_device_capability(
+            device
+        ) >= (8, 0)
+    return "bfloat16" if is_faster else "float32"
 
 
 def has_fast_bfloat16() -> bool:

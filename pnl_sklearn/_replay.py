@@ -136,10 +136,19 @@ class _Recorded:
         for group in groups:
             group["capturable"] = True
         self._graph = cuda.CUDAGraph()
-        # Other threads may go on with what they do.
-        with cuda.graph(self._graph, capture_error_mode="thread_local"):
-            pace = Pace.of(self._pace.unbind())
-            self._outcome = step(self._inputs, pace, kind)
+        try:
+            # Other threads may go on with what they do.
+            with cuda.graph(self._graph, capture_error_mode="thread_local"):
+                pace = Pace.of(self._pace.unbind())
+                self._outcome = step(self._inputs, pace, kind)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "A step could not be recorded as a CUDA graph. With compile=True, "
+                "network, views and selection have to do the same operations on each "
+                "batch, without a look at values and without copies to or from the "
+                "device; compile='auto' records what is known to do so, compile=False "
+                "nothing."
+            ) from error
         # What the graph goes on to read has to stay.
         self._rates = [group["lr"] for group in groups]
         for group, values in zip(groups, before, strict=True):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,9 +38,14 @@ def _call(module: nn.Module, x: Tensor, **fit_params):
     return module(x, **fit_params)
 
 
-# Once for all networks: those of one form share the code. Random draws are torch's own,
-# so that compiled layers draw what others do.
-_compiled = torch.compile(_call, dynamic=False, options={"fallback_random": True})
+@lru_cache(maxsize=1)
+def _compiled() -> Callable:
+    """Return the compiled form of a call, one for all networks.
+
+    Networks of one form share its code. Random draws are torch's own, so that compiled
+    layers draw what others do. Made on demand, since torch.compile takes long to load.
+    """
+    return torch.compile(_call, dynamic=False, options={"fallback_random": True})
 
 
 class Lesson(NamedTuple):
@@ -140,7 +145,7 @@ class Submodel(NeuralNet):
     def _run(self, module: nn.Module, x: Tensor, **fit_params):
         # Here, not around the fit: students may run in threads of their own.
         low = self.precision == "bfloat16"
-        call = _compiled if self._compiles and module.training else _call
+        call = _compiled() if self._compiles and module.training else _call
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
             return call(module, x, **fit_params)
 

@@ -181,17 +181,16 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         "bfloat16" computes convolutions and linear layers in that type, by torch's
         autocast; weights, losses and averages stay float32. "auto" does so on an x86
         CPU of which torch tells that it has instructions for it, where the network is
-        one of the package's and the images have 16 pixels a side or more, since this is
-        where it is faster. It is settled when the networks are built, not by later fits
-        that go on with them.
+        one of the package's and the images have 16 pixels a side or more, and on a GPU
+        for "cnn13", since this is where it is faster. It is settled when the networks
+        are built, not by later fits that go on with them.
     compile : bool or "auto", default="auto"
-        Whether the steps of a fit are made faster at the cost of a set-up. "auto": on a
-        CUDA device, a step is recorded as a CUDA graph and replayed, where network,
-        views, selection and companion are of this package (but AdversarialView), the
-        optimizer is Adam, AdamW or SGD, and no callback acts within an epoch. True:
-        also with a network, views and a selection of your own, which then have to do
-        the same operations on each batch; and layers are compiled by torch.compile, on
-        any device. False: neither.
+        Whether a CUDA device is prepared for the steps of a fit, which are then faster.
+        "auto": a step is recorded as a CUDA graph and replayed, where it is made of
+        what this package has and so does the same operations on each batch; the user
+        guide has the exceptions. True: also where network, views or selection are your
+        own, which then have to do so; and layers are compiled by torch.compile, which
+        takes half a minute. False: neither. CPUs are not concerned.
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
-from pnl_sklearn._build import has_fast_bfloat16
+from pnl_sklearn._build import _precision, has_fast_bfloat16
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn._rounds import _Mean
 from pnl_sklearn.companions import Guidance
@@ -400,6 +400,19 @@ def test_the_precision_is_low_where_that_is_faster(has_instructions, monkeypatch
     assert used((16, 16), module=SmallCNN) == {"float32"}
     assert used((16, 16), precision="float32") == {"float32"}
     assert used((15,), precision="bfloat16") == {"bfloat16"}
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
+def test_the_precision_is_low_on_gpus_for_large_networks(capability, monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+
+    def used(module, **params):
+        return _precision(PNLClassifier(module, **params), (3, 32, 32), "cuda")
+
+    has_it = capability >= (8, 0)
+    assert used("cnn13") == ("bfloat16" if has_it else "float32")
+    assert used("auto") == used("wrn28-2") == used(SmallCNN) == "float32"
+    assert used("cnn13", precision="float32") == "float32"
 
 
 def test_bfloat16_is_promised_by_the_flags_of_the_processor():

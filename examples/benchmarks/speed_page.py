@@ -19,9 +19,10 @@ turn with two references in one process:
   lie ready, nothing else. A fit has more to do than that: each network also predicts
   the other's batch, and views are made.
 
-Both are of float32, which the default precision is not everywhere: where it is
-bfloat16, they are timed in that, too. Medians of five turns, with the lowest and the
-highest in parentheses.
+Both are of float32; where the classifier computes in bfloat16, they are timed in that,
+too. Both launch one operation at a time. On a CUDA device the second of two epochs is
+timed, since in the first a step of `fit` is recorded, and layers are compiled where it
+says so. Medians of five turns, with the lowest and the highest in parentheses.
 """
 
 
@@ -40,6 +41,8 @@ def write_speed(records, folder):
     for device, found in _latest(records).items():
         text.append(f"## {device}\n")
         text += _workloads([found[n] for n in WORKLOADS if n in found])
+        if missing := [n for n in WORKLOADS if n not in found]:
+            text.append(f"Not run here: {', '.join(missing)}.\n")
         if "scaling" in found:
             text += _scaling(found["scaling"])
             _figure(found["scaling"], folder / "speed.png")
@@ -66,7 +69,8 @@ def _workloads(records):
             _spread(ratios(record, part, other)) if other in record["rows"] else ""
             for part, other in PAIRS
         ]
-        first = f"{_title(record)} | {record['precision']}"
+        compiled = ", compiled" if record.get("compile") else ""
+        first = f"{_title(record)} | {record['precision']}{compiled}"
         yield f"| {first} | " + " | ".join(cells) + " |"
     yield "\n### Rows a second\n"
     yield (
@@ -86,13 +90,18 @@ def _workloads(records):
         yield f"| {part} | " + " | ".join(cells) + " |"
     yield "\n### Beside the epochs\n"
     yield (
-        "Seconds of a fit outside its epochs: validation, set-up, and predictions of "
-        "all unlabeled rows at the end. Memory is what the process of a fit grew by "
-        "beyond the input. The last column is how fast the floor computes, as a share "
-        "of a large float32 matrix product.\n"
+        "Seconds of a fit outside its epochs: validation, set-up, recording of steps, "
+        "and predictions of all unlabeled rows at the end. Memory is what the process "
+        "of a fit grew by beyond the input. The last columns are how fast the floor "
+        "computes, as a share of a large float32 matrix product, and how fast the fit "
+        "does, as a share of its convolutions and linear layers alone, forward and "
+        "backward, launched one by one, in its precision.\n"
     )
-    yield "| workload | rows | seconds | input, MB | memory, MB | floor's rate |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| workload | rows | seconds | input, MB | memory, MB | floor's rate | "
+        "fit's rate |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     for record in records:
         cells = [
             _title(record),
@@ -101,10 +110,18 @@ def _workloads(records):
             str(record["input_mb"]),
             str(record["fit_memory_mb"]),
             f"{record['teraflops'] / record['matmul_teraflops']:.0%}",
+            _share_of_layers(record),
         ]
         yield "| " + " | ".join(cells) + " |"
     yield ""
     yield from _circumstances(records)
+
+
+def _share_of_layers(record):
+    """Rate of the fit as a share of its layers'; early records do not have it."""
+    if "layer_teraflops" not in record:
+        return ""
+    return f"{record['fit_teraflops'] / record['layer_teraflops']:.0%}"
 
 
 def _title(record):
