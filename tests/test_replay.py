@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import TensorDataset
 
-from pnl_sklearn import PNLClassifier, _plan, _replay, _submodel
+from pnl_sklearn import PNLClassifier, _plan, _replay, _submodel, supervised_twin
 from pnl_sklearn._replay import N_BEFORE
 from pnl_sklearn.networks import CNN13, SmallCNN, WideResNet
 from pnl_sklearn.randaugment import RandAugmentView
@@ -86,16 +88,18 @@ def tapes(monkeypatch):
     torch.set_num_threads(n_threads)
 
 
+SIZES = {
+    "steps_per_epoch": 1,
+    "batch_size": 8,
+    "labeled_batch_size": 4,
+    "random_state": 0,
+}
+
+
 def fit(inputs, n_epochs=12, n_steps=1, **params):
-    estimator = PNLClassifier(
-        max_epochs=n_epochs,
-        steps_per_epoch=n_steps,
-        batch_size=8,
-        labeled_batch_size=4,
-        random_state=0,
-        validation_fraction=0.25,  # measured in between
-        **params,
-    )
+    params = SIZES | {"max_epochs": n_epochs, "steps_per_epoch": n_steps} | params
+    # Measured in between.
+    estimator = PNLClassifier(validation_fraction=0.25, **params)
     return estimator.fit(inputs, Y, negative_labels=EXCLUDED)
 
 
@@ -161,6 +165,62 @@ def test_a_replayed_fit_is_the_fit_on_cuda(inputs, params, compile, monkeypatch)
     # another order. In the deepest network what is rounded grows fast.
     deep = "module" in params
     compare(fast, plain, 5e-2 if deep else 2e-2, n_steps=N_BEFORE + 2 if deep else 12)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [sparse.csr_matrix(TABLE), TensorDataset(torch.from_numpy(TABLE))],
+    ids=["sparse", "dataset"],
+)
+def test_rows_of_any_kind(inputs, tapes):
+    replayed = fit(inputs)
+    assert len(tapes) == 2
+    compare(replayed, fit(inputs, compile=False), 1e-5)
+
+
+def test_a_fit_without_unlabeled_rows(tapes):
+    y = np.arange(60) % 3
+    fits = []
+    for compile in ("auto", False):
+        twin = supervised_twin(PNLClassifier(**SIZES, max_epochs=12, compile=compile))
+        fits.append(twin.fit(TABLE, y))
+    assert len(tapes) == 2
+    compare(*fits, 1e-5)
+
+
+def test_fits_that_go_on(tapes):
+    fits = []
+    for compile in ("auto", False):
+        model = PNLClassifier(**SIZES, max_epochs=12, compile=compile)
+        model.fit(TABLE, Y)
+        model.set_params(warm_start=True).fit(TABLE, Y)
+        fits.append(model)
+    assert len(tapes) == 2 + 2
+    for name in ("train_loss", "balance_loss"):
+        ours, theirs = ([row[name] for row in m.history_] for m in fits)
+        assert len(ours) == 24
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_a_fit_that_is_taken_up(tapes):
+    whole = fit(TABLE, n_steps=2)
+    first = fit(TABLE, n_steps=2, callbacks=[("end", Ending(at=5))])
+    assert len(first.history_) == 5
+    first.set_params(callbacks=None, warm_start="resume")
+    first.fit(TABLE, Y, negative_labels=EXCLUDED)
+    losses = [[row["train_loss"] for row in model.history_] for model in (first, whole)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+class Ending(Callback):
+    """Ends a fit at the end of an epoch."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def on_epoch_end(self, net, **kwargs):
+        if net.history[-1, "epoch"] == self.at:
+            raise KeyboardInterrupt
 
 
 class Noting(Callback):
