@@ -162,7 +162,7 @@ def build_plan(
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
         ranks=ranks,
-        compiles=estimator.compile is True
+        compiles=_compiles(estimator)
         and estimator.accelerator is None
         and compiles_on(device),
         replays=_replays(
@@ -180,7 +180,6 @@ def _replays(
     estimator, submodel: Submodel, views: list[View], select, companion, anneal: bool
 ) -> bool:
     """Tell whether every step has the same operations, so that one may be recorded."""
-    is_own = isinstance(estimator.module, str)
     if (
         not estimator.compile
         or estimator.accelerator is not None
@@ -188,14 +187,22 @@ def _replays(
         or not anneal
     ):
         return False
-    if any(hasattr(view, "perturb") for view in views):
+    is_own = isinstance(estimator.module, str)
+    adversarial = any(type(view) is AdversarialView for view in views)
+    if adversarial and (not is_own or _draws(submodel.module_)):
         # Its two passes have to draw the same dropout, which a recording cannot do.
-        if not is_own or _draws(submodel.module_):
-            return False
-    elif estimator.compile is True:
-        return True
+        return False
     parts = [*views, select, companion]
-    return is_own and all(part is identity or type(part) in _STEADY for part in parts)
+    return _compiles(estimator) or (
+        is_own
+        and all(part is identity or type(part) in _STEADY for part in parts)
+        and "loss" not in vars(select)
+    )
+
+
+def _compiles(estimator) -> bool:
+    """Tell whether compile is True, be it one of Python or of numpy."""
+    return not isinstance(estimator.compile, str) and bool(estimator.compile)
 
 
 def _draws(network: nn.Module) -> bool:

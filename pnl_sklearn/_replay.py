@@ -1,7 +1,8 @@
 """One step of training as a CUDA graph: recorded once, replayed at each later step."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
@@ -11,21 +12,9 @@ from ._batches import Batch
 from ._schedules import Pace
 from ._submodel import Submodel
 
-
-class Kind(NamedTuple):
-    """What steps differ in that are recorded one by one.
-
-    Whether the prior is settled, whose turn it is, and which epoch it is, if callbacks
-    may have changed something since the last.
-    """
-
-    settled: bool
-    turn: int
-    epoch: int
-
-
-# From what a step is given to its measurements.
-Step = Callable[[Batch, Pace, Kind], list[Tensor]]
+# From a batch, a pace, whether the prior is settled and whose turn it is to the
+# measurements of the step.
+Step = Callable[[Batch, Pace, bool, int], list[Tensor]]
 
 # Steps before one is recorded: by then optimizers have their state, and libraries have
 # what they set up when they are used for the first time.
@@ -36,15 +25,25 @@ _OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 _STEADY = (EarlyStopping, EpochTimer, PrintLog)
 # What is called at each step.
 _AT_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+# Where torch keeps the hooks of modules, parameters and optimizers.
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_post_accumulate_grad_hooks",
+    "_optimizer_step_pre_hooks",
+    "_optimizer_step_post_hooks",
+)
 
 
-def can_replay(submodels: list[Submodel]) -> bool:
+def _can_replay(submodels: list[Submodel], trusts: bool) -> bool:
     """Tell whether a step of these submodels can be recorded.
 
-    Whether views, selection and networks do the same operations on each batch is for
-    the caller to know.
+    Where not `trusts`, hooks may do anything, and another thread something that must
+    not happen while a step is recorded.
     """
-    return all(
+    in_reach = all(
         _is_cuda(submodel.device)
         and type(submodel.optimizer_) in _OPTIMIZERS
         and all(group.get("fused") for group in submodel.optimizer_.param_groups)
@@ -54,19 +53,23 @@ def can_replay(submodels: list[Submodel]) -> bool:
         for callback in _callbacks(submodels)
         for name in _AT_STEPS
     )
-
-
-def may_change(submodels: list[Submodel]) -> bool:
-    """Tell whether a callback may change a network or an optimizer after an epoch."""
-    return any(type(callback) not in _STEADY for callback in _callbacks(submodels))
-
-
-def _callbacks(submodels: list[Submodel]) -> list[Callback]:
-    return [callback for s in submodels for _, callback in s.callbacks_]
+    is_main = threading.current_thread() is threading.main_thread()
+    return in_reach and (trusts or (is_main and not any(map(_is_hooked, submodels))))
 
 
 def _is_cuda(device: str) -> bool:
     return device.startswith("cuda")
+
+
+def _is_hooked(submodel: Submodel) -> bool:
+    networks = submodel.module_, submodel.average_module_
+    modules = [module for network in networks for module in network.modules()]
+    parts = [*modules, *submodel.module_.parameters(), submodel.optimizer_]
+    return any(getattr(part, hooks, None) for part in parts for hooks in _HOOKS)
+
+
+def _callbacks(submodels: list[Submodel]) -> list[Callback]:
+    return [callback for s in submodels for _, callback in s.callbacks_]
 
 
 class Replay:
@@ -74,43 +77,66 @@ class Replay:
 
     Small networks keep a GPU waiting: a step is some hundreds of kernels, each of which
     takes Python longer to launch than the GPU to run. So the first steps run as they
-    are, those of each epoch if the kinds tell epochs apart; then one is recorded as a
-    graph that reads from tensors what differs from step to step; and later steps fill
-    in these and have the graph run again.
+    are, those of each epoch where a callback may have changed something at the end of
+    the last. Then one is recorded as a graph that reads from tensors what differs from
+    step to step, and later steps fill in these and have the graph run again. It is
+    recorded anew once the prior is settled, since then steps do something else.
 
     Parameters
     ----------
     step : callable
-        From a batch and a pace to the measurements of the step.
+        It trains all submodels: where they take turns, it is not to be recorded.
     submodels : list of Submodel
-        What it trains.
-    possible : bool
-        Whether steps may be recorded.
+    wanted : bool
+        Whether steps may be recorded, by what the caller knows: that views, selection
+        and networks do the same operations on each batch.
+    trusts : bool
+        Whether hooks, too, are to be recorded, and in any thread.
     """
 
-    def __init__(self, step: Step, submodels: list[Submodel], possible: bool) -> None:
+    def __init__(
+        self, step: Step, submodels: list[Submodel], wanted: bool, trusts: bool
+    ) -> None:
         self._step = step
         self._submodels = submodels
-        self._possible = possible
-        self._n_seen = self._epoch = 0
+        self._wanted, self._trusts = wanted, trusts
+        self._possible = False
+        self._n_seen = 0
         self._recorded: _Recorded | None = None
 
-    def __call__(self, batch: Batch, pace: Pace, kind: Kind) -> list[Tensor]:
-        """Take the step; a step of another kind than the last is recorded anew."""
-        self._n_seen = self._n_seen + 1 if kind.epoch == self._epoch else 1
-        self._epoch = kind.epoch
+    def begin_epoch(self) -> None:
+        """Look at what the submodels are now, after their callbacks."""
+        self._possible = self._wanted and _can_replay(self._submodels, self._trusts)
+        changes = any(type(c) not in _STEADY for c in _callbacks(self._submodels))
+        if changes or not self._possible:
+            self._drop()
+            self._n_seen = 0
+
+    def __call__(
+        self, batch: Batch, pace: Pace, settled: bool, turn: int
+    ) -> list[Tensor]:
+        """Take the step; what it returns may be overwritten by the next."""
+        self._n_seen += 1
         if not self._possible or self._n_seen <= N_BEFORE:
-            self._recorded = None
-            return self._step(batch, pace, kind)
-        if self._recorded is not None and self._recorded.kind == kind:
+            return self._step(batch, pace, settled, turn)
+        if self._recorded is not None and self._recorded.settled == settled:
             for submodel in self._submodels:
                 submodel.n_steps_ += 1
         else:
-            self._recorded = None  # its memory first
-            self._recorded = _Recorded(self._step, self._submodels, batch, pace, kind)
+            self._drop()
+            self._recorded = _Recorded(
+                self._step, self._submodels, batch, pace, settled
+            )
         for submodel in self._submodels:
             submodel.anneal(float(pace.rate))
         return self._recorded.run(batch, pace)
+
+    def _drop(self) -> None:
+        """Free the memory of the graph, in which the last gradients are, too."""
+        if self._recorded is not None:
+            self._recorded = None
+            for submodel in self._submodels:
+                submodel.optimizer_.zero_grad()
 
 
 class _Recorded:
@@ -125,36 +151,33 @@ class _Recorded:
         submodels: list[Submodel],
         batch: Batch,
         pace: Pace,
-        kind: Kind,
+        settled: bool,
     ) -> None:
-        self.kind = kind
+        self.settled = settled
+        self._device = batch.labeled.device
         parts = {k: v.clone() for k, v in batch._asdict().items() if v is not None}
         self._inputs = batch._replace(**parts)
-        self._pace = torch.tensor(pace.values(), device=batch.labeled.device)
+        self._pace = torch.tensor(pace.values(), device=self._device)
         groups = [g for s in submodels for g in s.optimizer_.param_groups]
         before = [dict(group) for group in groups]
-        for group in groups:
-            group["capturable"] = True
+        counts = [submodel.n_steps_ for submodel in submodels]
         self._graph = cuda.CUDAGraph()
         try:
-            # Other threads may go on with what they do.
-            with cuda.graph(self._graph, capture_error_mode="thread_local"):
+            for group in groups:
+                group["capturable"] = True
+            with _recording(self._graph, self._device):
                 pace = Pace.of(self._pace.unbind())
-                self._outcome = step(self._inputs, pace, kind)
-        except RuntimeError as error:
-            raise RuntimeError(
-                "A step could not be recorded as a CUDA graph. With compile=True, "
-                "network, views and selection have to do the same operations on each "
-                "batch, without a look at values and without copies to or from the "
-                "device; compile='auto' records what is known to do so, compile=False "
-                "nothing."
-            ) from error
-        # What the graph goes on to read has to stay.
-        self._rates = [group["lr"] for group in groups]
-        for group, values in zip(groups, before, strict=True):
-            group.update(values)
-            if "capturable" not in values:
-                del group["capturable"]
+                self._outcome = step(self._inputs, pace, settled, 0)
+        except BaseException:
+            for submodel, count in zip(submodels, counts, strict=True):
+                submodel.n_steps_ = count
+            raise
+        finally:
+            # What the graph goes on to read has to stay.
+            self._rates = [group["lr"] for group in groups]
+            for group, values in zip(groups, before, strict=True):
+                group.clear()
+                group.update(values)
 
     def run(self, batch: Batch, pace: Pace) -> list[Tensor]:
         """Take the step; what it returns is overwritten by the next."""
@@ -162,5 +185,31 @@ class _Recorded:
             if old is not None and new is not None:
                 old.copy_(new)
         self._pace.copy_(torch.tensor(pace.values()), non_blocking=True)
-        self._graph.replay()
+        with cuda.device(self._device):
+            self._graph.replay()
         return self._outcome
+
+
+@contextmanager
+def _recording(graph: cuda.CUDAGraph, device: torch.device) -> Iterator[None]:
+    """Record what is launched on the device, in this thread."""
+    with cuda.device(device):
+        stream = cuda.current_stream()
+        try:
+            # A stream of this device: torch's own is of the first that recorded.
+            with cuda.graph(
+                graph, stream=cuda.Stream(device), capture_error_mode="thread_local"
+            ):
+                yield
+        except BaseException as error:
+            cuda.set_stream(stream)  # torch does not, where it could not record
+            is_of_memory = isinstance(error, torch.OutOfMemoryError)
+            if isinstance(error, RuntimeError) and not is_of_memory:
+                raise RuntimeError(
+                    "A step could not be recorded as a CUDA graph. Set compile=False, "
+                    "and restart Python if torch has not recovered. (With compile=True "
+                    "network, views and selection have to do the same operations on "
+                    "each batch, without a look at values and without copies from or "
+                    "to the device.)"
+                ) from error
+            raise

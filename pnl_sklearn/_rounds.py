@@ -15,7 +15,7 @@ from ._batches import Batch, Batches
 from ._prior import ClassPrior
 from ._progress import print_row
 from ._ranks import Ranks
-from ._replay import Kind, Replay, can_replay, may_change
+from ._replay import Replay
 from ._schedules import Pace, cosine, rampup, relaxation
 from ._standing import Standing
 from ._submodel import Lesson, Submodel, shares_modules
@@ -211,21 +211,21 @@ def train(
     take = Replay(
         partial(_turn, submodels=submodels, prior=prior, plan=plan, map_=map_),
         submodels,
-        plan.replays and can_replay(submodels),
+        plan.replays,
+        plan.compiles,
     )
-    changes = may_change(submodels)
-    for epoch in range(plan.n_done, plan.n_epochs):
+    for _ in range(plan.n_done, plan.n_epochs):
         begin = time.perf_counter()
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
+        take.begin_epoch()
         measures = _Mean()
         for batch in batches.epoch(plan.n_steps):
             pace = _pace(submodels, plan, step)
             # By then the unlabeled terms have not yet half of their weight.
             settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
             turn = step % 2 if plan.exchange == "alternating" else 0
-            kind = Kind(settled, turn, epoch if changes else 0)
-            measures.add(take(batch, pace, kind))
+            measures.add(take(batch, pace, settled, turn))
             step += 1
         for submodel in submodels:
             submodel.level()
@@ -250,15 +250,16 @@ def _pace(submodels: list[Submodel], plan: Plan, step: int) -> Pace:
 def _turn(
     batch: Batch,
     pace: Pace,
-    kind: Kind,
+    settled: bool,
+    turn: int,
     submodels: list[Submodel],
     prior: ClassPrior,
     plan: Plan,
     map_: Map,
 ) -> list[Tensor]:
     """Take one step with the submodels whose turn it is; return its measurements."""
-    prior.settled, prior.relaxation = kind.settled, pace.balance
-    lessons = _lessons(submodels, batch, prior, plan, map_, pace, kind.turn)
+    prior.settled, prior.relaxation = settled, pace.balance
+    lessons = _lessons(submodels, batch, prior, plan, map_, pace, turn)
     if plan.anneal:
         for student, *_ in lessons:
             student.anneal(pace.rate)

@@ -22,7 +22,7 @@ class Standing:
 
     The seed and the number of epochs since `n_before`, which are of earlier fits, tell
     which batches are next; with the rest, the further steps have the same bits as those
-    of a fit that was not interrupted.
+    of a fit that was not interrupted (on a GPU they are close).
     """
 
     seed: int

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from functools import lru_cache, reduce
+from functools import cache, reduce
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,14 +39,17 @@ def _call(module: nn.Module, x: Tensor, **fit_params):
     return module(x, **fit_params)
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Callable:
-    """Return the compiled form of a call, one for all networks.
+@cache
+def _compiled(kind: type[nn.Module], shape: torch.Size) -> Callable:
+    """Return the compiled form of a call of such a network on such a batch.
 
-    Networks of one form share its code. Random draws are torch's own, so that compiled
-    layers draw what others do. Made on demand, since torch.compile takes long to load.
+    Networks of one form share its code; each kind and shape has its own, since torch
+    stops compiling a function that has been compiled eight times. Random draws are
+    torch's own, so that compiled layers draw what others do. Made on demand, since
+    torch.compile takes long to load.
     """
-    return torch.compile(_call, dynamic=False, options={"fallback_random": True})
+    call = FunctionType(_call.__code__.replace(), globals())
+    return torch.compile(call, dynamic=False, options={"fallback_random": True})
 
 
 class Lesson(NamedTuple):
@@ -145,7 +149,10 @@ class Submodel(NeuralNet):
     def _run(self, module: nn.Module, x: Tensor, **fit_params):
         # Here, not around the fit: students may run in threads of their own.
         low = self.precision == "bfloat16"
-        call = _compiled() if self._compiles and module.training else _call
+        call = _call
+        if self._compiles and module.training:
+            kind: type = type(module.network)
+            call = _compiled(kind, x.shape)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
             return call(module, x, **fit_params)
 

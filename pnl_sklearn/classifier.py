@@ -186,8 +186,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         are built, not by later fits that go on with them.
     compile : bool or "auto", default="auto"
         Whether a CUDA device is prepared for the steps of a fit, which are then faster.
-        "auto": a step is recorded as a CUDA graph and replayed, where it is made of
-        what this package has and so does the same operations on each batch; the user
+        "auto": steps are recorded as CUDA graphs and replayed, where `module` is a name
+        and all else is of this package, so that each does the same operations; the user
         guide has the exceptions. True: also where network, views or selection are your
         own, which then have to do so; and layers are compiled by torch.compile, which
         takes half a minute. False: neither. CPUs are not concerned.

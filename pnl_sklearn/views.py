@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -70,7 +71,8 @@ class ImageView:
             fill = x.mean(dim=(0, 2, 3)).view(1, -1, 1, 1)
             out = F.grid_sample(x, grid, "bilinear", "reflection", False)
         else:
-            fill = constant(tuple(self.fill), x.device).view(1, -1, 1, 1)
+            values = (self.fill,) if isinstance(self.fill, Real) else tuple(self.fill)
+            fill = constant(values, x.device).view(1, -1, 1, 1)
             out = F.grid_sample(x - fill, grid, "bilinear", "zeros", False) + fill
         if self.erase:
             out = torch.where(random_rectangles(x, self.erase, uniform), fill, out)

@@ -1,7 +1,8 @@
 """Recorded steps do what they did before they were recorded."""
 
 import warnings
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +15,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
 
-from pnl_sklearn import PNLClassifier, _plan, _replay, _submodel, supervised_twin
+from pnl_sklearn import (
+    AdaptiveNegatives,
+    DualStudent,
+    MeanTeacher,
+    PNLClassifier,
+    _plan,
+    _replay,
+    _submodel,
+    supervised_twin,
+)
 from pnl_sklearn._replay import N_BEFORE
+from pnl_sklearn.losses import negative_learning_loss
 from pnl_sklearn.networks import CNN13, SmallCNN, WideResNet
 from pnl_sklearn.randaugment import RandAugmentView
 from pnl_sklearn.views import AdversarialView
@@ -38,6 +49,30 @@ class OwnNetwork(nn.Module):
     def forward(self, x):
         """Map rows to logits."""
         return self.body(x)
+
+
+def own_view(x):
+    """Return the batch."""
+    return x
+
+
+def own_selection(probabilities):
+    """Tell what is improbable."""
+    return probabilities < 0.1
+
+
+def with_own_loss():
+    """Return a selection with a loss of its own."""
+    selection = AdaptiveNegatives()
+    selection.loss = negative_learning_loss
+    return selection
+
+
+class Hooking(Callback):
+    """Looks at what goes through a network."""
+
+    def on_train_begin(self, net, **kwargs):
+        net.module_.register_forward_hook(lambda *_: None)
 
 
 class Tape(TorchDispatchMode):
@@ -74,12 +109,20 @@ def tapes(monkeypatch):
     recorded = []
 
     @contextmanager
-    def graph(tape, **_):
+    def graph(tape, stream, **_):
+        assert stream == "stream of cpu"
         recorded.append(tape)
         with tape:
             yield
 
-    cuda = SimpleNamespace(CUDAGraph=Tape, graph=graph)
+    cuda = SimpleNamespace(
+        CUDAGraph=Tape,
+        graph=graph,
+        device=lambda device: nullcontext(),
+        Stream=lambda device: f"stream of {device}",
+        current_stream=lambda: "the stream before",
+        set_stream=recorded.append,
+    )
     monkeypatch.setattr(_replay, "_is_cuda", lambda device: True)
     monkeypatch.setattr(_replay, "cuda", cuda)
     n_threads = torch.get_num_threads()
@@ -107,8 +150,8 @@ SETTINGS = [
     (IMAGES, {}),
     (TABLE, {}),
     (TABLE, {"exchange": None, "ema_decay": None, "class_prior": None}),
-    (IMAGES, {"companion": "mean_teacher", "selection": "lowest"}),
-    (TABLE, {"companion": "dual_student", "class_prior": "labeled"}),
+    (IMAGES, {"companion": MeanTeacher(rampup=0.8), "selection": "lowest"}),
+    (TABLE, {"companion": DualStudent(rampup=0.8), "class_prior": "labeled"}),
     (PHOTOS, {"module": "cnn13", "strong_view": RandAugmentView()}),
     (IMAGES, {"strong_view": AdversarialView(noise=0.1)}),
     (IMAGES, {"optimizer": torch.optim.SGD, "selection": "random"}),
@@ -122,7 +165,7 @@ each_setting = pytest.mark.parametrize(
 
 def compare(fast, plain, rtol, n_steps=12):
     """Compare two fits step by step, since each of their epochs has one step."""
-    for name in ("train_loss", "balance_loss", "negative_loss", "coverage"):
+    for name in ("train_loss", "balance_loss", "consistency_loss", "valid_loss"):
         ours, theirs = (
             [row[name] for row in m.history_[:n_steps]] for m in (fast, plain)
         )
@@ -181,8 +224,9 @@ def test_rows_of_any_kind(inputs, tapes):
 def test_a_fit_without_unlabeled_rows(tapes):
     y = np.arange(60) % 3
     fits = []
+    params = SIZES | {"max_epochs": 12, "validation_fraction": 0.25}
     for compile in ("auto", False):
-        twin = supervised_twin(PNLClassifier(**SIZES, max_epochs=12, compile=compile))
+        twin = supervised_twin(PNLClassifier(**params, compile=compile))
         fits.append(twin.fit(TABLE, y))
     assert len(tapes) == 2
     compare(*fits, 1e-5)
@@ -256,8 +300,10 @@ def test_what_a_callback_changes_is_recorded_anew(tapes):
         {"callbacks": [LRScheduler("StepLR", step_size=9)]},
         {"optimizer": torch.optim.RMSprop},
         {"net_params": {"optimizer__foreach": True}},
-        {"strong_view": lambda x: x},
-        {"selection": lambda p: p < 0.1},
+        {"strong_view": own_view},
+        {"selection": own_selection},
+        {"selection": with_own_loss()},
+        {"callbacks": [Hooking()]},
         {"module": OwnNetwork},
         # Dropout has to be the same in its two passes.
         {"strong_view": AdversarialView()},
@@ -280,20 +326,51 @@ def test_your_own_are_recorded_on_demand(params, tapes, monkeypatch):
     compare(replayed, fit(TABLE, compile=False, **params), 1e-5)
 
 
-def test_a_step_that_cannot_be_recorded_says_so(tapes):
-    n_calls = 0
+def test_other_threads_record_nothing(tapes):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(fit, TABLE).result()
+    assert not tapes
 
-    def view(x):
-        nonlocal n_calls
-        n_calls += 1
-        if tapes:
-            raise RuntimeError("operation not permitted when stream is capturing")
+
+class Raising:
+    """A view that raises while a step is recorded."""
+
+    def __init__(self, tapes, error):
+        self.tapes, self.error = tapes, error
+        self.n_calls = 0
+
+    def __call__(self, x):
+        """Return the batch."""
+        self.n_calls += 1
+        if self.tapes:
+            raise self.error
         return x
 
+
+def test_a_step_that_cannot_be_recorded_says_so(tapes):
+    view = Raising(tapes, RuntimeError("not permitted when stream is capturing"))
     with pytest.raises(RuntimeError, match="as a CUDA graph") as error:
         fit(TABLE, compile=True, strong_view=view)
     assert "not permitted" in str(error.value.__cause__)
-    assert n_calls == 1 + N_BEFORE + 1
+    assert view.n_calls == 1 + N_BEFORE + 1
+    assert tapes[1:] == ["the stream before"]
+
+
+def test_memory_that_runs_out_is_called_that(tapes):
+    view = Raising(tapes, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        fit(TABLE, compile=True, strong_view=view)
+
+
+def test_an_interrupted_recording_leaves_no_trace(tapes):
+    view = Raising(tapes, KeyboardInterrupt())
+    with pytest.warns(UserWarning, match="interrupted in epoch 4"):
+        model = fit(TABLE, compile=True, strong_view=view)
+    for net in model.submodels_:
+        assert net.n_steps_ == N_BEFORE
+        for group in net.optimizer_.param_groups:
+            assert isinstance(group["lr"], float)
+            assert not group["capturable"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +396,7 @@ def test_layers_are_compiled_for_training_alone(monkeypatch):
         modes.append(module.training)
         return module(x)
 
-    monkeypatch.setattr(_submodel, "_compiled", lambda: call)
+    monkeypatch.setattr(_submodel, "_compiled", lambda kind, shape: call)
     monkeypatch.setattr(_plan, "compiles_on", lambda device: True)
     plain = fit(TABLE, n_epochs=2)
     assert not modes
