@@ -115,15 +115,18 @@ def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
         return estimator.precision
     if not isinstance(estimator.module, str) or len(shape) != 3:
         return "float32"
-    is_faster = False
     if device == "cpu":
         is_faster = min(shape[1:]) >= _LARGE and has_fast_bfloat16()
-    elif device.startswith("cuda"):
-        # Small networks keep a GPU busy with all but arithmetic. Ampere has bfloat16.
-        is_faster = estimator.module == "cnn13" and torch.cuda.get_device_capability(
-            device
-        ) >= (8, 0)
+    else:
+        # Small networks keep a GPU busy with all but arithmetic.
+        large = estimator.module == "cnn13"
+        is_faster = large and device.startswith("cuda") and _is_ampere(device)
     return "bfloat16" if is_faster else "float32"
+
+
+def _is_ampere(device: str) -> bool:
+    """Tell whether a CUDA device is of the first generation with bfloat16, or later."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def has_fast_bfloat16() -> bool:

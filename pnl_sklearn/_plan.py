@@ -187,14 +187,14 @@ def _replays(
         or not anneal
     ):
         return False
-    is_own = isinstance(estimator.module, str)
+    is_named = isinstance(estimator.module, str)
     adversarial = any(type(view) is AdversarialView for view in views)
-    if adversarial and (not is_own or _draws(submodel.module_)):
+    if adversarial and (not is_named or _draws(submodel.module_)):
         # Its two passes have to draw the same dropout, which a recording cannot do.
         return False
     parts = [*views, select, companion]
     return _compiles(estimator) or (
-        is_own
+        is_named
         and all(part is identity or type(part) in _STEADY for part in parts)
         and "loss" not in vars(select)
     )
