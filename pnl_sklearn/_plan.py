@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from skorch.callbacks import LRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._batches import Batches, Rows
 from ._beliefs import class_beliefs, may_believe
@@ -20,36 +20,18 @@ from ._material import Material
 from ._measures import of_changes, of_held_out_rows
 from ._prior import ClassPrior
 from ._ranks import Ranks
+from ._replay import asks_to_compile, compiles_on, may_replay
 from ._rounds import Plan
 from ._submodel import Submodel
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .randaugment import RandAugmentView
-from .views import (
-    AdversarialView,
-    ImageView,
-    NeighborView,
-    TableView,
-    View,
-    auto_views,
-    identity,
-)
+from .views import ImageView, View, auto_views, identity
 
 # Rows that the automatic views look at.
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
-# What has the same operations for each batch.
-_STEADY = (
-    type(None),
-    AdversarialView,
-    ImageView,
-    NeighborView,
-    RandAugmentView,
-    TableView,
-    *SELECTIONS.values(),
-    *COMPANIONS.values(),
-)
 # The least that a class is believed in, by neighbors.
 _TINY = 1e-9
 
@@ -162,54 +144,9 @@ def build_plan(
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
         ranks=ranks,
-        compiles=_compiles(estimator)
-        and estimator.accelerator is None
-        and compiles_on(device),
-        replays=_replays(
-            estimator, submodels[0], [weak, strong], select, companion, not scheduled
-        ),
-    )
-
-
-def compiles_on(device: str) -> bool:
-    """Tell whether compiled layers pay: on CPUs they were no faster."""
-    return device.startswith("cuda")
-
-
-def _replays(
-    estimator, submodel: Submodel, views: list[View], select, companion, anneal: bool
-) -> bool:
-    """Tell whether every step has the same operations, so that one may be recorded."""
-    if (
-        not estimator.compile
-        or estimator.accelerator is not None
-        or estimator.exchange == "alternating"
-        or not anneal
-    ):
-        return False
-    is_named = isinstance(estimator.module, str)
-    adversarial = any(type(view) is AdversarialView for view in views)
-    if adversarial and (not is_named or _draws(submodel.module_)):
-        # Its two passes have to draw the same dropout, which a recording cannot do.
-        return False
-    parts = [*views, select, companion]
-    return _compiles(estimator) or (
-        is_named
-        and all(part is identity or type(part) in _STEADY for part in parts)
-        and "loss" not in vars(select)
-    )
-
-
-def _compiles(estimator) -> bool:
-    """Tell whether compile is True, be it one of Python or of numpy."""
-    return not isinstance(estimator.compile, str) and bool(estimator.compile)
-
-
-def _draws(network: nn.Module) -> bool:
-    """Tell whether one of the package's networks draws random numbers in training."""
-    return any(
-        getattr(module, "noise", 0) or (isinstance(module, nn.Dropout) and module.p)
-        for module in network.modules()
+        compiles=asks_to_compile(estimator) and compiles_on(device),
+        replays=not scheduled
+        and may_replay(estimator, submodels[0], [weak, strong], select, companion),
     )
 
 

@@ -6,11 +6,22 @@ from contextlib import contextmanager
 
 import torch
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
-from torch import Tensor, cuda
+from torch import Tensor, cuda, nn
 
 from ._batches import Batch
 from ._schedules import Pace
 from ._submodel import Submodel
+from .companions import COMPANIONS
+from .negatives import SELECTIONS
+from .randaugment import RandAugmentView
+from .views import (
+    AdversarialView,
+    ImageView,
+    NeighborView,
+    TableView,
+    View,
+    identity,
+)
 
 # From a batch, a pace, whether the prior is settled and whose turn it is to the
 # measurements of the step.
@@ -21,8 +32,19 @@ Step = Callable[[Batch, Pace, bool, int], list[Tensor]]
 N_BEFORE = 3
 # Optimizers that can step with a learning rate that is on the device.
 _OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+# What has the same operations for each batch.
+_STEADY_PARTS = (
+    type(None),
+    AdversarialView,
+    ImageView,
+    NeighborView,
+    RandAugmentView,
+    TableView,
+    *SELECTIONS.values(),
+    *COMPANIONS.values(),
+)
 # Callbacks that leave the networks and their optimizers as they are.
-_STEADY = (EarlyStopping, EpochTimer, PrintLog)
+_STEADY_CALLBACKS = (EarlyStopping, EpochTimer, PrintLog)
 # What is called at each step.
 _AT_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 # Where torch keeps the hooks of modules, parameters and optimizers.
@@ -35,6 +57,49 @@ _HOOKS = (
     "_optimizer_step_pre_hooks",
     "_optimizer_step_post_hooks",
 )
+
+
+def asks_to_compile(estimator) -> bool:
+    """Tell whether compile is True, be it one of Python or of numpy.
+
+    An accelerator keeps steps as they are.
+    """
+    asks = not isinstance(estimator.compile, str) and bool(estimator.compile)
+    return asks and estimator.accelerator is None
+
+
+def compiles_on(device: str) -> bool:
+    """Tell whether compiled layers pay: on CPUs they were no faster."""
+    return device.startswith("cuda")
+
+
+def may_replay(
+    estimator, submodel: Submodel, views: list[View], select, companion
+) -> bool:
+    """Tell whether every step has the same operations, so that one may be recorded."""
+    if not estimator.compile or estimator.accelerator is not None:
+        return False
+    if estimator.exchange == "alternating":
+        return False
+    is_named = isinstance(estimator.module, str)
+    adversarial = any(type(view) is AdversarialView for view in views)
+    if adversarial and (not is_named or _draws(submodel.module_)):
+        # Its two passes have to draw the same dropout, which a recording cannot do.
+        return False
+    parts = [*views, select, companion]
+    return asks_to_compile(estimator) or (
+        is_named
+        and all(part is identity or type(part) in _STEADY_PARTS for part in parts)
+        and "loss" not in vars(select)
+    )
+
+
+def _draws(network: nn.Module) -> bool:
+    """Tell whether one of the package's networks draws random numbers in training."""
+    return any(
+        getattr(module, "noise", 0) or (isinstance(module, nn.Dropout) and module.p)
+        for module in network.modules()
+    )
 
 
 def _can_replay(submodels: list[Submodel], trusts: bool) -> bool:
@@ -107,7 +172,9 @@ class Replay:
     def begin_epoch(self) -> None:
         """Look at what the submodels are now, after their callbacks."""
         self._possible = self._wanted and _can_replay(self._submodels, self._trusts)
-        changes = any(type(c) not in _STEADY for c in _callbacks(self._submodels))
+        changes = any(
+            type(c) not in _STEADY_CALLBACKS for c in _callbacks(self._submodels)
+        )
         if changes or not self._possible:
             self._drop()
             self._n_seen = 0

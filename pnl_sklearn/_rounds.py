@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ._batches import Batch, Batches
+from ._means import Mean, summary
 from ._prior import ClassPrior
 from ._progress import print_row
 from ._ranks import Ranks
@@ -219,7 +219,7 @@ def train(
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
         take.begin_epoch()
-        measures = _Mean()
+        measures = Mean()
         for batch in batches.epoch(plan.n_steps):
             pace = _pace(submodels, plan, step)
             # By then the unlabeled terms have not yet half of their weight.
@@ -229,7 +229,7 @@ def train(
             step += 1
         for submodel in submodels:
             submodel.level()
-        row = _summary(plan.ranks.mean(measures.value()).tolist(), len(prior.prior))
+        row = summary(plan.ranks.mean(measures.value()).tolist(), len(prior.prior))
         row["negative_weight"] = pace.unlabeled * plan.negative_weight
         row["seconds"] = time.perf_counter() - begin
         yield row, batch.labeled
@@ -264,38 +264,6 @@ def _turn(
         for student, *_ in lessons:
             student.anneal(pace.rate)
     return map_(_learn, *zip(*lessons, strict=True))
-
-
-class _Mean:
-    """Mean of vectors that stay on the device.
-
-    Their memory is taken once: kept one by one, they would lie between what the steps
-    free, in its way, and the memory of a long epoch would grow.
-    """
-
-    _n_kept = 2**12
-
-    def __init__(self) -> None:
-        self._kept: Tensor | None = None
-        self._total: Tensor | float = 0.0
-        self._n = 0
-
-    def add(self, vectors: list[Tensor]) -> None:
-        """Take in some vectors."""
-        for vector in vectors:
-            if self._kept is None:
-                self._kept = vector.new_zeros(self._n_kept, len(vector))
-            place = self._n % self._n_kept
-            if self._n and not place:
-                self._total = self._total + self._kept.sum(dim=0)
-                self._kept.zero_()
-            self._kept[place] = vector
-            self._n += 1
-
-    def value(self) -> Tensor:
-        """Return the mean, on the device."""
-        assert self._kept is not None
-        return (self._total + self._kept.sum(dim=0)) / self._n
 
 
 def _lessons(
@@ -381,19 +349,3 @@ def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:
     believed.scatter_(1, pseudo_labels[:, None], 1.0)
     counts = (marks @ believed).flatten()
     return torch.cat([outcome["losses"], outcome["prediction"], counts])
-
-
-def _summary(means: list[float], n_classes: int) -> dict:
-    names = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
-    names += ["consistency_loss"]
-    row: dict = dict(zip(names, means, strict=False))
-    by_class = np.reshape(means[len(names) :], (4, n_classes))
-    distribution, believed, covered, agreed = by_class
-    n_rows = believed.sum() or math.nan
-    row["agreement"] = float(agreed.sum() / n_rows)
-    row["coverage"] = float(covered.sum() / n_rows)
-    row["class_distribution"] = distribution.tolist()
-    coverage = np.full(n_classes, math.nan)
-    np.divide(covered, believed, out=coverage, where=believed > 0)
-    row["class_coverage"] = coverage.tolist()
-    return row

@@ -12,8 +12,8 @@ from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
 from pnl_sklearn._build import _precision, has_fast_bfloat16
+from pnl_sklearn._means import Mean
 from pnl_sklearn._prior import ClassPrior
-from pnl_sklearn._rounds import _Mean
 from pnl_sklearn.companions import Guidance
 from pnl_sklearn.negatives import without
 from pnl_sklearn.networks import SmallCNN
@@ -456,9 +456,9 @@ def test_layers_compute_in_bfloat16_and_weights_stay_float32(digits):
 
 @pytest.mark.parametrize("n_kept", [1, 4, 64])
 def test_mean_of_measures_whatever_is_kept_of_them(monkeypatch, n_kept):
-    monkeypatch.setattr(_Mean, "_n_kept", n_kept)
+    monkeypatch.setattr(Mean, "_n_kept", n_kept)
     rows = torch.randn(26, 3, generator=torch.Generator().manual_seed(0))
-    mean = _Mean()
+    mean = Mean()
     for pair in rows.view(13, 2, 3):  # of both students of a step
         mean.add(list(pair))
     torch.testing.assert_close(mean.value(), rows.mean(dim=0))
