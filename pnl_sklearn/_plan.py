@@ -20,7 +20,7 @@ from ._material import Material
 from ._measures import of_changes, of_held_out_rows
 from ._prior import ClassPrior
 from ._ranks import Ranks
-from ._replay import asks_to_compile, compiles_on, may_replay
+from ._replay import compiles, may_replay
 from ._rounds import Plan
 from ._submodel import Submodel
 from .companions import COMPANIONS
@@ -144,7 +144,7 @@ def build_plan(
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
         ranks=ranks,
-        compiles=asks_to_compile(estimator) and compiles_on(device),
+        compiles=compiles(estimator, device),
         replays=not scheduled
         and may_replay(estimator, submodels[0], [weak, strong], select, companion),
     )

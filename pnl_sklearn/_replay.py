@@ -59,18 +59,13 @@ _HOOKS = (
 )
 
 
-def asks_to_compile(estimator) -> bool:
-    """Tell whether compile is True, be it one of Python or of numpy.
+def compiles(estimator, device: str) -> bool:
+    """Tell whether layers are compiled: on demand, on a CUDA device.
 
-    An accelerator keeps steps as they are.
+    On CPUs compiled layers were no faster. An accelerator keeps steps as they are.
     """
-    asks = not isinstance(estimator.compile, str) and bool(estimator.compile)
-    return asks and estimator.accelerator is None
-
-
-def compiles_on(device: str) -> bool:
-    """Tell whether compiled layers pay: on CPUs they were no faster."""
-    return device.startswith("cuda")
+    asked = not isinstance(estimator.compile, str) and bool(estimator.compile)
+    return asked and estimator.accelerator is None and _is_cuda(device)
 
 
 def may_replay(
@@ -87,7 +82,7 @@ def may_replay(
         # Its two passes have to draw the same dropout, which a recording cannot do.
         return False
     parts = [*views, select, companion]
-    return asks_to_compile(estimator) or (
+    return compiles(estimator, submodel.device) or (
         is_named
         and all(part is identity or type(part) in _STEADY_PARTS for part in parts)
         and "loss" not in vars(select)

@@ -20,7 +20,6 @@ from pnl_sklearn import (
     DualStudent,
     MeanTeacher,
     PNLClassifier,
-    _plan,
     _replay,
     _submodel,
     supervised_twin,
@@ -125,6 +124,7 @@ def tapes(monkeypatch):
     )
     monkeypatch.setattr(_replay, "_is_cuda", lambda device: True)
     monkeypatch.setattr(_replay, "cuda", cuda)
+    monkeypatch.setattr(_submodel, "_compiled", lambda kind, shape: _submodel._call)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # or students learn in threads of their own
     yield recorded
@@ -308,22 +308,34 @@ def test_what_a_callback_changes_is_recorded_anew(tapes):
         # Dropout has to be the same in its two passes.
         {"strong_view": AdversarialView()},
     ],
-    ids=lambda value: repr(value)[:40],
+    ids="-".join,
 )
 def test_what_cannot_be_recorded_is_not(params, tapes):
-    fit(TABLE, **params)
+    # Of more steps an epoch than run before one is recorded.
+    fit(TABLE, n_epochs=2, n_steps=2 * N_BEFORE, **params)
     assert not tapes
 
 
 @pytest.mark.parametrize(
     "params",
-    [{"strong_view": lambda x: x}, {"module": OwnNetwork}],
-    ids=lambda value: repr(value)[:40],
+    [
+        {"strong_view": own_view},
+        {"selection": own_selection},
+        {"module": OwnNetwork},
+    ],
+    ids="-".join,
 )
-def test_your_own_are_recorded_on_demand(params, tapes, monkeypatch):
-    replayed = fit(TABLE, compile=True, **params)
+@pytest.mark.parametrize("compile", [True, np.True_])
+def test_your_own_are_recorded_on_demand(params, compile, tapes):
+    replayed = fit(TABLE, compile=compile, **params)
     assert len(tapes) == 2
     compare(replayed, fit(TABLE, compile=False, **params), 1e-5)
+
+
+def test_hooks_are_recorded_on_demand(tapes):
+    params = {"n_epochs": 2, "n_steps": 2 * N_BEFORE, "callbacks": [Hooking()]}
+    fit(TABLE, compile=True, **params)
+    assert len(tapes) == 2  # one an epoch
 
 
 def test_other_threads_record_nothing(tapes):
@@ -389,7 +401,7 @@ def test_networks_compile_as_a_whole(network):
     assert all(p.grad is not None for p in network.parameters())
 
 
-def test_layers_are_compiled_for_training_alone(monkeypatch):
+def test_layers_are_compiled_for_training_alone(tapes, monkeypatch):
     modes = []
 
     def call(module, x):
@@ -397,7 +409,6 @@ def test_layers_are_compiled_for_training_alone(monkeypatch):
         return module(x)
 
     monkeypatch.setattr(_submodel, "_compiled", lambda kind, shape: call)
-    monkeypatch.setattr(_plan, "compiles_on", lambda device: True)
     plain = fit(TABLE, n_epochs=2)
     assert not modes
     compiled = fit(TABLE, n_epochs=2, compile=True)
