@@ -30,7 +30,7 @@ class MLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for width in [n_features] + [hidden] * (n_layers - 1):
-            layers += [nn.Linear(width, hidden), nn.ReLU(), _Dropout(dropout)]
+            layers += [nn.Linear(width, hidden), _ReLUDropout(dropout)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(hidden, n_classes)
 
@@ -39,24 +39,45 @@ class MLP(nn.Module):
         return self.head(self.body(x.flatten(1)))
 
 
-class _Dropout(nn.Dropout):
-    """Dropout of rows of features, on a CPU in a fourth of the time of torch's own.
+class _ReLUDropout(nn.Dropout):
+    """ReLU, then dropout of hidden units, on a CPU faster than torch's own.
 
     That draws one number for each value, which takes longer than the linear layer in
     front; here 64 random bits decide on four values, each kept with a probability of
-    whole 65536ths.
+    whole 65536ths. And one tensor is kept for the gradient, instead of three.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         n_dropped = round(2**16 * self.p)
         if not self.training or not 0 < n_dropped < 2**16 or x.device.type != "cpu":
-            return super().forward(x)
+            return super().forward(x.relu())
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
         draws.random_(-(2**63), None)
         draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
+        factor = 2**16 / (2**16 - n_dropped)
+        return _KeptReLU.apply(x, draws, n_dropped - 2**15, factor)
+
+
+class _KeptReLU(torch.autograd.Function):
+    """ReLU times a factor where a draw is not below the least; 0 elsewhere."""
+
+    @staticmethod
+    def forward(x: Tensor, draws: Tensor, least: int, factor: float) -> Tensor:
         # Compared into numbers at once: making them of booleans takes as long again.
-        kept = torch.ge(draws, n_dropped - 2**15, out=torch.empty_like(x))
-        return x * kept.mul_(2**16 / (2**16 - n_dropped))
+        kept = torch.ge(draws, least, out=torch.empty_like(x))
+        return kept.mul_(factor).mul_(x).clamp_min_(0)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(output)
+        ctx.factor = inputs[3]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # Positive is what was kept and positive before.
+        (output,) = ctx.saved_tensors
+        passed = torch.ops.aten.threshold_backward(gradient, output, 0)
+        return passed * ctx.factor, None, None, None
 
 
 class _ConvolutionalNetwork(nn.Module):
@@ -107,7 +128,7 @@ class SmallCNN(_ConvolutionalNetwork):
             size //= 1 + pools
             n_in = n_out
         self.body = nn.Sequential(*layers)
-        self.head = nn.Sequential(_Dropout(dropout), nn.Linear(width, n_classes))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, n_classes))
         # 1.3 to 1.9 times as fast on CPUs, at the sizes of digits and MNIST.
         self.to(memory_format=torch.channels_last)
 

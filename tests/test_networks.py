@@ -160,7 +160,7 @@ def test_standardized_is_numpys_z_score():
 @pytest.mark.parametrize("shape", [(1000, 128), (999, 7), (0, 8)])
 def test_dropout_zeroes_its_share_and_keeps_the_mean(p, shape):
     torch.manual_seed(0)
-    dropout = MLP(shape[1], 3, dropout=p).body[2]
+    dropout = MLP(shape[1], 3, dropout=p).body[1]
     x = torch.ones(shape, requires_grad=True)
     out = dropout(x)
     if len(x):
@@ -168,4 +168,20 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(p, shape):
     assert torch.allclose(out[out > 0], torch.tensor(1 / (1 - p or 1)), rtol=1e-4)
     (gradient,) = torch.autograd.grad(out.sum(), x)
     assert torch.equal(gradient, out)
-    assert dropout.eval()(x) is x
+    assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.5])
+def test_hidden_units_are_torchs_relu_times_what_dropout_keeps(p):
+    hidden = MLP(50, 3, dropout=p).body[1]
+    x = torch.randn(400, 50, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(400, 50, dtype=torch.float64)
+    torch.manual_seed(0)
+    kept = hidden(torch.ones_like(x)).detach()
+    torch.manual_seed(0)
+    out = hidden(x)
+    expected = x.relu() * kept
+    assert torch.equal(out, expected)
+    (found,) = torch.autograd.grad((weights * out).sum(), x)
+    (gradient,) = torch.autograd.grad((weights * expected).sum(), x)
+    torch.testing.assert_close(found, gradient, rtol=1e-14, atol=0)
