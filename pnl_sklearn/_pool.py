@@ -207,9 +207,11 @@ def _compare_labels(report: Bunch, meets: np.ndarray, codes: np.ndarray):
 
 def _agreement(meets: np.ndarray, codes: np.ndarray) -> float:
     """Share of rows whose class is the nearest, by the mean over its other labels."""
-    members = codes[:, None] == np.arange(codes.max() + 1)
-    counts = members.sum(axis=0)
-    nearest = (meets @ members / np.maximum(counts - members, 1)).argmax(axis=1)
+    counts = np.bincount(codes)
+    by_class = meets[:, np.argsort(codes)]
+    totals = np.add.reduceat(by_class, counts.cumsum() - counts, axis=1)
+    others = counts - (codes[:, None] == np.arange(len(counts)))
+    nearest = (totals / np.maximum(others, 1)).argmax(axis=1)
     return float((nearest == codes)[counts[codes] > 1].mean())
 
 
