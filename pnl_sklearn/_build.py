@@ -16,7 +16,7 @@ from ._inputs import Inputs
 from ._net_params import argument_names, check_net_params
 from ._ranks import ALONE, Ranks
 from ._submodel import Submodel
-from .networks import MODULES
+from .networks import MODULES, name_of
 
 # Pixels a side from which on images are large enough for bfloat16 to pay on a CPU.
 _LARGE = 16
@@ -113,13 +113,14 @@ def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
     """Resolve "auto" to bfloat16 where that was measured to be faster."""
     if estimator.precision != "auto":
         return estimator.precision
-    if not isinstance(estimator.module, str) or len(shape) != 3:
+    name = name_of(estimator.module)
+    if name is None or len(shape) != 3:
         return "float32"
     if device == "cpu":
         is_faster = min(shape[1:]) >= _LARGE and has_fast_bfloat16()
     else:
         # Small networks keep a GPU busy with all but arithmetic.
-        large = estimator.module == "cnn13"
+        large = name == "cnn13"
         is_faster = large and device.startswith("cuda") and _is_ampere(device)
     return "bfloat16" if is_faster else "float32"
 

@@ -13,6 +13,7 @@ from ._schedules import Pace
 from ._submodel import Submodel
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
+from .networks import name_of
 from .randaugment import RandAugmentView
 from .views import (
     AdversarialView,
@@ -76,14 +77,14 @@ def may_replay(
         return False
     if estimator.exchange == "alternating":
         return False
-    is_named = isinstance(estimator.module, str)
+    is_own = name_of(estimator.module) is not None
     adversarial = any(type(view) is AdversarialView for view in views)
-    if adversarial and (not is_named or _draws(submodel.module_)):
+    if adversarial and (not is_own or _draws(submodel.module_)):
         # Its two passes have to draw the same dropout, which a recording cannot do.
         return False
     parts = [*views, select, companion]
     return compiles(estimator, submodel.device) or (
-        is_named
+        is_own
         and all(part is identity or type(part) in _STEADY_PARTS for part in parts)
         and "loss" not in vars(select)
     )

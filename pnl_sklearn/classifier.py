@@ -186,11 +186,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         are built, not by later fits that go on with them.
     compile : bool or "auto", default="auto"
         Whether a CUDA device is prepared for the steps of a fit, which are then faster.
-        "auto": steps are recorded as CUDA graphs and replayed, where `module` is a name
-        and all else is of this package, so that each does the same operations; the user
-        guide has the exceptions. True: also where network, views or selection are your
-        own, which then have to do so; and layers are compiled by torch.compile, which
-        takes half a minute. False: neither. CPUs are not concerned.
+        "auto": steps are recorded as CUDA graphs and replayed, where `module` and all
+        else are of this package, so that each does the same operations; the user guide
+        has the exceptions. True: also where network, views or selection are your own,
+        which then have to do so; and layers are compiled by torch.compile, which takes
+        half a minute. False: neither. CPUs are not concerned.
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0

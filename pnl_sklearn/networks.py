@@ -334,3 +334,13 @@ MODULES: dict[str, type[nn.Module]] = {
     "cnn13": CNN13,
     "wrn28-2": WideResNet,
 }
+
+
+def name_of(module) -> str | None:
+    """Return the name of a network of this package, given as such or as its class.
+
+    None of all others.
+    """
+    if isinstance(module, str):
+        return module
+    return next((name for name, own in MODULES.items() if own is module), None)

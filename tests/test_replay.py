@@ -26,7 +26,7 @@ from pnl_sklearn import (
 )
 from pnl_sklearn._replay import N_BEFORE
 from pnl_sklearn.losses import negative_learning_loss
-from pnl_sklearn.networks import CNN13, SmallCNN, WideResNet
+from pnl_sklearn.networks import CNN13, MLP, SmallCNN, WideResNet
 from pnl_sklearn.randaugment import RandAugmentView
 from pnl_sklearn.views import AdversarialView
 
@@ -336,6 +336,12 @@ def test_hooks_are_recorded_on_demand(tapes):
     params = {"n_epochs": 2, "n_steps": 2 * N_BEFORE, "callbacks": [Hooking()]}
     fit(TABLE, compile=True, **params)
     assert len(tapes) == 2  # one an epoch
+
+
+def test_a_network_of_this_package_is_known_by_its_class(tapes):
+    by_class = fit(TABLE, module=MLP)
+    assert len(tapes) == 2
+    compare(by_class, fit(TABLE, module="mlp", compile=False), 1e-5)
 
 
 def test_other_threads_record_nothing(tapes):

@@ -1,6 +1,7 @@
 """The training loop against steps taken by hand."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pnl_sklearn._means import Mean
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.companions import Guidance
 from pnl_sklearn.negatives import without
-from pnl_sklearn.networks import SmallCNN
+from pnl_sklearn.networks import CNN13, SmallCNN
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
@@ -397,7 +398,8 @@ def test_the_precision_is_low_where_that_is_faster(has_instructions, monkeypatch
     assert used((16, 16)) == expected
     assert used((16, 15)) == used((256,)) == {"float32"}
     assert used((256,), image_shape=(1, 16, 16)) == expected
-    assert used((16, 16), module=SmallCNN) == {"float32"}
+    assert used((16, 16), module=SmallCNN) == expected
+    assert used((16, 16), module=partial(SmallCNN, width=8)) == {"float32"}
     assert used((16, 16), precision="float32") == {"float32"}
     assert used((15,), precision="bfloat16") == {"bfloat16"}
 
@@ -410,7 +412,7 @@ def test_the_precision_is_low_on_gpus_for_large_networks(capability, monkeypatch
         return _precision(PNLClassifier(module, **params), (3, 32, 32), "cuda")
 
     has_it = capability >= (8, 0)
-    assert used("cnn13") == ("bfloat16" if has_it else "float32")
+    assert used("cnn13") == used(CNN13) == ("bfloat16" if has_it else "float32")
     assert used("auto") == used("wrn28-2") == used(SmallCNN) == "float32"
     assert used("cnn13", precision="float32") == "float32"
 
