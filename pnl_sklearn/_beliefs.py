@@ -39,7 +39,7 @@ _N_FOLDS, _N_IN_FOLDS = 5, 50_000
 _N_MOVED = 750_000
 # Of its share of the prior a class may lack so much where it is believed in e times as
 # much as neighbors tell: priors are seldom exact.
-_LEEWAY = 0.03
+_LEEWAY = 0.1
 # Less than any probability that is worth telling from 0.
 _TINY = 1e-12
 

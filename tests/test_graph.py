@@ -63,14 +63,14 @@ def test_rows_that_are_far_or_equal_have_neighbors():
 def balanced(ratios, power, prior):
     """Factors of two classes with which rows with these ratios have the prior, nearly.
 
-    Class k lacks 0.03 of its share for each unit of its log factor. What both lack sums
+    Class k lacks a tenth of its share for each unit of its log factor. What both lack sums
     to 0, so the log factors are -u / prior[0] and u / prior[1].
     """
 
     def lack(u):
         gap = u / prior[0] / prior[1]
         mean = np.mean(1 / (1 + ratios**-power * np.exp(-gap)))
-        return mean - prior[1] + 0.03 * u
+        return mean - prior[1] + 0.1 * u
 
     u = brentq(lack, -5, 5)
     return np.exp([-u / prior[0], u / prior[1]])
