@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pnl_sklearn.features import HOG
 from pnl_sklearn.randaugment import RandAugmentView
-from pnl_sklearn.views import AdversarialView, ImageView
+from pnl_sklearn.views import ImageView
 
 from .tables import TABLES
 
@@ -204,7 +204,6 @@ def _cifar10_part(folder, part, options, rng):
 
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
-_ADVERSARIAL = {"strong_view": AdversarialView(size=0.25, noise=0.3)}
 _UPRIGHT = {"graph_features": HOG(deskew=True), "graph_weight": 0.5}
 # The automatic view with noise.
 _NOISY = {
@@ -267,14 +266,14 @@ TASKS = {
                     "augmented",
                     "mnist",
                     {},
-                    _UPRIGHT | _NOISY | ({"graph_weight": 2.0} if n == 2 else {}),
+                    _UPRIGHT | _NOISY | ({"graph_weight": 4.0} if n == 2 else {}),
                 ),
                 (
                     "-plain",
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    _UPRIGHT | _ADVERSARIAL if n == 2 else _ADVERSARIAL,
+                    _UPRIGHT | {"graph_weight": 3.0},
                 ),
             ]
         ),
