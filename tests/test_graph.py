@@ -63,8 +63,8 @@ def test_rows_that_are_far_or_equal_have_neighbors():
 def balanced(ratios, power, prior):
     """Factors of two classes with which rows with these ratios have the prior, nearly.
 
-    Class k lacks a tenth of its share for each unit of its log factor. What both lack sums
-    to 0, so the log factors are -u / prior[0] and u / prior[1].
+    Class k lacks a tenth of its share for each unit of its log factor. What both lack
+    sums to 0, so the log factors are -u / prior[0] and u / prior[1].
     """
 
     def lack(u):
