@@ -266,7 +266,7 @@ TASKS = {
                     "augmented",
                     "mnist",
                     {},
-                    _UPRIGHT | _NOISY | ({"graph_weight": 4.0} if n == 2 else {}),
+                    _UPRIGHT | _NOISY | ({"graph_weight": 2.0} if n == 2 else {}),
                 ),
                 (
                     "-plain",
