@@ -16,7 +16,7 @@ from ._inputs import Inputs
 from ._net_params import argument_names, check_net_params
 from ._ranks import ALONE, Ranks
 from ._submodel import Submodel
-from .networks import MODULES, name_of
+from .networks import MODULES
 
 # Pixels a side from which on images are large enough for bfloat16 to pay on a CPU.
 _LARGE = 16
@@ -113,8 +113,8 @@ def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
     """Resolve "auto" to bfloat16 where that was measured to be faster."""
     if estimator.precision != "auto":
         return estimator.precision
-    name = name_of(estimator.module)
-    if name is None or len(shape) != 3:
+    name = _name_of(estimator.module)
+    if name in (None, "mlp") or len(shape) != 3:
         return "float32"
     if device == "cpu":
         is_faster = min(shape[1:]) >= _LARGE and has_fast_bfloat16()
@@ -141,16 +141,16 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
-    module = estimator.module
-    if isinstance(module, str):
-        if module == "auto":
-            module = "cnn" if len(shape) == 3 else "mlp"
-        if module != "mlp" and len(shape) != 3:
+    module, name = estimator.module, _name_of(estimator.module)
+    if name == "auto":
+        name = "cnn" if len(shape) == 3 else "mlp"
+    if name is not None:
+        if name != "mlp" and len(shape) != 3:
             raise ValueError(
-                f"module={module!r} needs images, but X is a table. If its rows are "
+                f"module={name!r} needs images, but X is a table. If its rows are "
                 "images, give their image_shape=(channels, height, width)."
             )
-        module = MODULES[module]
+        module = MODULES[name]
     inferred = {
         ("n_features", "in_features"): math.prod(shape),
         ("n_channels", "in_channels"): shape[0],
@@ -173,6 +173,16 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
     check_net_params(estimator, module)
     others = {n: v for n, v in net_params.items() if not n.startswith("callbacks__")}
     return module, params | others
+
+
+def _name_of(module) -> str | None:
+    """Return the name of a network of this package, given by its name or its class.
+
+    "auto" is returned as it is; None for anything else.
+    """
+    if isinstance(module, str):
+        return module
+    return next((name for name, own in MODULES.items() if own is module), None)
 
 
 def renew_callbacks(estimator, submodels: list[Submodel]) -> None:

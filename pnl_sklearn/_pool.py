@@ -182,10 +182,11 @@ def _compare_labels(report: Bunch, meets: np.ndarray, codes: np.ndarray):
 
     `meets` are the probabilities between labeled rows, 0 of each to meet itself.
     """
-    report.agreement = _agreement(meets, codes)
+    met = np.ascontiguousarray(meets.T)
+    report.agreement = _agreement(met, codes)
     rng = np.random.default_rng(_SEED)
     by_chance = np.array(
-        [_agreement(meets, rng.permutation(codes)) for _ in range(_N_PERMUTATIONS)]
+        [_agreement(met, rng.permutation(codes)) for _ in range(_N_PERMUTATIONS)]
     )
     count = _N_PERMUTATIONS + 1
     report.agreement_pvalue = float((1 + (by_chance >= report.agreement).sum()) / count)
@@ -205,13 +206,17 @@ def _compare_labels(report: Bunch, meets: np.ndarray, codes: np.ndarray):
         )
 
 
-def _agreement(meets: np.ndarray, codes: np.ndarray) -> float:
-    """Share of rows whose class is the nearest, by the mean over its other labels."""
+def _agreement(met: np.ndarray, codes: np.ndarray) -> float:
+    """Share of rows whose class is the nearest, by the mean over its other labels.
+
+    `met` holds in row i how probably the walks of each row meet label i; each class has
+    labels.
+    """
     counts = np.bincount(codes)
-    by_class = meets[:, np.argsort(codes)]
-    totals = np.add.reduceat(by_class, counts.cumsum() - counts, axis=1)
-    others = counts - (codes[:, None] == np.arange(len(counts)))
-    nearest = (totals / np.maximum(others, 1)).argmax(axis=1)
+    by_class = met[np.argsort(codes, kind="stable")]
+    totals = np.add.reduceat(by_class, counts.cumsum() - counts, axis=0)
+    others = counts[:, None] - (codes == np.arange(len(counts))[:, None])
+    nearest = (totals / np.maximum(others, 1)).argmax(axis=0)
     return float((nearest == codes)[counts[codes] > 1].mean())
 
 

@@ -13,7 +13,7 @@ from ._schedules import Pace
 from ._submodel import Submodel
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
-from .networks import name_of
+from .networks import MODULES
 from .randaugment import RandAugmentView
 from .views import (
     AdversarialView,
@@ -77,7 +77,7 @@ def may_replay(
         return False
     if estimator.exchange == "alternating":
         return False
-    is_own = name_of(estimator.module) is not None
+    is_own = type(submodel.module_.network) in MODULES.values()
     adversarial = any(type(view) is AdversarialView for view in views)
     if adversarial and (not is_own or _draws(submodel.module_)):
         # Its two passes have to draw the same dropout, which a recording cannot do.

@@ -181,16 +181,16 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         "bfloat16" computes convolutions and linear layers in that type, by torch's
         autocast; weights, losses and averages stay float32. "auto" does so on an x86
         CPU of which torch tells that it has instructions for it, where the network is
-        one of the package's and the images have 16 pixels a side or more, and on a GPU
-        for "cnn13", since this is where it is faster. It is settled when the networks
-        are built, not by later fits that go on with them.
+        one of the package's for images, of 16 pixels a side or more, and on a GPU for
+        "cnn13", since this is where it is faster. It is settled when the networks are
+        built, not by later fits that go on with them.
     compile : bool or "auto", default="auto"
         Whether a CUDA device is prepared for the steps of a fit, which are then faster.
-        "auto": steps are recorded as CUDA graphs and replayed, where `module` and all
-        else are of this package, so that each does the same operations; the user guide
-        has the exceptions. True: also where network, views or selection are your own,
-        which then have to do so; and layers are compiled by torch.compile, which takes
-        half a minute. False: neither. CPUs are not concerned.
+        "auto": steps are recorded as CUDA graphs and replayed, where the network and
+        all else are of this package, so that each does the same operations; the user
+        guide has the exceptions. True: also where network, views or selection are your
+        own, which then have to do so; and layers are compiled by torch.compile, which
+        takes half a minute. False: neither. CPUs are not concerned.
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0

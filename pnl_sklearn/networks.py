@@ -42,9 +42,10 @@ class MLP(nn.Module):
 class _ReLUDropout(nn.Dropout):
     """ReLU, then dropout of hidden units, on a CPU faster than torch's own.
 
-    That draws one number for each value, which takes longer than the linear layer in
-    front; here 64 random bits decide on four values, each kept with a probability of
-    whole 65536ths. And one tensor is kept for the gradient, instead of three.
+    Torch's dropout draws one number for each value, which takes longer than the linear
+    layer in front; here 64 random bits decide on four values, each kept with a
+    probability of whole 65536ths. And one tensor is kept for the gradient, the result,
+    where torch keeps those of both layers and the mask.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -334,13 +335,3 @@ MODULES: dict[str, type[nn.Module]] = {
     "cnn13": CNN13,
     "wrn28-2": WideResNet,
 }
-
-
-def name_of(module) -> str | None:
-    """Return the name of a network of this package, given as such or as its class.
-
-    None of all others.
-    """
-    if isinstance(module, str):
-        return module
-    return next((name for name, own in MODULES.items() if own is module), None)

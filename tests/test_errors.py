@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pnl_sklearn import AdaptiveNegatives, PNLClassifier, RandomNegatives
+from pnl_sklearn.networks import CNN13
 from pnl_sklearn.views import ImageView
 
 RNG = np.random.default_rng(0)
@@ -385,6 +386,7 @@ PARAMETERS = {
         r"logits of shape \(n_rows, 3\), got \(2, 1, 6, 3\)",
     ),
     "cnn for a table": (lambda: fit(module="cnn"), "needs images.*image_shape"),
+    "CNN13 for a table": (lambda: fit(module=CNN13), "needs images.*image_shape"),
     "set_params": (
         lambda: tiny().set_params(tolerence=0.1),
         "Invalid parameter 'tolerence' for estimator PNLClassifier",

@@ -172,10 +172,11 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(p, shape):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2, 0.5])
-def test_hidden_units_are_torchs_relu_times_what_dropout_keeps(p):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_hidden_units_are_torchs_relu_times_what_dropout_keeps(p, dtype):
     hidden = MLP(50, 3, dropout=p).body[1]
-    x = torch.randn(400, 50, dtype=torch.float64, requires_grad=True)
-    weights = torch.randn(400, 50, dtype=torch.float64)
+    x = torch.randn(400, 50, dtype=dtype, requires_grad=True)
+    weights = torch.randn(400, 50, dtype=dtype)
     torch.manual_seed(0)
     kept = hidden(torch.ones_like(x)).detach()
     torch.manual_seed(0)
@@ -184,4 +185,5 @@ def test_hidden_units_are_torchs_relu_times_what_dropout_keeps(p):
     assert torch.equal(out, expected)
     (found,) = torch.autograd.grad((weights * out).sum(), x)
     (gradient,) = torch.autograd.grad((weights * expected).sum(), x)
-    torch.testing.assert_close(found, gradient, rtol=1e-14, atol=0)
+    rounding = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(found, gradient, rtol=rounding, atol=0)

@@ -3,6 +3,7 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -338,10 +339,18 @@ def test_hooks_are_recorded_on_demand(tapes):
     assert len(tapes) == 2  # one an epoch
 
 
-def test_a_network_of_this_package_is_known_by_its_class(tapes):
-    by_class = fit(TABLE, module=MLP)
-    assert len(tapes) == 2
-    compare(by_class, fit(TABLE, module="mlp", compile=False), 1e-5)
+def test_a_network_of_this_package_is_known_however_it_is_given(tapes):
+    for module in (MLP, partial(MLP, hidden=16), MLP(TABLE.shape[1], 3)):
+        replayed = fit(TABLE, module=module)
+        assert len(tapes) == 2
+        compare(replayed, fit(TABLE, module=module, compile=False), 1e-5)
+        tapes.clear()
+
+
+def test_a_fit_that_goes_on_records_by_the_network_that_it_has(tapes):
+    model = PNLClassifier(OwnNetwork, **SIZES, max_epochs=12).fit(TABLE, Y)
+    model.set_params(module="mlp", warm_start=True).fit(TABLE, Y)
+    assert not tapes
 
 
 def test_other_threads_record_nothing(tapes):

@@ -399,6 +399,7 @@ def test_the_precision_is_low_where_that_is_faster(has_instructions, monkeypatch
     assert used((16, 15)) == used((256,)) == {"float32"}
     assert used((256,), image_shape=(1, 16, 16)) == expected
     assert used((16, 16), module=SmallCNN) == expected
+    assert used((16, 16), module="mlp") == {"float32"}
     assert used((16, 16), module=partial(SmallCNN, width=8)) == {"float32"}
     assert used((16, 16), precision="float32") == {"float32"}
     assert used((15,), precision="bfloat16") == {"bfloat16"}

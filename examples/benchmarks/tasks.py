@@ -204,7 +204,7 @@ def _cifar10_part(folder, part, options, rng):
 
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
-_UPRIGHT = {"graph_features": HOG(deskew=True), "graph_weight": 0.5}
+_UPRIGHT = {"graph_features": HOG(deskew=True)}
 # The automatic view with noise.
 _NOISY = {
     "strong_view": ImageView(
@@ -266,7 +266,7 @@ TASKS = {
                     "augmented",
                     "mnist",
                     {},
-                    _UPRIGHT | _NOISY | ({"graph_weight": 2.0} if n == 2 else {}),
+                    _UPRIGHT | _NOISY | {"graph_weight": 2.0 if n == 2 else 0.5},
                 ),
                 (
                     "-plain",
