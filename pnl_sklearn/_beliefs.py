@@ -11,7 +11,14 @@ from scipy.special import softmax
 from torch import Tensor
 
 from ._batches import Rows, chunks
-from ._graph import N_NEIGHBORS, features_of, meeting_probabilities, neighbor_graph
+from ._graph import (
+    N_NEIGHBORS,
+    comparison,
+    features_of,
+    meeting_probabilities,
+    neighbor_graph,
+)
+from .features import Comparer
 
 # Labels that walks lead to, at most, but for three of each class.
 _N_LABELED, _N_EACH = 100, 3
@@ -126,7 +133,17 @@ def class_beliefs(
                 "'auto', or give fewer unlabeled rows."
             )
         X = features_of(features, rows, n_rows, shape)
-    graph = neighbor_graph(X, N_NEIGHBORS, weighted=True, standardize=features is None)
+    distances = None
+    if isinstance(features, Comparer):
+        distances = comparison(features, rows, n_rows, shape)
+    graph = neighbor_graph(
+        X,
+        N_NEIGHBORS,
+        weighted=True,
+        standardize=features is None,
+        distances=distances,
+    )
+    del distances
     if odds == 0 or not counts.all():
         prior = None
     walks = _Walks(graph, labeled, members, prior, odds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +15,20 @@ from torch import Tensor, nn
 
 from ._batches import Rows, chunks
 from ._inputs import numbers_expected, refuse_masked, to_numpy
+from ._threads import each_in_a_thread
+from .features import Comparer
 from .views import has_common_unit
+
+_Features = TypeVar("_Features", bound=Callable[[Tensor], Tensor])
 
 # Near neighbors of each row.
 N_NEIGHBORS = 10
 # Of more features, so many principal components are kept, of so many rows at most.
 _N_COMPONENTS, _N_SAMPLE = 128, 10_000
+# Of so many times as many rows the nearest are kept, where distances take longer.
+_N_CANDIDATES = 4
+# Values that are compared at once, on a CPU in each thread.
+_N_COMPARED, _N_COMPARED_ON_CUDA = 2**20, 2**25
 # Less than any distance that is worth telling from 0.
 _TINY = 1e-12
 
@@ -67,14 +76,11 @@ def _batches_of(
     features: Callable[[Tensor], Tensor], rows: Rows, indices: list[np.ndarray]
 ) -> Iterator[Tensor]:
     """Make features batch by batch, and refuse what cannot be some."""
-    if isinstance(features, nn.Module):
-        features = deepcopy(features).eval()
+    features = _in_evaluation(features)
     # By arrays, which make copies: what is given may be written to.
     for x in rows.stream(indices):
-        if isinstance(features, nn.Module):
-            features = features.to(x.device)
         n_rows, shape = len(x), tuple(x.shape)
-        made = features(x)
+        made = _on_device(features, x)(x)
         if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != n_rows:
             found = tuple(getattr(made, "shape", ())) or type(made).__name__
             raise ValueError(
@@ -90,8 +96,70 @@ def _batches_of(
         yield made
 
 
+def _in_evaluation(features: _Features) -> _Features:
+    """Return a module's copy in evaluation mode; all else as it is."""
+    if isinstance(features, nn.Module):
+        return deepcopy(features).eval()
+    return features
+
+
+def _on_device(features: _Features, x: Tensor) -> _Features:
+    """Return what is a module on the device of x."""
+    return features.to(x.device) if isinstance(features, nn.Module) else features
+
+
+def comparison(
+    features: Comparer, rows: Rows, n_rows: int, shape: tuple[int, ...]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from candidates (n_rows, k) to their distances to each row."""
+    features = _in_evaluation(features)
+    with torch.no_grad():
+        made = [
+            _on_device(features, x).parts(x)
+            for x in rows.stream(chunks(np.arange(n_rows), shape))
+        ]
+    parts = [torch.cat(part) for part in zip(*made, strict=True)]
+    del made
+    device = parts[0].device
+
+    def distances(candidates: np.ndarray) -> np.ndarray:
+        n_values = candidates.shape[1] * sum(part[0].numel() for part in parts)
+        limit = _N_COMPARED_ON_CUDA if device.type == "cuda" else _N_COMPARED
+        size = max(1, limit // n_values)
+        found = np.empty(candidates.shape, dtype=np.float32)
+
+        @torch.no_grad()
+        def compare(start: int) -> None:
+            at = slice(start, start + size)
+            near = torch.from_numpy(candidates[at]).long().to(device)
+            ones, others = ([part[i] for part in parts] for i in (at, near))
+            made = features.distances(ones, others)
+            if made.shape != near.shape or not made.isfinite().all():
+                raise ValueError(
+                    f"graph_features={features!r} has distances of shape "
+                    f"{tuple(made.shape)}, or NaN or infinite ones. They have to be "
+                    f"finite, of shape (n_rows, k), here {tuple(near.shape)}."
+                )
+            found[at] = made.cpu()
+
+        starts = range(0, n_rows, size)
+        if device.type == "cpu":
+            each_in_a_thread(compare, starts)
+        else:
+            for start in starts:
+                compare(start)
+        return found
+
+    return distances
+
+
 def neighbor_graph(
-    X, n_neighbors: int, *, weighted: bool, standardize: bool = True
+    X,
+    n_neighbors: int,
+    *,
+    weighted: bool,
+    standardize: bool = True,
+    distances: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> sparse.csr_matrix:
     """Symmetric graph of near neighbors, of less weight the farther they are.
 
@@ -100,7 +168,8 @@ def neighbor_graph(
     sparse rows always in standard deviations. Weights are exp(-d^2 / (s t)), with the
     distances s and t from both rows to their last neighbor, as in L. Zelnik-Manor and
     P. Perona, "Self-Tuning Spectral Clustering", NIPS 2004; twice that of two rows that
-    are near neighbors of each other. A graph that is not `weighted` has ones.
+    are near neighbors of each other. A graph that is not `weighted` has ones. If other
+    `distances` are given, neighbors are the nearest by these of the nearest rows.
     """
     refuse_masked(X)
     if sparse.issparse(X):
@@ -113,13 +182,33 @@ def neighbor_graph(
             rows = StandardScaler().fit_transform(rows)
     n_neighbors = min(n_neighbors, rows.shape[0] - 1)
     mode = "distance" if weighted else "connectivity"
-    graph = kneighbors_graph(rows, n_neighbors, mode=mode)
+    if distances is None:
+        graph = kneighbors_graph(rows, n_neighbors, mode=mode)
+    else:
+        n_candidates = min(_N_CANDIDATES * n_neighbors, rows.shape[0] - 1)
+        graph = kneighbors_graph(rows, n_candidates, mode=mode)
+        graph = _nearest(graph, distances, n_neighbors)
     if weighted:
         last = graph.max(axis=1).toarray().ravel().clip(_TINY)
         here, there = np.repeat(last, n_neighbors), last[graph.indices]
         # Even a row that is far from all others has neighbors.
         graph.data = np.exp(-(graph.data**2 / (here * there)).clip(max=30))
     return graph + graph.T if weighted else graph.maximum(graph.T)
+
+
+def _nearest(
+    graph: sparse.csr_matrix,
+    distances: Callable[[np.ndarray], np.ndarray],
+    n_neighbors: int,
+) -> sparse.csr_matrix:
+    """Keep of each row's neighbors those of the least distance, with this distance."""
+    n_rows = graph.shape[0]
+    candidates = graph.indices.reshape(n_rows, -1)
+    found = distances(candidates)
+    order = np.argsort(found, axis=1, kind="stable")[:, :n_neighbors]
+    kept, values = (np.take_along_axis(a, order, 1) for a in (candidates, found))
+    ends = np.arange(0, kept.size + 1, n_neighbors)
+    return sparse.csr_matrix((values.ravel(), kept.ravel(), ends), shape=graph.shape)
 
 
 def meeting_probabilities(

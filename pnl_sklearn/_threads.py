@@ -1,4 +1,4 @@
-"""Both students of a step at once, each on half of a CPU's cores."""
+"""What is done at once on a CPU: both students of a step, or one thing of many rows."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -59,6 +59,22 @@ class SideBySide:
             torch.set_num_threads(self._n_threads)
         elif not self._undecided:
             self._pool = ThreadPoolExecutor(2)
+
+
+def each_in_a_thread(function: Callable[[int], None], items: Iterable[int]) -> None:
+    """Call a function of each item, in as many threads as torch has, of one core each.
+
+    Large operations one after the other, each in all threads, wait for the last of them
+    each time: with other work on the machine they take several times as long.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(n_threads) as pool:
+            for _ in pool.map(function, items):
+                pass
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _random_states() -> tuple:

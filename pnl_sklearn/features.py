@@ -3,14 +3,40 @@
 A feature function is any callable that maps a float32 batch, on its device and in the
 units of X, to a Tensor of shape (n_rows, n_features): histograms of gradients, or the
 embedding of a pretrained network. ``PNLClassifier(graph_features=...)`` takes it.
+
+Where it is a :class:`Comparer` as well, the nearest rows by features are candidates, of
+which the nearest by its own distance are neighbors: one that takes too long to compare
+all rows with all others.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# Larger images are reduced to this, where pixels are compared.
+_LARGEST_SIDE = 32
+
+
+@runtime_checkable
+class Comparer(Protocol):
+    """A feature function with a distance of its own.
+
+    Parts of all rows are made once, and kept where they were made; `distances` is asked
+    about some rows at a time.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return features of shape (n, n_features) of a batch of n rows."""
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """Return what distances are computed of, each of shape (n, ...)."""
+
+    def distances(self, ones: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Return distances (n, k): parts are of shape (n, ...) and (n, k, ...)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,10 @@ class HOG:
         -------
         features : Tensor of shape (n, n_orientations * (n_cells - 1) ** 2)
         """
+        return self._histograms(self._seen(x)).flatten(1)
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Return the images, upright where wanted; refuse what are none."""
         if self.n_cells < 2 or self.n_orientations < 1:
             raise ValueError(f"{self!r} needs two cells at least, and one orientation.")
         if x.ndim != 4:
@@ -81,7 +111,11 @@ class HOG:
                 f"of shape {tuple(x.shape)}. If rows are images, give their "
                 "image_shape=(channels, height, width)."
             )
-        bins = self._bins(_upright(x) if self.deskew and len(x) else x)
+        return _upright(x) if self.deskew and len(x) else x
+
+    def _histograms(self, x: Tensor) -> Tensor:
+        """Square roots of histograms, (n, n_orientations, n_cells - 1, n_cells - 1)."""
+        bins = self._bins(x)
         cells = F.adaptive_avg_pool2d(bins, self.n_cells)
         tiny = torch.finfo(x.dtype).tiny
         # So that squares of the least contrast are not 0.
@@ -89,16 +123,12 @@ class HOG:
         blocks = F.avg_pool2d(cells, kernel_size=2, stride=1)
         lengths = blocks.norm(dim=1, keepdim=True)
         typical = lengths.mean(dim=(2, 3), keepdim=True)
-        return (blocks / (lengths + 2 * typical).clamp_min(tiny)).sqrt().flatten(1)
+        return (blocks / (lengths + 2 * typical).clamp_min(tiny)).sqrt()
 
     def _bins(self, x: Tensor) -> Tensor:
         """Gradients of each pixel, (n, n_orientations, height, width)."""
-        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
-        down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+        across, down = _gradients(x).split(1, dim=1)
         size = torch.hypot(across, down)
-        largest = size.argmax(dim=1, keepdim=True)
-        across, down, size = (v.gather(1, largest) for v in (across, down, size))
         angle = torch.atan2(down, across).remainder(2 * math.pi)
         place = angle / (2 * math.pi) * self.n_orientations
         lower = place.floor()
@@ -109,6 +139,114 @@ class HOG:
         bins = x.new_zeros(n, self.n_orientations, height, width)
         bins.scatter_add_(1, lower, size * (1 - share))
         return bins.scatter_add_(1, upper, size * share)
+
+
+@dataclass(frozen=True)
+class DeformableHOG(HOG):
+    """Histograms of oriented gradients, and a distance for which strokes may bend.
+
+    For handwriting and other shapes that are drawn anew each time. In the distance of
+    one image to another, each pixel of the one is matched with the best of those within
+    a fourteenth of the image's side of its place in the other, by the gradients of the
+    pixels around; and each histogram with the best of the nine around its place.
+    The distance is the geometric mean of both, each the root of a sum of squares.
+    Gradients are in units of the largest of their image, of images of at most 32 pixels
+    a side: larger ones are reduced.
+
+    Parameters
+    ----------
+    n_orientations, n_cells, deskew
+        As of :class:`HOG`.
+
+    References
+    ----------
+    D. Keysers, T. Deselaers, C. Gollan and H. Ney, "Deformation Models for Image
+    Recognition", TPAMI 2007: their image distortion model of gradients in their local
+    context, of 3 by 3 pixels.
+    """
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """Return what `distances` compares, in half precision.
+
+        Parameters
+        ----------
+        x : float Tensor of shape (n, channels, height, width)
+
+        Returns
+        -------
+        gradients : Tensor of shape (n, 2, min(height, 32), min(width, 32))
+        histograms : Tensor of shape (n, n_orientations, n_cells - 1, n_cells - 1)
+        """
+        x = self._seen(x)
+        height, width = (min(side, _LARGEST_SIDE) for side in x.shape[2:])
+        gradients = _gradients(F.adaptive_avg_pool2d(x, (height, width)))
+        largest = gradients.abs().amax(dim=(1, 2, 3), keepdim=True)
+        gradients = gradients / largest.clamp_min(torch.finfo(x.dtype).tiny)
+        return [gradients.half(), self._histograms(x).half()]
+
+    def distances(self, ones: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Return the distance of each image to k others.
+
+        Parameters
+        ----------
+        ones : list of Tensor
+            Parts of n images.
+        others : list of Tensor
+            Parts of k others for each, of shape (n, k, ...).
+
+        Returns
+        -------
+        distances : float32 Tensor of shape (n, k)
+        """
+        reach = [max(1, round(side / 14)) for side in ones[0].shape[-2:]]
+        gradients = _distortion(ones[0], others[0], reach, in_context=True)
+        histograms = _distortion(ones[1], others[1], [1, 1])
+        return (gradients * histograms).sqrt()
+
+
+def _distortion(
+    ones: Tensor, others: Tensor, reach: list[int], in_context: bool = False
+) -> Tensor:
+    """Root of the sum, over places, of the least square of a difference in reach.
+
+    In context the squares are those of 3 by 3 places around, which move as one. Beyond
+    the border is 0.
+    """
+    down, across = reach
+    height, width = ones.shape[-2:]
+    ones = ones.float()[:, None]
+    others = F.pad(others.float(), (across, across, down, down))
+    least = None
+    for i in range(2 * down + 1):
+        for j in range(2 * across + 1):
+            moved = others[..., i : i + height, j : j + width]
+            squares = (ones - moved).square_().sum(dim=2)
+            if in_context:
+                squares = _sum_of_three(_sum_of_three(squares, -2), -1)
+            least = squares if least is None else torch.minimum(least, squares)
+    assert least is not None
+    return least.sum(dim=(-2, -1)).sqrt()
+
+
+def _sum_of_three(x: Tensor, dim: int) -> Tensor:
+    """Sum each value and its neighbors along a dimension."""
+    n = x.shape[dim]
+    total = x.clone()
+    total.narrow(dim, 1, n - 1).add_(x.narrow(dim, 0, n - 1))
+    total.narrow(dim, 0, n - 1).add_(x.narrow(dim, 1, n - 1))
+    return total
+
+
+def _gradients(x: Tensor) -> Tensor:
+    """Differences across and down, (n, 2, height, width), of the channel where largest.
+
+    They are twice the gradient: of the pixels on both sides.
+    """
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    largest = torch.hypot(across, down).argmax(dim=1, keepdim=True)
+    return torch.cat([v.gather(1, largest) for v in (across, down)], dim=1)
 
 
 def _upright(x: Tensor) -> Tensor:

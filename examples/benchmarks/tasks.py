@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
-from pnl_sklearn.features import HOG
+from pnl_sklearn.features import HOG, DeformableHOG
 from pnl_sklearn.randaugment import RandAugmentView
 from pnl_sklearn.views import ImageView
 
@@ -273,7 +273,10 @@ TASKS = {
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    _UPRIGHT | {"graph_weight": 3.0},
+                    {
+                        "graph_features": DeformableHOG(deskew=True),
+                        "graph_weight": 3.0,
+                    },
                 ),
             ]
         ),
