@@ -16,7 +16,7 @@ from pnl_sklearn import _graph as graph_module
 from pnl_sklearn._batches import ArrayRows
 from pnl_sklearn._beliefs import class_beliefs
 from pnl_sklearn._graph import neighbor_graph
-from pnl_sklearn.features import HOG
+from pnl_sklearn.features import HOG, DeformableHOG
 from pnl_sklearn.model_selection import hide_labels
 
 TURN = 2 * math.pi
@@ -332,3 +332,191 @@ def test_neighbors_in_features_are_of_a_class_more_often(digits):
         graph = neighbor_graph(values, 10, weighted=False).tocoo()
         shares.append((truth[graph.row] == truth[graph.col]).mean())
     assert shares[1] > shares[0]
+
+
+def moved_squares(one, other, reach, context):
+    """Sum over places of the least squared difference in reach, place by place."""
+    _, height, width = one.shape
+    total = 0.0
+
+    def at(image, i, j):
+        inside = 0 <= i < height and 0 <= j < width
+        return image[:, i, j] if inside else np.zeros(len(image))
+
+    for i in range(height):
+        for j in range(width):
+            squares = []
+            for down in range(-reach[0], reach[0] + 1):
+                for across in range(-reach[1], reach[1] + 1):
+                    square = 0.0
+                    for a in range(max(i - context, 0), min(i + context + 1, height)):
+                        for b in range(
+                            max(j - context, 0), min(j + context + 1, width)
+                        ):
+                            difference = one[:, a, b] - at(other, a + down, b + across)
+                            square += (difference**2).sum()
+                    squares.append(square)
+            total += min(squares)
+    return total
+
+
+def gradients_in_numpy(image):
+    """Of the channel with the largest, in units of the largest of the image."""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    across = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    down = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    channel = np.hypot(across, down).argmax(axis=0)[None]
+    both = [np.take_along_axis(v, channel, 0)[0] for v in (across, down)]
+    return np.stack(both) / np.abs(both).max()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 16), (3, 12, 8)])
+def test_distances_against_a_formula_for_each_place(shape):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(3, *shape))
+    compare = DeformableHOG(4, 4)
+    parts = compare.parts(torch.from_numpy(images))
+    ones = [part[:2] for part in parts]
+    others = [part[torch.tensor([[1, 2], [0, 2]])] for part in parts]
+    found = compare.distances(ones, others)
+    assert found.dtype == torch.float32
+    reach = max(1, round(shape[1] / 14)), max(1, round(shape[2] / 14))
+    gradients = [gradients_in_numpy(image) for image in images]
+    features = [histograms(image, 4, 4).reshape(4, 3, 3) for image in images]
+    for row, near in enumerate([[1, 2], [0, 2]]):
+        for column, k in enumerate(near):
+            a = moved_squares(gradients[row], gradients[k], reach, 1)
+            b = moved_squares(features[row], features[k], (1, 1), 0)
+            expected = (a * b) ** 0.25  # the geometric mean of two roots
+            assert found[row, column].item() == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_bent_stroke_is_near_to_itself():
+    """Nearer than by histograms alone, where another stroke is as near."""
+    x = torch.zeros(3, 1, 28, 28)
+    x[0, 0, 4:24, 13:15] = 1
+    x[1, 0, 4:14, 12:14] = x[1, 0, 14:24, 14:16] = 1
+    x[2, 0, 4:24, 13:15] = x[2, 0, 4:6, 13:19] = 1
+    compare = DeformableHOG()
+    one, bent, other = ([p[i : i + 1] for p in compare.parts(x)] for i in range(3))
+    distance = {
+        name: compare.distances(one, [p[:, None] for p in second]).item()
+        for name, second in [("itself", one), ("bent", bent), ("other", other)]
+    }
+    assert distance["itself"] == 0
+    assert distance["bent"] < distance["other"] / 2
+    features = compare(x)
+    torch.testing.assert_close(features, HOG()(x))
+    assert (features[0] - features[1]).norm() > (features[0] - features[2]).norm() / 2
+
+
+def test_large_images_are_reduced_before_pixels_are_compared():
+    gradients, blocks = DeformableHOG().parts(torch.rand(2, 3, 64, 20))
+    assert gradients.shape == (2, 2, 32, 20)
+    assert blocks.shape == (2, 12, 9, 9)
+    assert gradients.dtype == blocks.dtype == torch.float16
+
+
+class Own:
+    """A distance of one's own: of the features to a power, so that nothing changes."""
+
+    def __init__(self, power=1.0, made=lambda d: d):
+        self.power, self.made = power, made
+
+    def __call__(self, x):
+        return x.flatten(1)
+
+    def parts(self, x):
+        assert not torch.is_grad_enabled()
+        return [x.flatten(1)]
+
+    def distances(self, ones, others):
+        assert not torch.is_grad_enabled()
+        return self.made((ones[0][:, None] - others[0]).norm(dim=2) ** self.power)
+
+
+@pytest.mark.parametrize("n_compared", [1, 10**6])
+def test_the_distance_of_features_changes_no_neighbor(n_compared, monkeypatch, digits):
+    X, codes, _ = digits
+    monkeypatch.setattr(graph_module, "_N_COMPARED", n_compared)
+    expected = beliefs(X, codes, lambda x: x.flatten(1))
+    np.testing.assert_allclose(beliefs(X, codes, Own()), expected, atol=1e-3)
+
+
+def test_the_nearest_of_four_times_as_many_are_neighbors():
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    seen = []
+
+    def distances(candidates):
+        seen.append(candidates.copy())
+        return np.abs(X[:, None, 0] - X[candidates, 0])
+
+    found = neighbor_graph(X, 5, weighted=True, standardize=False, distances=distances)
+    (candidates,) = seen
+    direct = np.linalg.norm(X[:, None] - X, axis=2)
+    np.fill_diagonal(direct, np.inf)
+    expected = np.zeros((60, 60))
+    last = np.zeros(60)
+    for i in range(60):
+        near = np.argsort(direct[i])[:20]
+        assert set(candidates[i]) == set(near)
+        kept = near[np.argsort(np.abs(X[near, 0] - X[i, 0]))[:5]]
+        expected[i, kept] = np.abs(X[kept, 0] - X[i, 0])
+        last[i] = expected[i].max()
+    squares = expected**2 / np.outer(last, last)
+    weights = np.where(expected > 0, np.exp(-squares.clip(max=30)), 0)
+    np.testing.assert_allclose(found.toarray(), weights + weights.T, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda d: d[:, 1:], r"distances of shape \(.*, 39\).*here \(.*, 40\)"),
+        (lambda d: d / 0, "NaN or infinite"),
+    ],
+)
+def test_distances_that_are_none_are_refused(made, message, digits):
+    X, y, _ = digits
+    n_threads = torch.get_num_threads()
+    with pytest.raises(ValueError, match=message):
+        model(graph_features=Own(made=made)).fit(X, y)
+    assert torch.get_num_threads() == n_threads
+
+
+def test_a_module_compares_in_evaluation_mode(digits):
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1)
+
+        def parts(self, x):
+            assert not self.training
+            return [x.flatten(1)]
+
+        def distances(self, ones, others):
+            assert not self.training
+            return (ones[0][:, None] - others[0]).norm(dim=2)
+
+    X, codes, _ = digits
+    module = Module()
+    np.testing.assert_array_equal(beliefs(X, codes, module), beliefs(X, codes, Own()))
+    assert module.training
+
+
+def test_deformable_histograms_in_a_fit(digits):
+    X, y, _ = digits
+    fitted = [model(graph_features=DeformableHOG(6, 4)).fit(X, y) for _ in range(2)]
+    first, second = (m.predict_proba(X) for m in fitted)
+    np.testing.assert_array_equal(first, second)
+    without = model(graph_features=HOG(6, 4)).fit(X, y).predict_proba(X)
+    assert abs(first - without).max() > 1e-4
+    assert clone(fitted[0]).graph_features == DeformableHOG(6, 4) != HOG(6, 4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_distances_on_a_gpu_are_those_of_the_cpu(digits):
+    X, codes, _ = digits
+    rows = ArrayRows(X.reshape(400, 64), (1, 8, 8), "cuda")
+    compare = DeformableHOG(6, 4)
+    found = class_beliefs(rows, (1, 8, 8), codes, 10, compare)
+    np.testing.assert_allclose(found, beliefs(X, codes, compare), atol=1e-2)
