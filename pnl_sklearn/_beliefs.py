@@ -18,7 +18,6 @@ from ._graph import (
     meeting_probabilities,
     neighbor_graph,
 )
-from .features import Comparer
 
 # Labels that walks lead to, at most, but for three of each class.
 _N_LABELED, _N_EACH = 100, 3
@@ -133,17 +132,13 @@ def class_beliefs(
                 "'auto', or give fewer unlabeled rows."
             )
         X = features_of(features, rows, n_rows, shape)
-    distances = None
-    if isinstance(features, Comparer):
-        distances = comparison(features, rows, n_rows, shape)
     graph = neighbor_graph(
         X,
         N_NEIGHBORS,
         weighted=True,
         standardize=features is None,
-        distances=distances,
+        distances=features and comparison(features, rows, n_rows, shape),
     )
-    del distances
     if odds == 0 or not counts.all():
         prior = None
     walks = _Walks(graph, labeled, members, prior, odds)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ _Features = TypeVar("_Features", bound=Callable[[Tensor], Tensor])
 N_NEIGHBORS = 10
 # Of more features, so many principal components are kept, of so many rows at most.
 _N_COMPONENTS, _N_SAMPLE = 128, 10_000
-# Of so many times as many rows the nearest are kept, where distances take longer.
+# Candidates for each near neighbor, where features have a distance of their own.
 _N_CANDIDATES = 4
-# Values that are compared at once, on a CPU in each thread.
-_N_COMPARED, _N_COMPARED_ON_CUDA = 2**20, 2**25
+# Values that are compared at once: in each thread of a CPU, and elsewhere.
+_N_COMPARED, _N_COMPARED_ELSEWHERE = 2**20, 2**25
 # Less than any distance that is worth telling from 0.
 _TINY = 1e-12
 
@@ -109,48 +109,81 @@ def _on_device(features: _Features, x: Tensor) -> _Features:
 
 
 def comparison(
-    features: Comparer, rows: Rows, n_rows: int, shape: tuple[int, ...]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from candidates (n_rows, k) to their distances to each row."""
-    features = _in_evaluation(features)
-    with torch.no_grad():
-        made = [
-            _on_device(features, x).parts(x)
-            for x in rows.stream(chunks(np.arange(n_rows), shape))
-        ]
-    parts = [torch.cat(part) for part in zip(*made, strict=True)]
-    del made
-    device = parts[0].device
+    features: Callable[[Tensor], Tensor],
+    rows: Rows,
+    n_rows: int,
+    shape: tuple[int, ...],
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return a function from each row's candidates, (n_rows, k), to their distances.
+
+    None where the features have no distance of their own.
+    """
+    if not all(callable(getattr(features, n, None)) for n in ("parts", "distances")):
+        return None
+    comparer = cast(Comparer, _in_evaluation(features))
 
     def distances(candidates: np.ndarray) -> np.ndarray:
+        parts = _parts_of(comparer, rows, n_rows, shape)
+        _on_device(comparer, parts[0])
+        on_cpu = parts[0].device.type == "cpu"
         n_values = candidates.shape[1] * sum(part[0].numel() for part in parts)
-        limit = _N_COMPARED_ON_CUDA if device.type == "cuda" else _N_COMPARED
-        size = max(1, limit // n_values)
-        found = np.empty(candidates.shape, dtype=np.float32)
+        limit = _N_COMPARED if on_cpu else _N_COMPARED_ELSEWHERE
+        size = max(1, limit // max(1, n_values))
+        found = np.empty(candidates.shape)
 
         @torch.no_grad()
         def compare(start: int) -> None:
             at = slice(start, start + size)
-            near = torch.from_numpy(candidates[at]).long().to(device)
+            near = torch.from_numpy(candidates[at]).long().to(parts[0].device)
             ones, others = ([part[i] for part in parts] for i in (at, near))
-            made = features.distances(ones, others)
-            if made.shape != near.shape or not made.isfinite().all():
+            made = comparer.distances(ones, others)
+            if not isinstance(made, Tensor) or made.shape != near.shape:
+                shape = tuple(getattr(made, "shape", ())) or type(made).__name__
                 raise ValueError(
-                    f"graph_features={features!r} has distances of shape "
-                    f"{tuple(made.shape)}, or NaN or infinite ones. They have to be "
-                    f"finite, of shape (n_rows, k), here {tuple(near.shape)}."
+                    f"graph_features={features!r} has distances {shape} of rows and "
+                    f"others of shape {tuple(near.shape)}. They have to be a Tensor of "
+                    "that shape."
                 )
-            found[at] = made.cpu()
+            found[at] = made.double().cpu()
 
         starts = range(0, n_rows, size)
-        if device.type == "cpu":
+        if on_cpu:
             each_in_a_thread(compare, starts)
         else:
             for start in starts:
                 compare(start)
+        if not (found >= 0).all() or np.isinf(found).any():
+            raise ValueError(
+                f"graph_features={features!r} has negative, NaN or infinite distances."
+            )
         return found
 
     return distances
+
+
+@torch.no_grad()
+def _parts_of(
+    comparer: Comparer, rows: Rows, n_rows: int, shape: tuple[int, ...]
+) -> list[Tensor]:
+    """Make parts of all rows, and refuse what cannot be some."""
+    parts: list[Tensor] = []
+    start = 0
+    for x in rows.stream(chunks(np.arange(n_rows), shape)):
+        n = len(x)
+        made = _on_device(comparer, x).parts(x)
+        is_list = isinstance(made, list | tuple) and len(made) > 0
+        lengths = {tuple(getattr(part, "shape", ()))[:1] for part in made}
+        if not is_list or lengths != {(n,)}:
+            raise ValueError(
+                f"The parts that graph_features={comparer!r} makes have to be a list "
+                f"of Tensors, each of as many rows as the batch, here {n}."
+            )
+        if not parts:
+            parts = [part.new_empty((n_rows, *part.shape[1:])) for part in made]
+        for part, of_batch in zip(parts, made, strict=True):
+            part[start : start + n] = of_batch
+        start += n
+    return parts
 
 
 def neighbor_graph(
@@ -168,8 +201,9 @@ def neighbor_graph(
     sparse rows always in standard deviations. Weights are exp(-d^2 / (s t)), with the
     distances s and t from both rows to their last neighbor, as in L. Zelnik-Manor and
     P. Perona, "Self-Tuning Spectral Clustering", NIPS 2004; twice that of two rows that
-    are near neighbors of each other. A graph that is not `weighted` has ones. If other
-    `distances` are given, neighbors are the nearest by these of the nearest rows.
+    are near neighbors of each other. A graph that is not `weighted` has ones. Where
+    other `distances` are given, for a weighted one, the neighbors are the nearest by
+    these of four times as many nearest rows.
     """
     refuse_masked(X)
     if sparse.issparse(X):
@@ -201,10 +235,14 @@ def _nearest(
     distances: Callable[[np.ndarray], np.ndarray],
     n_neighbors: int,
 ) -> sparse.csr_matrix:
-    """Keep of each row's neighbors those of the least distance, with this distance."""
+    """Keep of each row's neighbors those of the least distance, with this distance.
+
+    It is in units of the largest, which changes no weight, so that squares are finite.
+    """
     n_rows = graph.shape[0]
     candidates = graph.indices.reshape(n_rows, -1)
     found = distances(candidates)
+    found = found / (found.max() or 1.0)
     order = np.argsort(found, axis=1, kind="stable")[:, :n_neighbors]
     kept, values = (np.take_along_axis(a, order, 1) for a in (candidates, found))
     ends = np.arange(0, kept.size + 1, n_neighbors)

@@ -1,4 +1,4 @@
-"""What is done at once on a CPU: both students of a step, or one thing of many rows."""
+"""What runs in several threads of a CPU: both students of a step, or parts of rows."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -64,8 +64,8 @@ class SideBySide:
 def each_in_a_thread(function: Callable[[int], None], items: Iterable[int]) -> None:
     """Call a function of each item, in as many threads as torch has, of one core each.
 
-    Large operations one after the other, each in all threads, wait for the last of them
-    each time: with other work on the machine they take several times as long.
+    Operations that share all cores wait for the slowest core each time: with other work
+    on the machine they took several times as long.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -120,11 +120,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         images whose classes differ in shape, such as handwriting, or the embedding of a
         pretrained network (a module is asked in evaluation mode). Distances are those
         of the features as they are, of more than 128 those of the first 128 principal
-        components. A :class:`~pnl_sklearn.features.Comparer` has a distance of its own,
-        by which near rows are sorted again:
-        :class:`~pnl_sklearn.features.DeformableHOG`. It is for up to 100,000 rows, and
-        10 million pairs of a row and one of the labels, of which a hundred are used,
-        but three of each class.
+        components; :class:`~pnl_sklearn.features.DeformableHOG`, and a
+        :class:`~pnl_sklearn.features.Comparer` of your own, choose among the nearest by
+        a distance that takes longer. Features are for up to 100,000 rows, and 10
+        million pairs of a row and one of the labels, of which a hundred are used, but
+        three of each class.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts

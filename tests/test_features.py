@@ -412,35 +412,52 @@ def test_a_bent_stroke_is_near_to_itself():
 
 def test_large_images_are_reduced_before_pixels_are_compared():
     gradients, blocks = DeformableHOG().parts(torch.rand(2, 3, 64, 20))
-    assert gradients.shape == (2, 2, 32, 20)
+    assert gradients.shape == (2, 2, 32, 10)
     assert blocks.shape == (2, 12, 9, 9)
     assert gradients.dtype == blocks.dtype == torch.float16
 
 
 class Own:
-    """A distance of one's own: of the features to a power, so that nothing changes."""
+    """A distance of one's own: that of the features, or what is made of it."""
 
-    def __init__(self, power=1.0, made=lambda d: d):
-        self.power, self.made = power, made
+    def __init__(self, made=lambda d: d, parts=lambda x: [x.flatten(1)]):
+        self.made, self.parts_of = made, parts
 
     def __call__(self, x):
         return x.flatten(1)
 
     def parts(self, x):
         assert not torch.is_grad_enabled()
-        return [x.flatten(1)]
+        return self.parts_of(x)
 
     def distances(self, ones, others):
         assert not torch.is_grad_enabled()
-        return self.made((ones[0][:, None] - others[0]).norm(dim=2) ** self.power)
+        return self.made((ones[0][:, None] - others[0]).double().norm(dim=2))
 
 
 @pytest.mark.parametrize("n_compared", [1, 10**6])
 def test_the_distance_of_features_changes_no_neighbor(n_compared, monkeypatch, digits):
     X, codes, _ = digits
-    monkeypatch.setattr(graph_module, "_N_COMPARED", n_compared)
     expected = beliefs(X, codes, lambda x: x.flatten(1))
+    monkeypatch.setattr(graph_module, "_N_COMPARED", n_compared)
+    few = lambda index, _: [index[i : i + 70] for i in range(0, len(index), 70)]  # noqa: E731
+    monkeypatch.setattr(graph_module, "chunks", few)
     np.testing.assert_allclose(beliefs(X, codes, Own()), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-20, 1e20, 1e200])
+def test_distances_are_in_any_unit(unit, digits):
+    X, codes, _ = digits
+    found = beliefs(X, codes, Own(made=lambda d: unit * d))
+    np.testing.assert_allclose(found, beliefs(X, codes, Own()), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_rows", [11, 12, 41])
+def test_of_few_rows_all_are_candidates(n_rows, digits):
+    X, codes, truth = digits
+    codes = np.where(np.arange(n_rows) < 10, truth[:n_rows] % 2, -1)
+    found = beliefs(X[:n_rows], codes, DeformableHOG(6, 4))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_the_nearest_of_four_times_as_many_are_neighbors():
@@ -471,16 +488,26 @@ def test_the_nearest_of_four_times_as_many_are_neighbors():
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda d: d[:, 1:], r"distances of shape \(.*, 39\).*here \(.*, 40\)"),
+        (lambda d: d[:, 1:], r"distances \(.*, 39\) of rows and others.*\(.*, 40\)"),
+        (lambda d: d.numpy(), r"distances \(.*, 40\) of rows and others"),
         (lambda d: d / 0, "NaN or infinite"),
+        (lambda d: d * torch.nan, "NaN or infinite"),
+        (lambda d: -d, "negative"),
     ],
 )
 def test_distances_that_are_none_are_refused(made, message, digits):
     X, y, _ = digits
-    n_threads = torch.get_num_threads()
     with pytest.raises(ValueError, match=message):
         model(graph_features=Own(made=made)).fit(X, y)
-    assert torch.get_num_threads() == n_threads
+
+
+@pytest.mark.parametrize(
+    "parts", [lambda x: x, lambda x: [], lambda x: [torch.eye(64)], lambda x: [3]]
+)
+def test_parts_that_are_none_are_refused(parts, digits):
+    X, y, _ = digits
+    with pytest.raises(ValueError, match="list of Tensors, each of as many rows"):
+        model(graph_features=Own(parts=parts)).fit(X, y)
 
 
 def test_a_module_compares_in_evaluation_mode(digits):
@@ -498,7 +525,8 @@ def test_a_module_compares_in_evaluation_mode(digits):
 
     X, codes, _ = digits
     module = Module()
-    np.testing.assert_array_equal(beliefs(X, codes, module), beliefs(X, codes, Own()))
+    expected = beliefs(X, codes, Own())
+    np.testing.assert_allclose(beliefs(X, codes, module), expected, atol=1e-5)
     assert module.training
 
 

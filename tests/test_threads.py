@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._threads import SideBySide
+from pnl_sklearn._threads import SideBySide, each_in_a_thread
 
 X, LABELS = load_digits(return_X_y=True)
 X = X[:200].reshape(-1, 8, 8)
@@ -131,3 +131,33 @@ def test_map_waits_for_a_step_before_it_ends(set_threads):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert 0.1 in done
+
+
+def test_each_item_in_threads_of_one_core(set_threads):
+    set_threads(2)
+    both = threading.Barrier(2, timeout=60)
+    seen = []
+
+    def note(item):
+        both.wait()  # passes where two threads are there at once
+        seen.append((item, torch.get_num_threads()))
+
+    each_in_a_thread(note, range(6))
+    assert sorted(seen) == [(item, 1) for item in range(6)]
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_of_an_item_is_raised_and_threads_are_given_back(set_threads):
+    set_threads(2)
+    done = []
+
+    def fail(item):
+        if item == 1:
+            raise ValueError("item 1")
+        time.sleep(0.01)
+        done.append(item)
+
+    with pytest.raises(ValueError, match="item 1"):
+        each_in_a_thread(fail, range(1000))
+    assert len(done) < 900
+    assert torch.get_num_threads() == 2
