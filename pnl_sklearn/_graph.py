@@ -144,7 +144,7 @@ def comparison(
                     f"others of shape {tuple(near.shape)}. They have to be a Tensor of "
                     "that shape."
                 )
-            found[at] = made.double().cpu()
+            found[at] = made.cpu().double()
 
         starts = range(0, n_rows, size)
         if on_cpu:
