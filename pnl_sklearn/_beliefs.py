@@ -11,13 +11,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from ._batches import Rows, chunks
-from ._graph import (
-    N_NEIGHBORS,
-    comparison,
-    features_of,
-    meeting_probabilities,
-    neighbor_graph,
-)
+from ._graph import N_NEIGHBORS, feature_graph, meeting_probabilities, neighbor_graph
 
 # Labels that walks lead to, at most, but for three of each class.
 _N_LABELED, _N_EACH = 100, 3
@@ -123,6 +117,7 @@ def class_beliefs(
         return None
     if features is None:
         X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
+        graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     else:
         if n_rows > _N_WITH_FEATURES or n_pairs > _N_PAIRS_WITH_FEATURES:
             raise ValueError(
@@ -131,14 +126,7 @@ def class_beliefs(
                 f"there are {n_rows:,} rows and {len(labeled)} labels. Leave it at "
                 "'auto', or give fewer unlabeled rows."
             )
-        X = features_of(features, rows, n_rows, shape)
-    graph = neighbor_graph(
-        X,
-        N_NEIGHBORS,
-        weighted=True,
-        standardize=features is None,
-        distances=features and comparison(features, rows, n_rows, shape),
-    )
+        graph = feature_graph(features, rows, n_rows, shape)
     if odds == 0 or not counts.all():
         prior = None
     walks = _Walks(graph, labeled, members, prior, odds)

@@ -33,7 +33,23 @@ _N_COMPARED, _N_COMPARED_ELSEWHERE = 2**20, 2**25
 _TINY = 1e-12
 
 
-def features_of(
+def feature_graph(
+    features: Callable[[Tensor], Tensor],
+    rows: Rows,
+    n_rows: int,
+    shape: tuple[int, ...],
+) -> sparse.csr_matrix:
+    """Weighted graph of near neighbors in features, by their own distance if any."""
+    return neighbor_graph(
+        _features_of(features, rows, n_rows, shape),
+        N_NEIGHBORS,
+        weighted=True,
+        standardize=False,
+        distances=_comparison(features, rows, n_rows, shape),
+    )
+
+
+def _features_of(
     features: Callable[[Tensor], Tensor],
     rows: Rows,
     n_rows: int,
@@ -108,7 +124,7 @@ def _on_device(features: _Features, x: Tensor) -> _Features:
     return features.to(x.device) if isinstance(features, nn.Module) else features
 
 
-def comparison(
+def _comparison(
     features: Callable[[Tensor], Tensor],
     rows: Rows,
     n_rows: int,
