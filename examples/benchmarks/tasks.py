@@ -205,6 +205,7 @@ def _cifar10_part(folder, part, options, rng):
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
 _UPRIGHT = {"graph_features": HOG(deskew=True)}
+_BENDING = {"graph_features": DeformableHOG(deskew=True)}
 # The automatic view with noise.
 _NOISY = {
     "strong_view": ImageView(
@@ -266,17 +267,19 @@ TASKS = {
                     "augmented",
                     "mnist",
                     {},
-                    _UPRIGHT | _NOISY | {"graph_weight": 2.0 if n == 2 else 0.5},
+                    _NOISY
+                    | (
+                        _BENDING | {"graph_weight": 4.0}
+                        if n == 2
+                        else _UPRIGHT | {"graph_weight": 0.5}
+                    ),
                 ),
                 (
                     "-plain",
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    {
-                        "graph_features": DeformableHOG(deskew=True),
-                        "graph_weight": 3.0,
-                    },
+                    _BENDING | {"graph_weight": 3.0},
                 ),
             ]
         ),
