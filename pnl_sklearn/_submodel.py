@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochTimer
+from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -297,6 +297,11 @@ class Submodel(NeuralNet):
     def let_go(self) -> None:
         """Let go of what training alone needs."""
         self.optimizer_.zero_grad()
+        for _, callback in self.callbacks_:
+            if isinstance(callback, LRScheduler):
+                # It holds the optimizer, whose state would be pickled a second time,
+                # and could not be read where the device is none.
+                callback.lr_scheduler_ = None
         for name in (
             "_tensors",
             "mean_prediction",

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import io
 import math
 import os
 import pickle
@@ -646,6 +647,23 @@ def test_a_scheduler_of_the_user_replaces_the_cosine(net_params):
         np.testing.assert_allclose(rates, 0.1 * gamma ** np.arange(3))
         assert net.optimizer_.param_groups[0]["lr"] == pytest.approx(0.1 * gamma**3)
     assert schedule.gamma == 0.5
+
+
+class WithoutTensors(pickle.Pickler):
+    """Refuses tensors, of which one on a GPU could not be read elsewhere."""
+
+    def reducer_override(self, obj):
+        assert not isinstance(obj, torch.Tensor)
+        return NotImplemented
+
+
+def test_callbacks_hold_no_tensors_after_the_fit():
+    callbacks = [LRScheduler(), EarlyStopping("train_loss", load_best=True)]
+    estimator = tiny(callbacks=callbacks).fit(X, Y)
+    for net in estimator.submodels_:
+        WithoutTensors(io.BytesIO()).dump(net.callbacks_)
+    with pytest.raises(AssertionError):
+        WithoutTensors(io.BytesIO()).dump(net.optimizer_)
 
 
 def test_the_learning_rate_falls_along_a_cosine(fitted):
