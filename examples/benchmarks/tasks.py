@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
+from pnl_sklearn import AdaptiveNegatives
 from pnl_sklearn.features import HOG, DeformableHOG
 from pnl_sklearn.randaugment import RandAugmentView
 from pnl_sklearn.views import ImageView
@@ -220,7 +221,7 @@ _CNN13_CUDA = {
     "batch_size": 256,
     "labeled_batch_size": 64,
     "optimizer": torch.optim.SGD,
-    "lr": 0.03,
+    "lr": 0.1,
     "net_params": {
         "optimizer__momentum": 0.9,
         "optimizer__nesterov": True,
@@ -228,12 +229,13 @@ _CNN13_CUDA = {
         "module__dropout": 0.1,
     },
     "ema_decay": 0.999,
-    "max_epochs": 60,
+    "max_epochs": 200,
 }
 _PHOTOS = {
     "weak_view": ImageView(shift=4 / 32, flip=True),
     "strong_view": RandAugmentView(),
     "rampup": 0.1,
+    "selection": AdaptiveNegatives(tolerance=0.4),
 }
 _JPEG = "on JPEG files of CIFAR-10 where they lie in the data folder"
 
