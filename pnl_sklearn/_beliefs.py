@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ._batches import Rows, chunks
 from ._graph import N_NEIGHBORS, feature_graph, meeting_probabilities, neighbor_graph
+from .features import HOG
 
 # Labels that walks lead to, at most, but for three of each class.
 _N_LABELED, _N_EACH = 100, 3
@@ -20,6 +21,8 @@ _N_LABELED, _N_EACH = 100, 3
 _N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
 # The same where features are asked for.
 _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
+# Images of fewer pixels a side show little of edges.
+_N_PIXELS = 16
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
@@ -44,10 +47,23 @@ _LEEWAY = 0.1
 _TINY = 1e-12
 
 
+def auto_features(shape: tuple[int, ...]) -> HOG | None:
+    """Return the features of images in which shapes tell classes; None of all else."""
+    has_shapes = shape[0] == 1 and min(shape[1:], default=0) >= _N_PIXELS
+    return HOG() if has_shapes else None
+
+
 def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool:
-    """Tell whether X is of a size, and a kind, of which classes are believed."""
-    small = n_rows <= _N_ROWS and n_rows * math.prod(shape) <= _N_VALUES
-    return n_rows > N_NEIGHBORS and (has_features or (len(shape) == 1 and small))
+    """Tell whether X is of a size, and a kind, of which classes are believed.
+
+    Whether it `has_features` is whether the caller asks for some.
+    """
+    if has_features or auto_features(shape) is not None:
+        small = has_features or n_rows <= _N_WITH_FEATURES
+    else:
+        n_values = n_rows * math.prod(shape)
+        small = len(shape) == 1 and n_rows <= _N_ROWS and n_values <= _N_VALUES
+    return n_rows > N_NEIGHBORS and small
 
 
 def class_beliefs(
@@ -88,8 +104,8 @@ def class_beliefs(
         Class codes, -1 where unlabeled.
     n_classes : int
     features : callable, default=None
-        Makes features of batches, in which neighbors are sought. None: the values of
-        the rows are the features.
+        Makes features of batches, in which neighbors are sought. None: those of
+        `auto_features`, or else the values of the rows.
     prior : float array of shape (n_classes,), default=None
         Class distribution that the beliefs' mean may have. None: whatever it is.
     odds : float, default=1.0
@@ -112,14 +128,17 @@ def class_beliefs(
     members = labels[:, None] == np.arange(n_classes)
     counts = members.sum(axis=0)
     judged = counts[labels] > 1
-    n_pairs = n_rows * len(labeled)
-    if not judged.any() or (features is None and n_pairs > _N_PAIRS):
+    asked = features is not None
+    features = features if asked else auto_features(shape)
+    limit = _N_PAIRS if features is None else _N_PAIRS_WITH_FEATURES
+    too_many = n_rows > _N_WITH_FEATURES or n_rows * len(labeled) > limit
+    if not judged.any() or (too_many and not asked):
         return None
     if features is None:
         X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
         graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     else:
-        if n_rows > _N_WITH_FEATURES or n_pairs > _N_PAIRS_WITH_FEATURES:
+        if too_many:
             raise ValueError(
                 f"graph_features are for {_N_WITH_FEATURES:,} rows at most, and "
                 f"{_N_PAIRS_WITH_FEATURES:,} pairs of a row and a label that is used; "

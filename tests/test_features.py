@@ -229,7 +229,32 @@ def test_fit_asks_for_beliefs_by_the_features(monkeypatch, digits):
     model().fit(X, y)
     assert len(asked) == 1
     model().fit(X.reshape(400, 64), y)
-    assert asked[1:] == [((64,), None)]
+    model().fit(X.repeat(2, axis=1).repeat(2, axis=2), y)
+    assert asked[1:] == [((64,), None), ((1, 16, 16), None)]
+
+
+def test_large_images_of_one_channel_have_automatic_features(digits):
+    X, codes, truth = digits
+    large = X.repeat(2, axis=1).repeat(2, axis=2).reshape(400, -1)
+
+    def by(features, shape=(1, 16, 16)):
+        return class_beliefs(ArrayRows(large, shape, "cpu"), shape, codes, 10, features)
+
+    found = by(None)
+    np.testing.assert_array_equal(found, by(HOG()))
+    assert (found.argmax(axis=1) == truth)[codes < 0].mean() > 0.8
+    assert abs(found - by(lambda x: x.flatten(1))).max() > 0.1
+
+
+def test_too_many_rows_have_no_automatic_features(monkeypatch, digits):
+    X, codes, _ = digits
+    X = X.repeat(2, axis=1).repeat(2, axis=2)
+    for name, limit in [("_N_WITH_FEATURES", 399), ("_N_PAIRS_WITH_FEATURES", 15_999)]:
+        with monkeypatch.context() as patch:
+            patch.setattr(beliefs_module, name, limit)
+            model().fit(X, codes)
+            with pytest.raises(ValueError, match="are for"):
+                model(graph_features=HOG()).fit(X, codes)
 
 
 def test_features_of_a_table_take_the_place_of_its_columns(digits):

@@ -323,6 +323,14 @@ def test_tables_of_some_size_have_beliefs():
     assert not may_believe(10, (1, 8, 8), True)
 
 
+def test_images_of_one_channel_and_some_size_have_beliefs():
+    assert may_believe(100_000, (1, 16, 28), False)
+    assert not may_believe(100_001, (1, 16, 28), False)
+    assert not may_believe(10, (1, 16, 28), False)
+    assert not may_believe(100, (1, 28, 15), False)
+    assert not may_believe(100, (3, 32, 32), False)
+
+
 def test_of_a_class_without_labels_nothing_is_known():
     """Its rows are found by what they are known not to be."""
     X, truth = make_blobs(600, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
