@@ -285,8 +285,8 @@ TASKS = {
                 ),
             ]
         ),
-        # What the study changes one setting at a time of: three epochs instead of ten, and
-        # without neighbors, which would hide what else there is.
+        # What the study changes one setting at a time of: three epochs instead of ten,
+        # and no neighbors, which would hide what else there is.
         Task(
             "mnist-20-short",
             "MNIST, 20 labels, augmented, three epochs",
