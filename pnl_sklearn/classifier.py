@@ -114,17 +114,19 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         exponent multiplies the partner's predictions. They are made once a fit, where
         some class has two labels. 0 turns them off.
     graph_features : "auto" or callable, default="auto"
-        What rows are near in. "auto": the columns of tables of up to 10,000 rows; there
-        are no neighbors of images then. A callable makes features of shape (n_rows,
-        n_features) of a batch in the units of X: :class:`~pnl_sklearn.features.HOG` for
-        images whose classes differ in shape, such as handwriting, or the embedding of a
-        pretrained network (a module is asked in evaluation mode). Distances are those
-        of the features as they are, of more than 128 those of the first 128 principal
-        components; :class:`~pnl_sklearn.features.DeformableHOG`, and a
+        What rows are near in. "auto": the columns of tables of up to 10,000 rows, and
+        :class:`~pnl_sklearn.features.HOG` of images with one channel, of 16 pixels a
+        side or more; other images have no neighbors then. A callable makes features of
+        shape (n_rows, n_features) of a batch in the units of X: ``HOG(deskew=True)``
+        for handwriting, ``HOG()`` for small or color images whose classes differ in
+        shape, or the embedding of a pretrained network (a module is asked in evaluation
+        mode). Distances are those of the features as they are, of more than 128 those
+        of the first 128 principal components;
+        :class:`~pnl_sklearn.features.DeformableHOG`, and a
         :class:`~pnl_sklearn.features.Comparer` of your own, choose among the nearest by
         a distance that takes longer. Features are for up to 100,000 rows, and 10
         million pairs of a row and one of the labels, of which a hundred are used, but
-        three of each class.
+        three of each class; beyond these, "auto" does without neighbors.
     weak_view, strong_view : "auto", callable or None, default="auto"
         Views of a float32 batch in the units of X, of the same shape. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, without flips and erased parts
