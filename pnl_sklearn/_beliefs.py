@@ -21,7 +21,7 @@ _N_LABELED, _N_EACH = 100, 3
 _N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
 # The same where features are asked for.
 _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
-# Images of fewer pixels a side show little of edges.
+# Images of fewer pixels a side show little of edges, of which the features are.
 _N_PIXELS = 16
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
@@ -48,9 +48,9 @@ _TINY = 1e-12
 
 
 def auto_features(shape: tuple[int, ...]) -> HOG | None:
-    """Return the features of images in which shapes tell classes; None of all else."""
-    has_shapes = shape[0] == 1 and min(shape[1:], default=0) >= _N_PIXELS
-    return HOG() if has_shapes else None
+    """Return what rows of a shape are near in by default; None: their values."""
+    is_large = min(shape[1:], default=0) >= _N_PIXELS
+    return HOG() if shape[0] == 1 and is_large else None
 
 
 def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool:
@@ -58,12 +58,14 @@ def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool
 
     Whether it `has_features` is whether the caller asks for some.
     """
-    if has_features or auto_features(shape) is not None:
-        small = has_features or n_rows <= _N_WITH_FEATURES
-    else:
-        n_values = n_rows * math.prod(shape)
-        small = len(shape) == 1 and n_rows <= _N_ROWS and n_values <= _N_VALUES
-    return n_rows > N_NEIGHBORS and small
+    if n_rows <= N_NEIGHBORS:
+        return False
+    if has_features:
+        return True
+    if auto_features(shape) is not None:
+        return n_rows <= _N_WITH_FEATURES
+    n_values = n_rows * math.prod(shape)
+    return len(shape) == 1 and n_rows <= _N_ROWS and n_values <= _N_VALUES
 
 
 def class_beliefs(

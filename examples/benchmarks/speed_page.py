@@ -22,8 +22,8 @@ turn with two references in one process:
 Both are of float32; where the classifier computes in bfloat16, they are timed in that,
 too. Both launch one operation at a time. On a CUDA device the last of some epochs is
 timed, since in those before steps of `fit` are recorded, and layers are compiled where
-it says so. Medians of five turns, with the lowest and the highest in parentheses. No fit
-has neighbors here, whose graph is made once: the user guide says how long it takes.
+it says so. Medians of five turns, with the lowest and the highest in parentheses. No
+fit has neighbors here, whose graph is made once: the user guide says how long it takes.
 """
 
 
