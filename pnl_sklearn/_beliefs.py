@@ -19,10 +19,11 @@ _N_LABELED, _N_EACH = 100, 3
 # Tables of which classes are believed: at most so many rows, values, and pairs of a row
 # and a label.
 _N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
-# The same where features are asked for.
+# Rows, and pairs of a row and a label, of which features are compared.
 _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
-# Images of fewer pixels a side show little of edges, of which the features are.
-_N_PIXELS = 16
+# Images of fewer pixels a side show little of edges, of which the automatic features
+# are; those of more, or of more in all, take long.
+_N_PIXELS, _N_PIXELS_IN_ALL = (16, 256), 2**27
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.
 _GOES_ON = (0.8, 0.9, 0.99)
@@ -49,8 +50,11 @@ _TINY = 1e-12
 
 def auto_features(shape: tuple[int, ...]) -> HOG | None:
     """Return what rows of a shape are near in by default; None: their values."""
-    is_large = min(shape[1:], default=0) >= _N_PIXELS
-    return HOG() if shape[0] == 1 and is_large else None
+    least, most = _N_PIXELS
+    is_image = len(shape) == 3 and shape[0] == 1
+    if is_image and least <= min(shape[1:]) and max(shape[1:]) <= most:
+        return HOG()
+    return None
 
 
 def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool:
@@ -62,9 +66,9 @@ def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool
         return False
     if has_features:
         return True
-    if auto_features(shape) is not None:
-        return n_rows <= _N_WITH_FEATURES
     n_values = n_rows * math.prod(shape)
+    if auto_features(shape) is not None:
+        return n_rows <= _N_WITH_FEATURES and n_values <= _N_PIXELS_IN_ALL
     return len(shape) == 1 and n_rows <= _N_ROWS and n_values <= _N_VALUES
 
 
@@ -116,7 +120,8 @@ def class_beliefs(
     Returns
     -------
     beliefs : float32 array of shape (n_rows, n_classes) or None
-        None where no class has two labels to compare, or labels are too many.
+        None where no class has two labels to compare, or labels are too many and no
+        features are asked for.
 
     Raises
     ------

@@ -115,13 +115,13 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         some class has two labels. 0 turns them off.
     graph_features : "auto" or callable, default="auto"
         What rows are near in. "auto": the columns of tables of up to 10,000 rows, and
-        :class:`~pnl_sklearn.features.HOG` of images with one channel, of 16 pixels a
-        side or more; other images have no neighbors then. A callable makes features of
-        shape (n_rows, n_features) of a batch in the units of X: ``HOG(deskew=True)``
-        for handwriting, ``HOG()`` for small or color images whose classes differ in
-        shape, or the embedding of a pretrained network (a module is asked in evaluation
-        mode). Distances are those of the features as they are, of more than 128 those
-        of the first 128 principal components;
+        :class:`~pnl_sklearn.features.HOG` of images with one channel, of 16 to 256
+        pixels a side and up to 2^27 in all; other images have no neighbors then. A
+        callable makes features of shape (n_rows, n_features) of a batch in the units of
+        X: ``HOG(deskew=True)`` for handwriting, ``HOG()`` for small or color images
+        whose classes differ in shape, or the embedding of a pretrained network (a
+        module is asked in evaluation mode). Distances are those of the features as they
+        are, of more than 128 those of the first 128 principal components;
         :class:`~pnl_sklearn.features.DeformableHOG`, and a
         :class:`~pnl_sklearn.features.Comparer` of your own, choose among the nearest by
         a distance that takes longer. Features are for up to 100,000 rows, and 10

@@ -2,7 +2,8 @@
 
 A feature function is any callable that maps a float32 batch, on its device and in the
 units of X, to a Tensor of shape (n_rows, n_features): histograms of gradients, or the
-embedding of a pretrained network. ``PNLClassifier(graph_features=...)`` takes it.
+embedding of a pretrained network. ``PNLClassifier(graph_features=...)`` takes it; for
+images with one channel of some size, :class:`HOG` is what it takes by default.
 
 It may also have a distance of its own, one that takes too long to compare all rows with
 all others (:class:`Comparer`). Then the 40 rows that are nearest by features are

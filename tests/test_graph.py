@@ -328,7 +328,11 @@ def test_images_of_one_channel_and_some_size_have_beliefs():
     assert not may_believe(100_001, (1, 16, 28), False)
     assert not may_believe(10, (1, 16, 28), False)
     assert not may_believe(100, (1, 28, 15), False)
+    assert not may_believe(100, (1, 16, 257), False)
     assert not may_believe(100, (3, 32, 32), False)
+    assert may_believe(2**11, (1, 256, 256), False)
+    assert not may_believe(2**11 + 1, (1, 256, 256), False)
+    assert may_believe(2**11 + 1, (1, 256, 256), True)
 
 
 def test_of_a_class_without_labels_nothing_is_known():
