@@ -6,9 +6,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _beliefs as beliefs_module
@@ -229,13 +231,19 @@ def test_fit_asks_for_beliefs_by_the_features(monkeypatch, digits):
     model().fit(X, y)
     assert len(asked) == 1
     model().fit(X.reshape(400, 64), y)
-    model().fit(X.repeat(2, axis=1).repeat(2, axis=2), y)
+    model().fit(doubled(X), y)
+    model().fit(np.stack([doubled(X)] * 3, axis=1), y)
     assert asked[1:] == [((64,), None), ((1, 16, 16), None)]
+
+
+def doubled(X):
+    """Images of 16 by 16 pixels."""
+    return X.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def test_large_images_of_one_channel_have_automatic_features(digits):
     X, codes, truth = digits
-    large = X.repeat(2, axis=1).repeat(2, axis=2).reshape(400, -1)
+    large = doubled(X).reshape(400, -1)
 
     def by(features, shape=(1, 16, 16)):
         return class_beliefs(ArrayRows(large, shape, "cpu"), shape, codes, 10, features)
@@ -246,9 +254,35 @@ def test_large_images_of_one_channel_have_automatic_features(digits):
     assert abs(found - by(lambda x: x.flatten(1))).max() > 0.1
 
 
+FORMS = {
+    "channels first": lambda X: X[:, None],
+    "channels last": lambda X: X[..., None],
+    "bytes": lambda X: (10 * X).astype(np.uint8),
+    "flat": lambda X: X.reshape(len(X), -1),
+    "sparse": lambda X: sparse.csr_matrix(X.reshape(len(X), -1)),
+    "dataset": lambda X: TensorDataset(torch.from_numpy(X)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_automatic_features_are_of_images_of_any_form(form, monkeypatch, digits):
+    found = []
+
+    def kept(*given):
+        found.append(class_beliefs(*given))
+        return found[-1]
+
+    monkeypatch.setattr(_plan, "class_beliefs", kept)
+    images = doubled(digits[0])
+    shape = (1, 16, 16) if form in ("flat", "sparse") else None
+    model().fit(images, digits[1])
+    model(image_shape=shape).fit(FORMS[form](images), digits[1])
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+
+
 def test_too_many_rows_have_no_automatic_features(monkeypatch, digits):
     X, codes, _ = digits
-    X = X.repeat(2, axis=1).repeat(2, axis=2)
+    X = doubled(X)
     for name, limit in [("_N_WITH_FEATURES", 399), ("_N_PAIRS_WITH_FEATURES", 15_999)]:
         with monkeypatch.context() as patch:
             patch.setattr(beliefs_module, name, limit)
