@@ -237,7 +237,7 @@ def test_a_gpu_gets_larger_batches_and_more_steps(monkeypatch):
             n_steps.setdefault(is_available, set()).add(n)
             larger = is_available and method != "paper_style"
             assert estimator.precision == ("bfloat16" if larger else "auto")
-    assert n_steps == {False: {7660}, True: {11_520}}
+    assert n_steps == {False: {7660}, True: {38_400}}
 
 
 def ranks(runs):
