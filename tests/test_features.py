@@ -287,6 +287,8 @@ def test_too_many_rows_have_no_automatic_features(monkeypatch, digits):
         with monkeypatch.context() as patch:
             patch.setattr(beliefs_module, name, limit)
             model().fit(X, codes)
+            rows, shape = ArrayRows(X.reshape(400, -1), (1, 16, 16), "cpu"), (1, 16, 16)
+            assert class_beliefs(rows, shape, codes, 10) is None
             with pytest.raises(ValueError, match="are for"):
                 model(graph_features=HOG()).fit(X, codes)
 
