@@ -11,7 +11,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from ._batches import Rows, chunks
-from ._graph import N_NEIGHBORS, feature_graph, meeting_probabilities, neighbor_graph
+from ._graph import N_NEIGHBORS, feature_graph, neighbor_graph, visit_densities
 from .features import HOG
 
 # Labels that walks lead to, at most, but for three of each class.
@@ -30,8 +30,11 @@ _GOES_ON = (0.8, 0.9, 0.99)
 _POWERS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 # Less weight than this in an average counts for nothing.
 _NEGLIGIBLE = 1e-6
-# How far walks go before each row takes a class anew, and how often at most.
-_N_STEPS, _N_TURNS = (1, 3, 10), 20
+# How far walks go that tell where boundaries are at first: 100 and 1,000 steps.
+_GOES_FAR = (0.99, 0.999)
+# How far walks go before each row takes a class anew, how often at most, and what share
+# of the rows is too few to go on for.
+_N_STEPS, _N_TURNS, _HARDLY = (1, 3, 10), 20, 1 / 2000
 # In the end they go no farther than this, lest beliefs blur.
 _N_LAST = 3
 # How much is left to chance where all of them arrive at one class.
@@ -92,11 +95,13 @@ def class_beliefs(
     little is believed where neighbors tell little of the labels.
 
     Where such beliefs change from class to class may be in the midst of a cluster. So
-    boundaries are moved to where few rows are (`_moved`), at three scales, and classes
-    keep about the share of rows that they had, or have that of the prior. Whether this
-    is better is unknown as well: beliefs by walks and these are averaged, with weights
-    by the probability that they give to the labels, each fifth by the others (each half
-    of many rows; averages over walks keep their weights).
+    there are others: each row takes the class whose labels send most walks there, long
+    ones, for how many there are on average (`_Walks.nearest`), boundaries are moved to
+    where few rows are (`_moved`), at three scales, and classes keep about the share of
+    rows that they had, or have that of the prior. Whether this is better is unknown as
+    well: beliefs by walks and these are averaged, with weights by the probability that
+    they give to the labels, each fifth by the others (each half of many rows; averages
+    over walks keep their weights).
 
     Of a class without labels nothing is known: it has the mean of the others, there
     are no factors, and no boundary is moved.
@@ -164,14 +169,15 @@ def class_beliefs(
     def candidates(kept: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
         """Beliefs by the labels that are kept, and how probable they are before."""
         by_walks = walks.beliefs(kept)
-        shares = by_walks.mean(axis=0)
         known = codes.copy()
         known[labeled[~kept]] = -1
-        yield 1.0, _doubted(by_walks, shares)
-        for n_steps in _N_STEPS:
-            yield 1.0, _moved(by_walks, step, known, shares, n_steps)
-            if prior is not None:
-                yield odds, _moved(by_walks, step, known, prior, n_steps)
+        yield 1.0, _doubted(by_walks, by_walks.mean(axis=0))
+        for start in walks.nearest(kept):
+            shares = start.mean(axis=0)
+            for n_steps in _N_STEPS:
+                yield 1.0, _moved(start, step, known, shares, n_steps)
+                if prior is not None:
+                    yield odds, _moved(start, step, known, prior, n_steps)
 
     fits = []
     place = np.concatenate([np.arange(n) for n in counts])
@@ -209,9 +215,14 @@ class _Walks:
         odds: float,
     ):
         self._members, self._prior = members, prior
+        visits = {
+            p: visit_densities(graph, labeled, p).astype(np.float32)
+            for p in sorted({*_GOES_ON, *_GOES_FAR})
+        }
+        self._far = [visits[p] for p in _GOES_FAR]
+        # Each walk that meets a label visits it as often as one that starts there.
         self._meets = [
-            meeting_probabilities(graph, labeled, p).astype(np.float32)
-            for p in _GOES_ON
+            (visits[p] / visits[p][labeled].diagonal()).clip(0, 1) for p in _GOES_ON
         ]
         labels, counts = members.argmax(axis=1), members.sum(axis=0)
         judged = counts[labels] > 1
@@ -243,6 +254,26 @@ class _Walks:
                         beliefs += weight * softmax(power * logs + f, axis=1)
         return beliefs / beliefs.sum(axis=1, keepdims=True)
 
+    def nearest(self, kept: np.ndarray) -> Iterator[np.ndarray]:
+        """Class that most walks come from, as one-hot rows, for each far length.
+
+        From the labels of each class, as many walks set out; the visits that they pay a
+        row in all are compared. Rows that no walk comes to are of all classes alike.
+
+        In contrast to which label is met first, that does not depend on how many rows
+        the classes have: with walks without an end these are the potentials of J.
+        Calder, B. Cook, M. Thorpe and D. Slepcev, "Poisson Learning: Graph Based
+        Semi-Supervised Learning at Very Low Label Rates", ICML 2020, but for what rows
+        gain by their number of edges, which is equal for all classes.
+        """
+        members = self._members & kept[:, None]
+        classes = np.eye(members.shape[1])
+        for visits in self._far:
+            by_class = visits @ members / members.sum(axis=0)
+            reached = by_class.max(axis=1, keepdims=True) > 0
+            alike = 1 / members.shape[1]
+            yield np.where(reached, classes[by_class.argmax(axis=1)], alike)
+
     def _logs(self, meets: np.ndarray, kept: np.ndarray) -> np.ndarray:
         members = self._members & kept[:, None]
         counts = members.sum(axis=0)
@@ -265,9 +296,10 @@ def _moved(
 ) -> np.ndarray:
     """Move the boundaries of classes to where few rows are.
 
-    In turns, each row takes its most probable class, and then the mean of the classes
-    that walks of `n_steps` arrive at, with factors for which classes have about their
-    `shares` of all rows. So boundaries get shorter: fewer neighbors are on two sides.
+    In turns, until hardly a row changes its class, each row takes its most probable
+    class, and then the mean of the classes that walks of `n_steps` arrive at, with
+    factors for which classes have about their `shares` of all rows. So boundaries get
+    shorter: fewer neighbors are on two sides.
     Rows with known labels hand these on, in each step; their own beliefs are what
     neighbors tell.
 
@@ -310,7 +342,7 @@ def _moved(
         before = taken
         beliefs = spread(before, n_steps)
         taken = beliefs.argmax(axis=1)
-        if (taken == before).all():
+        if (taken != before).mean() <= _HARDLY:
             break
     if n_steps > _N_LAST:
         beliefs = spread(taken, _N_LAST)

@@ -270,6 +270,8 @@ def meeting_probabilities(
 ) -> np.ndarray:
     """Probabilities that a walk along the graph meets each target before it ends.
 
+    Each walk that meets a target visits it as often as one that starts there.
+
     Parameters
     ----------
     graph : symmetric sparse matrix of shape (n, n)
@@ -283,18 +285,30 @@ def meeting_probabilities(
     probabilities : float array of shape (n, n_targets)
         From each row; 1 from the target itself.
     """
+    visits = visit_densities(graph, targets, goes_on)
+    visits /= visits[targets].diagonal()
+    return visits.clip(0, 1, out=visits)
+
+
+def visit_densities(
+    graph: sparse.csr_matrix, targets: np.ndarray, goes_on: float
+) -> np.ndarray:
+    """Expected visits that a walk from each row pays each target, by its edges' sum.
+
+    They are the same from the target to the row. Parameters are those of
+    `meeting_probabilities`.
+    """
     n = graph.shape[0]
     root = np.sqrt(np.asarray(graph.sum(axis=1)).ravel())
     scale = sparse.diags(1 / root)
     # Expected visits are D^-1/2 S^-1 D^1/2 with this S, which is positive definite.
     system = sparse.identity(n, format="csr") - goes_on * (scale @ graph @ scale)
-    probabilities = np.empty((n, len(targets)))
+    densities = np.empty((n, len(targets)))
     for column, target in enumerate(targets):
         unit = np.zeros(n)
         unit[target] = 1.0
         visits, _ = cg(system, unit, atol=0.0)
         # Once more for what is left, since the default precision is of 1e-5.
         visits += cg(system, unit - system @ visits, atol=0.0)[0]
-        # Each walk that meets the target visits it as often as one that starts there.
-        probabilities[:, column] = visits * root[target] / (root * visits[target])
-    return probabilities.clip(0, 1, out=probabilities)
+        densities[:, column] = visits / (root * root[target])
+    return densities
