@@ -95,13 +95,13 @@ def class_beliefs(
     little is believed where neighbors tell little of the labels.
 
     Where such beliefs change from class to class may be in the midst of a cluster. So
-    there are others: each row takes the class whose labels send most walks there, long
-    ones, for how many there are on average (`_Walks.nearest`), boundaries are moved to
-    where few rows are (`_moved`), at three scales, and classes keep about the share of
-    rows that they had, or have that of the prior. Whether this is better is unknown as
-    well: beliefs by walks and these are averaged, with weights by the probability that
-    they give to the labels, each fifth by the others (each half of many rows; averages
-    over walks keep their weights).
+    there are others: each row takes the class that most of long walks come from
+    (`_Walks.nearest`), of two lengths; boundaries are moved to where few rows are
+    (`_moved`), at three scales; and classes keep about the share of rows that they had,
+    or have that of the prior. Whether this is better is unknown as well: beliefs by
+    walks and these are averaged, with weights by the probability that they give to the
+    labels, each fifth by the others (each half of many rows; averages over walks keep
+    their weights).
 
     Of a class without labels nothing is known: it has the mean of the others, there
     are no factors, and no boundary is moved.
@@ -257,14 +257,13 @@ class _Walks:
     def nearest(self, kept: np.ndarray) -> Iterator[np.ndarray]:
         """Class that most walks come from, as one-hot rows, for each far length.
 
-        From the labels of each class, as many walks set out; the visits that they pay a
-        row in all are compared. Rows that no walk comes to are of all classes alike.
+        From the labels of each class as many walks set out; whose pay a row most visits
+        has it. Rows that no walk comes to are of all classes alike.
 
-        In contrast to which label is met first, that does not depend on how many rows
-        the classes have: with walks without an end these are the potentials of J.
-        Calder, B. Cook, M. Thorpe and D. Slepcev, "Poisson Learning: Graph Based
-        Semi-Supervised Learning at Very Low Label Rates", ICML 2020, but for what rows
-        gain by their number of edges, which is equal for all classes.
+        Which labels are met depends on how many rows a class has, this hardly. With
+        walks without an end, and as many labels of each class, it is what J. Calder, B.
+        Cook, M. Thorpe and D. Slepcev take in "Poisson Learning: Graph Based
+        Semi-Supervised Learning at Very Low Label Rates", ICML 2020.
         """
         members = self._members & kept[:, None]
         classes = np.eye(members.shape[1])

@@ -293,10 +293,10 @@ def meeting_probabilities(
 def visit_densities(
     graph: sparse.csr_matrix, targets: np.ndarray, goes_on: float
 ) -> np.ndarray:
-    """Expected visits that a walk from each row pays each target, by its edges' sum.
+    """Expected visits of walks from each row to each target, for the target's weight.
 
-    They are the same from the target to the row. Parameters are those of
-    `meeting_probabilities`.
+    They are divided by the sum of the weights of its edges, and so are the same from
+    the target to the row. The parameters are those of `meeting_probabilities`.
     """
     n = graph.shape[0]
     root = np.sqrt(np.asarray(graph.sum(axis=1)).ravel())

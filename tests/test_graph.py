@@ -18,7 +18,7 @@ from examples.benchmarks.tables import waves
 from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
-from pnl_sklearn._beliefs import _moved, class_beliefs, may_believe, spread_out
+from pnl_sklearn._beliefs import _moved, _Walks, class_beliefs, may_believe, spread_out
 from pnl_sklearn._graph import neighbor_graph
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.model_selection import hide_labels
@@ -141,6 +141,49 @@ def test_moved_boundaries_are_those_of_dense_formulas(n_steps):
     expected = moved(start, step, codes, shares, n_steps)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert not np.allclose(found.mean(axis=0), start.mean(axis=0), atol=0.1)
+
+
+def walks_to(graph, codes):
+    labeled = np.flatnonzero(codes >= 0)
+    members = codes[labeled][:, None] == np.arange(codes.max() + 1)
+    return _Walks(sparse.csr_matrix(graph), labeled, members, None, 1.0)
+
+
+def test_walks_without_an_end_are_poisson_learning():
+    """Whose potentials are of the graph's Laplacian, with sources at the labels."""
+    X, truth = make_moons((150, 30), noise=0.15, random_state=0)
+    codes = hide_labels(truth, 6, random_state=0)
+    graph = dense_graph(X, 10)
+    sources = np.eye(2)[codes] * (codes >= 0)[:, None]
+    sources -= (codes >= 0)[:, None] * sources.sum(axis=0) / sources.sum()
+    laplacian = np.diag(graph.sum(axis=1)) - graph
+    potentials = np.linalg.lstsq(laplacian, sources, rcond=None)[0]
+    *_, found = walks_to(graph, codes).nearest(np.ones(6, dtype=bool))
+    taken = found.argmax(axis=1)
+    assert (taken == potentials.argmax(axis=1)).mean() > 0.98
+    assert (taken == truth).mean() > 0.9
+
+
+def test_most_walks_come_from_the_own_class_whatever_its_size():
+    """Labels of the rare class are met more often, from rows of the other, too."""
+    wrong = []
+    for draw in range(4):
+        X, truth = make_blobs([1500, 150], centers=[[0, 0], [7, 0]], random_state=draw)
+        codes = hide_labels(truth, 4, random_state=draw)
+        walks = walks_to(neighbor_graph(X, 10, weighted=True), codes)
+        all_of_them = np.ones(4, dtype=bool)
+        found = [walks.beliefs(all_of_them), *walks.nearest(all_of_them)]
+        wrong.append([(b.argmax(axis=1) != truth).mean() for b in found])
+    by_walks, by_100, by_1000 = np.mean(wrong, axis=0)
+    assert max(by_100, by_1000) < 0.7 * by_walks
+
+
+def test_rows_that_no_walk_comes_to_are_of_all_classes_alike():
+    X, truth = make_blobs(60, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    codes = np.where(truth < 2, hide_labels(truth, 30, random_state=0), -1)
+    for found in walks_to(dense_graph(X, 5), codes).nearest(codes[codes >= 0] >= 0):
+        np.testing.assert_array_equal(found[truth == 2], 0.5)
+        np.testing.assert_array_equal(found[truth < 2], np.eye(2)[truth[truth < 2]])
 
 
 def test_all_labels_are_handed_on_but_a_single_one_is_not_told(monkeypatch):
