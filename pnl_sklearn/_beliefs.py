@@ -165,6 +165,7 @@ def class_beliefs(
     if not counts.all() or n_rows * n_classes > _N_MOVED:
         return walks.beliefs(everything).astype(np.float32)
     step = sparse.diags(1 / np.asarray(graph.sum(axis=1)).ravel()) @ graph
+    step = step.astype(np.float32)
 
     def candidates(kept: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
         """Beliefs by the labels that are kept, and how probable they are before."""
@@ -322,7 +323,7 @@ def _moved(
     -------
     beliefs : float array of shape (n_rows, n_classes)
     """
-    classes = np.eye(beliefs.shape[1])
+    classes = np.eye(beliefs.shape[1], dtype=step.dtype)
     known = np.flatnonzero(codes >= 0)
     factors = np.zeros(beliefs.shape[1])
 

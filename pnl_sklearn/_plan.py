@@ -32,6 +32,8 @@ from .views import ImageView, View, auto_views, identity
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
+# Of so many rows near neighbors are found in seconds, which nobody needs to be told.
+_N_QUICK = 10_000
 # The least that a class is believed in, by neighbors.
 _TINY = 1e-9
 
@@ -56,12 +58,12 @@ def build_batches(
         given.excluded,
         given.chances,
         ranks,
-        _log_beliefs(estimator, given, rows, prior),
+        _log_beliefs(estimator, given, rows, prior, ranks),
     )
 
 
 def _log_beliefs(
-    estimator, given: Material, rows: Rows, prior: ClassPrior
+    estimator, given: Material, rows: Rows, prior: ClassPrior, ranks: Ranks
 ) -> np.ndarray | None:
     """What neighbors tell of the classes of rows, where negatives use it."""
     weight = estimator.graph_weight
@@ -73,6 +75,8 @@ def _log_beliefs(
     is_used = weight and estimator.negative_weight and (given.codes < 0).any()
     if not is_used or not may_believe(n_rows, shape, features is not None):
         return None
+    if estimator.verbose and ranks.index == 0 and n_rows > _N_QUICK:
+        print(f"Looking for near neighbors of {n_rows:,} rows.", flush=True)
     codes = given.codes.copy()
     codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
     drawn_to = prior.prior.cpu().numpy() if _balance_weight(estimator) else None

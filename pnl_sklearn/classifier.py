@@ -199,7 +199,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Governs initial weights, batches, selections, views and dropout.
     verbose : int, default=0
-        1 prints a line an epoch.
+        1 prints a line an epoch, and one where near neighbors of many rows take long.
     classes : array-like, default=None
         All classes, in the order wanted, where y may lack some. None: those in y,
         sorted.

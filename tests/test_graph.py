@@ -507,6 +507,19 @@ def test_where_no_graph_is_needed_none_is_made(monkeypatch, few):
     assert not seen_by_selection(monkeypatch, X, labels)[1]
 
 
+@pytest.mark.parametrize("n_quick", [79, 80])
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_a_long_look_for_neighbors_is_announced(
+    monkeypatch, capsys, few, verbose, n_quick
+):
+    monkeypatch.setattr(_plan, "_N_QUICK", n_quick)
+    seen_by_selection(monkeypatch, *few, verbose=verbose)
+    printed = capsys.readouterr().out
+    announced = printed.startswith("Looking for near neighbors of 80 rows.\n")
+    assert announced == (verbose == 1 and n_quick == 79)
+    assert ("epoch" in printed) == (verbose == 1)
+
+
 @pytest.mark.parametrize(
     ("params", "prior", "odds"),
     [
