@@ -39,6 +39,8 @@ _N_STEPS, _N_TURNS, _HARDLY = (1, 3, 10), 20, 1 / 2000
 _N_LAST = 3
 # How much is left to chance where all of them arrive at one class.
 _DOUBT = 1e-3
+# How many labels are taken for odd: anything may be believed of them.
+_ODD = 0.05
 # Parts of the labels, each to be told by the others; there are two where rows times
 # classes are more than the second.
 _N_FOLDS, _N_IN_FOLDS = 5, 50_000
@@ -100,8 +102,8 @@ def class_beliefs(
     (`_moved`), at three scales; and classes keep about the share of rows that they had,
     or have that of the prior. Whether this is better is unknown as well: beliefs by
     walks and these are averaged, with weights by the probability that they give to the
-    labels, each fifth by the others (each half of many rows; averages over walks keep
-    their weights).
+    labels, of which one in twenty may be of any class, each fifth by the others (each
+    half of many rows; averages over walks keep their weights).
 
     Of a class without labels nothing is known: it has the mean of the others, there
     are no factors, and no boundary is moved.
@@ -187,7 +189,8 @@ def class_beliefs(
         left_out = judged & (place % n_folds == fold)
         if left_out.any():
             told = labeled[left_out], labels[left_out]
-            fits.append([np.log(b[told]).sum() for _, b in candidates(~left_out)])
+            told_by = np.array([b[told] for _, b in candidates(~left_out)])
+            fits.append(np.log((1 - _ODD) * told_by + _ODD / n_classes).sum(axis=1))
     chances, found = zip(*candidates(everything), strict=True)
     weights = softmax(np.log(chances) + np.sum(fits, axis=0))
     beliefs = sum(w * b for w, b in zip(weights, found, strict=True))
