@@ -18,9 +18,10 @@ from examples.benchmarks.tables import waves
 from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
-from pnl_sklearn._beliefs import _moved, _Walks, class_beliefs, may_believe, spread_out
+from pnl_sklearn._beliefs import _moved, class_beliefs, may_believe, spread_out
 from pnl_sklearn._graph import neighbor_graph
 from pnl_sklearn._prior import ClassPrior
+from pnl_sklearn._walks import Walks
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.negatives import AdaptiveNegatives, weighed
 
@@ -146,7 +147,7 @@ def test_moved_boundaries_are_those_of_dense_formulas(n_steps):
 def walks_to(graph, codes):
     labeled = np.flatnonzero(codes >= 0)
     members = codes[labeled][:, None] == np.arange(codes.max() + 1)
-    return _Walks(sparse.csr_matrix(graph), labeled, members, None, 1.0)
+    return Walks(sparse.csr_matrix(graph), labeled, members, None, 1.0)
 
 
 def test_walks_without_an_end_are_poisson_learning():
