@@ -24,6 +24,8 @@ _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
 # Images of fewer pixels a side show little of edges, of which the automatic features
 # are; those of more, or of more in all, take long.
 _N_PIXELS, _N_PIXELS_IN_ALL = (16, 256), 2**27
+# Of so many rows near neighbors are found in seconds, which nobody needs to be told.
+_N_QUICK = 10_000
 # How far walks go before each row takes a class anew, how often at most, and what share
 # of the rows is too few to go on for.
 _N_STEPS, _N_TURNS, _HARDLY = (1, 3, 10), 20, 1 / 2000
@@ -72,6 +74,7 @@ def class_beliefs(
     features: Callable[[Tensor], Tensor] | None = None,
     prior: np.ndarray | None = None,
     odds: float = 1.0,
+    verbose: bool = False,
 ) -> np.ndarray | None:
     """Class probabilities of rows by the labels that walks along neighbors meet.
 
@@ -110,6 +113,8 @@ def class_beliefs(
         Class distribution that the beliefs' mean may have. None: whatever it is.
     odds : float, default=1.0
         How probable such a mean is, against any other, before a look at the labels.
+    verbose : bool, default=False
+        Whether to print a line where this takes long.
 
     Returns
     -------
@@ -135,17 +140,19 @@ def class_beliefs(
     too_many = n_rows > _N_WITH_FEATURES or n_rows * len(labeled) > limit
     if not judged.any() or (too_many and not asked):
         return None
+    if too_many:
+        raise ValueError(
+            f"graph_features are for {_N_WITH_FEATURES:,} rows at most, and "
+            f"{_N_PAIRS_WITH_FEATURES:,} pairs of a row and a label that is used; "
+            f"there are {n_rows:,} rows and {len(labeled)} labels. Leave it at "
+            "'auto', or give fewer unlabeled rows."
+        )
+    if verbose and n_rows > _N_QUICK:
+        print(f"Looking for near neighbors of {n_rows:,} rows.", flush=True)
     if features is None:
         X = torch.cat(list(rows.stream(chunks(range(n_rows), shape)))).cpu()
         graph = neighbor_graph(X, N_NEIGHBORS, weighted=True)
     else:
-        if too_many:
-            raise ValueError(
-                f"graph_features are for {_N_WITH_FEATURES:,} rows at most, and "
-                f"{_N_PAIRS_WITH_FEATURES:,} pairs of a row and a label that is used; "
-                f"there are {n_rows:,} rows and {len(labeled)} labels. Leave it at "
-                "'auto', or give fewer unlabeled rows."
-            )
         graph = feature_graph(features, rows, n_rows, shape)
     if odds == 0 or not counts.all():
         prior = None

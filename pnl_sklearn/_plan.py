@@ -32,8 +32,6 @@ from .views import ImageView, View, auto_views, identity
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
-# Of so many rows near neighbors are found in seconds, which nobody needs to be told.
-_N_QUICK = 10_000
 # The least that a class is believed in, by neighbors.
 _TINY = 1e-9
 
@@ -75,8 +73,6 @@ def _log_beliefs(
     is_used = weight and estimator.negative_weight and (given.codes < 0).any()
     if not is_used or not may_believe(n_rows, shape, features is not None):
         return None
-    if estimator.verbose and ranks.index == 0 and n_rows > _N_QUICK:
-        print(f"Looking for near neighbors of {n_rows:,} rows.", flush=True)
     codes = given.codes.copy()
     codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
     drawn_to = prior.prior.cpu().numpy() if _balance_weight(estimator) else None
@@ -88,6 +84,7 @@ def _log_beliefs(
         features,
         drawn_to,
         float(prior.strength),
+        bool(estimator.verbose) and ranks.index == 0,
     )
     return None if beliefs is None else np.float32(weight) * np.log(beliefs.clip(_TINY))
 

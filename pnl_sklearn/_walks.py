@@ -49,7 +49,7 @@ class Walks:
         self._members, self._prior = members, prior
         visits = {
             p: visit_densities(graph, labeled, p).astype(np.float32)
-            for p in sorted({*_GOES_ON, *_GOES_FAR})
+            for p in {*_GOES_ON, *_GOES_FAR}
         }
         self._far = [visits[p] for p in _GOES_FAR]
         # Each walk that meets a label visits it as often as one that starts there.

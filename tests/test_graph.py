@@ -516,12 +516,18 @@ def test_where_no_graph_is_needed_none_is_made(monkeypatch, few):
 def test_a_long_look_for_neighbors_is_announced(
     monkeypatch, capsys, few, verbose, n_quick
 ):
-    monkeypatch.setattr(_plan, "_N_QUICK", n_quick)
-    seen_by_selection(monkeypatch, *few, verbose=verbose)
+    monkeypatch.setattr(beliefs_module, "_N_QUICK", n_quick)
+    params = {"max_epochs": 1, "steps_per_epoch": 3, "random_state": 0}
+    PNLClassifier(verbose=verbose, **params).fit(*few)
     printed = capsys.readouterr().out
     announced = printed.startswith("Looking for near neighbors of 80 rows.\n")
     assert announced == (verbose == 1 and n_quick == 79)
     assert ("epoch" in printed) == (verbose == 1)
+    # One label a class cannot be compared: no look, no word of it.
+    X, y = few
+    y = np.where(np.arange(80) == np.unique(y, return_index=True)[1][y + 1], y, -1)
+    PNLClassifier(verbose=verbose, **params).fit(X, y)
+    assert "Looking" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
