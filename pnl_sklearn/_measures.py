@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._batches import Rows, chunks, unlabeled_chunks
+from ._batches import Rows, chunks, joined, unlabeled_chunks
 from ._rounds import Measure
 from ._submodel import Submodel, log_probabilities
 
@@ -31,15 +31,16 @@ def of_held_out_rows(
     at_target = np.arange(len(labeled)), codes[labeled]
 
     def measure(submodels: list[Submodel]) -> dict[str, float]:
-        indices = chunks(labeled, shape)
-        each = [
-            np.concatenate(list(log_probabilities([submodel], rows, indices)))
+        indices = chunks(labeled, shape, device)
+        logs = [
+            torch.cat(list(log_probabilities([submodel], rows, indices)))
             for submodel in submodels
         ]
-        predicted = np.logaddexp.reduce(each) - math.log(len(each))
-        parts = [torch.from_numpy(np.exp(p)).float().to(device) for p in each]
         with torch.random.fork_rng(devices=cuda):  # a selection may draw
-            negatives = torch.stack([select(part) for part in parts]).cpu().numpy()
+            masks = [select(part.exp().float()) for part in logs]
+        negatives = torch.stack(masks).cpu().numpy()
+        each = torch.stack(logs).cpu().numpy()
+        predicted = np.logaddexp.reduce(each) - math.log(len(each))
         n_negatives = int(negatives.sum())
         n_wrong = sum(int(mask[at_target].sum()) for mask in negatives)
         values = (
@@ -52,15 +53,19 @@ def of_held_out_rows(
     return measure
 
 
-def of_changes(rows: Rows, shape: tuple[int, ...], codes: np.ndarray) -> Measure:
+def of_changes(
+    rows: Rows, shape: tuple[int, ...], codes: np.ndarray, device: str
+) -> Measure:
     """Return what tells how many pseudo-labels changed since it was last asked."""
-    if (codes >= 0).all():
+    n_unlabeled = int((codes < 0).sum())
+    if not n_unlabeled:
         return lambda _: {"changed": math.nan}
     last: list[np.ndarray] = []
 
     def measure(submodels: list[Submodel]) -> dict[str, float]:
-        parts = log_probabilities(submodels, rows, unlabeled_chunks(codes, shape))
-        last.append(np.concatenate([part.argmax(axis=1) for part in parts]))
+        indices = unlabeled_chunks(codes, shape, device)
+        parts = log_probabilities(submodels, rows, indices)
+        last.append(joined((part.argmax(dim=1) for part in parts), n_unlabeled))
         if len(last) == 1:
             return {"changed": math.nan}
         return {"changed": float((last.pop(0) != last[0]).mean())}

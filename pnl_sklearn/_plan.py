@@ -121,7 +121,7 @@ def build_plan(
             held_out = make_rows(inputs, device, estimator.net_params or {})
         measures.append(of_held_out_rows(held_out, shape, codes, select, device))
     if estimator.tol is not None:
-        measures.append(of_changes(rows, shape, given.codes))
+        measures.append(of_changes(rows, shape, given.codes, device))
     companion = _companion(estimator, submodels[0].ema_decay)
     scheduled = any(
         isinstance(callback, LRScheduler) for _, callback in named_callbacks(estimator)

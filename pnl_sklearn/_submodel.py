@@ -7,7 +7,6 @@ from functools import cache, reduce
 from types import FunctionType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler
@@ -375,9 +374,8 @@ def shares_modules(first: Submodel, second: Submodel) -> bool:
 
 def log_probabilities(
     submodels: list[Submodel], rows: Rows, indices: Iterable[Index]
-) -> Iterator[np.ndarray]:
+) -> Iterator[Tensor]:
     """Yield log of the submodels' mean probabilities, float64, for each index."""
     for x in rows.stream(indices):
         each = [submodel.log_probabilities(x) for submodel in submodels]
-        mean = reduce(torch.logaddexp, each) - math.log(len(each))
-        yield mean.cpu().numpy()
+        yield reduce(torch.logaddexp, each) - math.log(len(each))

@@ -1,6 +1,7 @@
 """The estimator."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import tee
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ._batches import chunks, unlabeled_chunks
+from ._batches import chunks, joined, unlabeled_chunks
 from ._build import (
     build_submodels,
     check_device,
@@ -496,8 +497,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         probabilities : float64 array of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        probabilities = self.predict_log_proba(X)
-        return np.exp(probabilities, out=probabilities)
+        return self._predict_parts(X, torch.exp)
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`, exact for small probabilities.
@@ -527,7 +527,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         labels : array of shape (n_samples,)
             Entries of `classes_`.
         """
-        return self._predict_parts(X, lambda part: self.classes_[part.argmax(axis=1)])
+        check_is_fitted(self)
+        return self._predict_parts(X, partial(torch.argmax, dim=1), self.classes_)
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy on the rows whose target is known.
@@ -610,32 +611,30 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     def _transduce(self, given, rows):
         """Label all rows: as given where labeled, as predicted elsewhere."""
         labels = self.classes_[given.labels]
-        indices, again = tee(unlabeled_chunks(given.labels, given.inputs.sample_shape))
+        device, shape = self.submodels_[0].device, given.inputs.sample_shape
+        indices, again = tee(unlabeled_chunks(given.labels, shape, device))
         parts = log_probabilities(self.submodels_, rows, again)
         for index, part in zip(indices, parts, strict=True):
             if given.excluded is not None:
-                part = np.where(given.excluded[index], -np.inf, part)
-            labels[index] = self.classes_[part.argmax(axis=1)]
+                excluded = torch.from_numpy(given.excluded[index]).to(device)
+                part = part.masked_fill(excluded, -torch.inf)
+            labels[index] = self.classes_[part.argmax(dim=1).cpu().numpy()]
         return labels
 
-    def _predict_parts(self, X, function, submodels=None):
+    def _predict_parts(self, X, function, names=None, submodels=None):
         """Return what a function makes of log-probabilities, part by part of the rows.
 
-        They are float64, of the mean of both submodels or of those given.
+        They are float64, of the mean of both submodels or of those given. What it makes
+        may be positions of names, which are returned then.
         """
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
-        rows = make_rows(inputs, self.submodels_[0].device, self.net_params or {})
-        indices = chunks(range(len(inputs)), inputs.sample_shape)
+        device, shape = self.submodels_[0].device, inputs.sample_shape
+        rows = make_rows(inputs, device, self.net_params or {})
+        indices = chunks(range(len(inputs)), shape, device)
         parts = log_probabilities(submodels or self.submodels_, rows, indices)
-        outcome = None
         with float32_by_default():
-            for index, part in zip(indices, parts, strict=True):
-                values = function(part)
-                if outcome is None:
-                    outcome = np.empty((len(inputs), *values.shape[1:]), values.dtype)
-                outcome[index.start : index.stop] = values
-        return outcome
+            return joined(map(function, parts), len(inputs), names)
 
 
 def supervised_twin(estimator):

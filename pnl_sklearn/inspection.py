@@ -4,6 +4,7 @@ import warnings
 from numbers import Integral
 
 import numpy as np
+import torch
 from scipy.special import entr
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -142,9 +143,9 @@ def _disagreement(estimator, X) -> np.ndarray:
             f"{type(estimator).__name__} has no submodels that could disagree; give "
             "strategy='entropy' or 'margin'."
         )
-    each = np.exp(
+    each = np.array(
         [
-            estimator._predict_parts(X, lambda part: part, [submodel])
+            estimator._predict_parts(X, torch.exp, submodels=[submodel])
             for submodel in estimator.submodels_
         ]
     )

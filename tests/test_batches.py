@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pnl_sklearn._batches import (
     SparseRows,
     _UnlabeledParts,
     chunks,
+    joined,
     moments,
     unlabeled_chunks,
 )
@@ -116,6 +118,34 @@ def test_chunks_cover_the_index_within_bounds(shape):
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(10_000))
     assert max(map(len, parts)) <= 2048
     assert chunks(np.arange(0), shape) == []
+    on_gpu = chunks(np.arange(10_000), shape, "cuda:1")
+    np.testing.assert_array_equal(np.concatenate(on_gpu), np.arange(10_000))
+    assert len(parts[0]) <= len(on_gpu[0]) <= 5 * len(parts[0])
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor of another device, as far as it tells, that counts its copies."""
+
+    is_cpu = False
+    n_copies = 0
+
+    def cpu(self):
+        Elsewhere.n_copies += 1
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 3)])
+def test_parts_are_joined_and_those_of_another_device_copied_seldom(shape, monkeypatch):
+    monkeypatch.setattr("pnl_sklearn._batches._N_HELD", 3 * math.prod(shape[1:]))
+    monkeypatch.setattr(Elsewhere, "n_copies", 0)
+    values = torch.arange(math.prod(shape)).reshape(shape)
+    parts = values.split(2)
+    np.testing.assert_array_equal(joined(parts, 7), values)
+    names = np.array([f"class {k}" for k in range(21)])
+    elsewhere = [part.as_subclass(Elsewhere) for part in parts]
+    expected = names[values.numpy()]
+    np.testing.assert_array_equal(joined(elsewhere, 7, names), expected)
+    assert Elsewhere.n_copies == 2  # of four rows and of three
 
 
 @pytest.mark.parametrize("n_rows", [33, 40])

@@ -1153,6 +1153,23 @@ def test_companions_and_views_on_cuda(params):
 
 @pytest.mark.gpu
 @needs_cuda
+def test_predictions_and_measures_on_cuda(monkeypatch):
+    """What is copied part by part is what is copied at once, and labels are of it."""
+    excluded = np.zeros((len(Y), 3), dtype=bool)
+    excluded[Y < 0, 1] = True
+    estimator = tiny(device="cuda", tol=1e-9)
+    estimator.fit(X, Y, X_val=X, y_val=TRUTH, negative_labels=excluded)
+    assert {"valid_accuracy", "changed"} <= estimator.history_[-1].keys()
+    assert not (estimator.transduction_[Y < 0] == 1).any()
+    expected = estimator.predict_proba(X)
+    np.testing.assert_array_equal(estimator.predict(X), expected.argmax(axis=1))
+    monkeypatch.setattr("pnl_sklearn._batches._N_HELD", 1)
+    monkeypatch.setattr("pnl_sklearn.classifier.chunks", lambda i, *_: [i[:9], i[9:]])
+    np.testing.assert_allclose(estimator.predict_proba(X), expected, atol=1e-6)
+
+
+@pytest.mark.gpu
+@needs_cuda
 @pytest.mark.parametrize("params", [{}, {"callbacks": [LRScheduler()]}])
 def test_cuda_model_loads_without_cuda(params, tmp_path):
     estimator = tiny(device="cuda", **params).fit(X, Y)
