@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
 from pnl_sklearn import AdaptiveNegatives
-from pnl_sklearn.features import HOG, DeformableHOG
+from pnl_sklearn.features import DeformableHOG
 from pnl_sklearn.randaugment import RandAugmentView
 from pnl_sklearn.views import ImageView
 
@@ -205,7 +205,6 @@ def _cifar10_part(folder, part, options, rng):
 
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
-_UPRIGHT = {"graph_features": HOG(deskew=True)}
 _BENDING = {"graph_features": DeformableHOG(deskew=True)}
 # The automatic view with noise.
 _NOISY = {
@@ -271,12 +270,7 @@ TASKS = {
                     "augmented",
                     "mnist",
                     {},
-                    _NOISY
-                    | (
-                        _BENDING | {"graph_weight": 4.0}
-                        if n == 2
-                        else _UPRIGHT | {"graph_weight": 0.5}
-                    ),
+                    _NOISY | _BENDING | {"graph_weight": 4.0},
                 ),
                 (
                     "-plain",
