@@ -212,10 +212,11 @@ _NOISY = {
         rotation=20, scale=0.15, shear=15, shift=0.12, noise=0.5, fill=(0.0,)
     )
 }
-# Eight minutes on a large GPU. On a draw for tuning SGD was ahead of AdamW (after 1,200
-# steps 28 and 37 % of the unlabeled rows were wrong), and rates of 0.1 and 0.03 were as
-# good (21.8 and 21.6 % after 2,925); the higher one is for longer fits. A tolerance of
-# 0.4 was ahead of 0.2 and 0.05 (20.3, 20.7, 21.6 %), and 64 labeled rows of 32 (26.5).
+# Eight minutes on a large GPU, also of the twin, which makes the same passes. On a draw
+# for tuning SGD was ahead of AdamW (after 1,200 steps 28 and 37 % of the unlabeled rows
+# were wrong), and rates of 0.1 and 0.03 were as good (21.8 and 21.6 % after 2,925); the
+# higher one is for longer fits. A tolerance of 0.4 was ahead of 0.2 and 0.05 (20.3,
+# 20.7, 21.6 %), and 64 labeled rows of 32 (26.5).
 _CNN13_CUDA = {
     "precision": "bfloat16",
     "compile": True,
