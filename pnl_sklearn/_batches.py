@@ -24,8 +24,6 @@ Index = np.ndarray | range
 # Rows that are put in order at a time, and steps at most.
 _N_ROWS = 2**20
 _N_STEPS = 2**12
-# Values that wait on another device than the CPU until they are copied.
-_N_HELD = 2**22
 
 
 class Batch(NamedTuple):
@@ -301,31 +299,6 @@ def unlabeled_chunks(
     for i in range(0, len(codes), _N_ROWS):
         rows = i + np.flatnonzero(codes[i : i + _N_ROWS] < 0)
         yield from chunks(rows, shape, device)
-
-
-def joined(
-    parts: Iterable[Tensor], n_rows: int, names: np.ndarray | None = None
-) -> np.ndarray:
-    """Put the rows of tensors into one array, or the names that they are positions of.
-
-    What is on another device than the CPU stays there until it is much: each copy waits
-    for all that the device has been told to do, and leaves it with nothing to do.
-    """
-    whole: Any = None
-    held: list[Tensor] = []
-    n_held = end = 0
-    for part in parts:
-        held.append(part)
-        n_held += part.numel()
-        end += len(part)
-        if part.is_cpu or n_held >= _N_HELD or end == n_rows:
-            values = torch.cat(held).cpu().numpy()
-            values = values if names is None else names[values]
-            if whole is None:
-                whole = np.empty((n_rows, *values.shape[1:]), values.dtype)
-            whole[end - len(values) : end] = values
-            held, n_held = [], 0
-    return whole
 
 
 def moments(rows: Rows, n_rows: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

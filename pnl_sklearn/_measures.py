@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._batches import Rows, chunks, joined, unlabeled_chunks
+from ._batches import Rows, chunks, unlabeled_chunks
+from ._predictions import joined, log_probabilities
 from ._rounds import Measure
-from ._submodel import Submodel, log_probabilities
+from ._submodel import Submodel
 
 # Columns of `history_` that held-out rows add.
 VALIDATED = ("valid_loss", "valid_accuracy", "valid_negatives_right")

@@ -1,9 +1,8 @@
 """The submodel: a skorch net that takes one student step and predicts."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
-from functools import cache, reduce
+from functools import cache
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ._batches import Index, Rows
 from ._ranks import Ranks
 from ._schedules import average_decay
 from .companions import Guidance
@@ -370,12 +368,3 @@ def shares_modules(first: Submodel, second: Submodel) -> bool:
     """Tell whether both networks hold the same layer, such as one common backbone."""
     others = set(second.module_.modules())
     return any(module in others for module in first.module_.modules())
-
-
-def log_probabilities(
-    submodels: list[Submodel], rows: Rows, indices: Iterable[Index]
-) -> Iterator[Tensor]:
-    """Yield log of the submodels' mean probabilities, float64, for each index."""
-    for x in rows.stream(indices):
-        each = [submodel.log_probabilities(x) for submodel in submodels]
-        yield reduce(torch.logaddexp, each) - math.log(len(each))

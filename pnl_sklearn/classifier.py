@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ._batches import chunks, joined, unlabeled_chunks
+from ._batches import chunks, unlabeled_chunks
 from ._build import (
     build_submodels,
     check_device,
@@ -32,10 +32,10 @@ from ._params import PARAMETER_CONSTRAINTS, NamedParameters
 from ._pipelines import final_step, with_final_step
 from ._plan import build_batches, build_plan, build_prior
 from ._pool import warn_of_starved_classes
+from ._predictions import joined, log_probabilities
 from ._ranks import Ranks
 from ._rounds import run
 from ._standing import Standing
-from ._submodel import log_probabilities
 from ._targets import check_targets, known_mask, to_array, warn_of_order
 
 
@@ -527,8 +527,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         labels : array of shape (n_samples,)
             Entries of `classes_`.
         """
-        check_is_fitted(self)
-        return self._predict_parts(X, partial(torch.argmax, dim=1), self.classes_)
+        return self._predict_parts(X, partial(torch.argmax, dim=1), names_classes=True)
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy on the rows whose target is known.
@@ -621,11 +620,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             labels[index] = self.classes_[part.argmax(dim=1).cpu().numpy()]
         return labels
 
-    def _predict_parts(self, X, function, names=None, submodels=None):
+    def _predict_parts(self, X, function, names_classes=False, submodels=None):
         """Return what a function makes of log-probabilities, part by part of the rows.
 
         They are float64, of the mean of both submodels or of those given. What it makes
-        may be positions of names, which are returned then.
+        may be the classes' positions, for which their names are returned.
         """
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
@@ -633,6 +632,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         rows = make_rows(inputs, device, self.net_params or {})
         indices = chunks(range(len(inputs)), shape, device)
         parts = log_probabilities(submodels or self.submodels_, rows, indices)
+        names = self.classes_ if names_classes else None
         with float32_by_default():
             return joined(map(function, parts), len(inputs), names)
 

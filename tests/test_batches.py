@@ -13,10 +13,10 @@ from pnl_sklearn._batches import (
     SparseRows,
     _UnlabeledParts,
     chunks,
-    joined,
     moments,
     unlabeled_chunks,
 )
+from pnl_sklearn._predictions import joined
 
 X = np.random.default_rng(0).normal(3, 2, size=(40, 6)).astype(np.float32)
 X[X < 1] = 0
@@ -136,7 +136,7 @@ class Elsewhere(torch.Tensor):
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3)])
 def test_parts_are_joined_and_those_of_another_device_copied_seldom(shape, monkeypatch):
-    monkeypatch.setattr("pnl_sklearn._batches._N_HELD", 3 * math.prod(shape[1:]))
+    monkeypatch.setattr("pnl_sklearn._predictions._N_HELD", 3 * math.prod(shape[1:]))
     monkeypatch.setattr(Elsewhere, "n_copies", 0)
     values = torch.arange(math.prod(shape)).reshape(shape)
     parts = values.split(2)
