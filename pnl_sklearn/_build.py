@@ -20,6 +20,8 @@ from .networks import MODULES
 
 # Pixels a side from which on images are large enough for bfloat16 to pay on a CPU.
 _LARGE = 16
+# Rows of tables a step from which on bfloat16 does, and a thread for each student.
+MANY_ROWS = 512
 
 
 def check_device(device: str, ranks: Ranks = ALONE) -> str:
@@ -113,11 +115,13 @@ def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
     """Resolve "auto" to bfloat16 where that was measured to be faster."""
     if estimator.precision != "auto":
         return estimator.precision
-    name = _name_of(estimator.module)
-    if name in (None, "mlp") or len(shape) != 3:
+    name = _own_name(estimator.module, shape)
+    if name is None:
         return "float32"
     if device == "cpu":
-        is_faster = min(shape[1:]) >= _LARGE and has_fast_bfloat16()
+        many = name == "mlp" and estimator.batch_size >= MANY_ROWS
+        large = name != "mlp" and min(shape[1:]) >= _LARGE
+        is_faster = (many or large) and has_fast_bfloat16()
     else:
         # Small networks keep a GPU busy with all but arithmetic.
         large = name == "cnn13"
@@ -141,9 +145,7 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
-    module, name = estimator.module, _name_of(estimator.module)
-    if name == "auto":
-        name = "cnn" if len(shape) == 3 else "mlp"
+    module, name = estimator.module, _own_name(estimator.module, shape)
     if name is not None:
         if name != "mlp" and len(shape) != 3:
             raise ValueError(
@@ -175,11 +177,13 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
     return module, params | others
 
 
-def _name_of(module) -> str | None:
+def _own_name(module, shape: tuple[int, ...]) -> str | None:
     """Return the name of a network of this package, given by its name or its class.
 
-    "auto" is returned as it is; None for anything else.
+    "auto" is the one for the shape of a row; None is returned for anything else.
     """
+    if module == "auto":
+        return "cnn" if len(shape) == 3 else "mlp"
     if isinstance(module, str):
         return module
     return next((name for name, own in MODULES.items() if own is module), None)

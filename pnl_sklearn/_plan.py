@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._batches import Batches, Rows
 from ._beliefs import class_beliefs, may_believe
-from ._build import make_rows
+from ._build import MANY_ROWS, make_rows
 from ._callbacks import named_callbacks
 from ._inputs import Inputs
 from ._material import Material
@@ -22,7 +22,7 @@ from ._prior import ClassPrior
 from ._ranks import Ranks
 from ._replay import compiles, may_replay
 from ._rounds import Plan
-from ._submodel import Submodel
+from ._submodel import Submodel, shares_modules
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
 from .randaugment import RandAugmentView
@@ -148,6 +148,23 @@ def build_plan(
         compiles=compiles(estimator, device),
         replays=not scheduled
         and may_replay(estimator, submodels[0], [weak, strong], select, companion),
+        side_by_side=_pays_side_by_side(estimator, submodels, shape, ranks),
+    )
+
+
+def _pays_side_by_side(
+    estimator, submodels: list[Submodel], shape: tuple[int, ...], ranks: Ranks
+) -> bool:
+    """Tell whether two students may have a thread each, and are faster for it.
+
+    With few rows of a table Python's own work, one thread at a time, takes longer.
+    """
+    return (
+        ranks.count == 1
+        and estimator.exchange != "alternating"
+        and all(submodel.device == "cpu" for submodel in submodels)
+        and (len(shape) == 3 or estimator.batch_size >= MANY_ROWS)
+        and not shares_modules(*submodels)
     )
 
 

@@ -18,7 +18,7 @@ from ._ranks import Ranks
 from ._replay import Replay
 from ._schedules import Pace, cosine, rampup, relaxation
 from ._standing import Standing
-from ._submodel import Lesson, Submodel, shares_modules
+from ._submodel import Lesson, Submodel
 from ._threads import SideBySide
 from .companions import Companion
 from .losses import negative_learning_loss
@@ -37,7 +37,7 @@ class Plan:
 
     Of `n_epochs`, which the schedules are for, `n_done` are behind. Networks are
     compiled where `compiles`; where `replays`, every step has the same operations, and
-    may be recorded.
+    may be recorded; where `side_by_side`, each student of a step may have a thread.
     """
 
     select: Callable[[Tensor], Tensor]
@@ -60,6 +60,7 @@ class Plan:
     ranks: Ranks
     compiles: bool
     replays: bool
+    side_by_side: bool
     n_done: int = 0
 
 
@@ -101,12 +102,7 @@ def _epochs(
     usable = True
     n_before = len(history) - plan.n_done
     kept = [submodel.snapshot() for submodel in submodels]
-    side_by_side = SideBySide(
-        plan.ranks.count == 1
-        and plan.exchange != "alternating"
-        and all(submodel.device == "cpu" for submodel in submodels)
-        and not shares_modules(*submodels)
-    )
+    side_by_side = SideBySide(plan.side_by_side)
     try:
         if plan.n_done:
             _take_up(submodels, batches, prior, plan, standing)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ._dropout import start_anew
 from ._ranks import Ranks
 from ._schedules import average_decay
 from .companions import Guidance
@@ -124,6 +125,7 @@ class Submodel(NeuralNet):
         network = self.initialized_instance(self.module, params)
         if network is self.module:
             network = deepcopy(network)
+            start_anew(network)
             if callable(getattr(network, "reset_head", None)):
                 network.reset_head()
         self.module_ = Standardized(network, self.shift, self.scale)

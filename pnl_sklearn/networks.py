@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ._dropout import ReLUDropout
+
 
 class MLP(nn.Module):
     """Multilayer perceptron for tables: linear layers, ReLU and dropout.
@@ -30,55 +32,13 @@ class MLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for width in [n_features] + [hidden] * (n_layers - 1):
-            layers += [nn.Linear(width, hidden), _ReLUDropout(dropout)]
+            layers += [nn.Linear(width, hidden), ReLUDropout(dropout)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(hidden, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows (n, n_features) to logits (n, n_classes)."""
         return self.head(self.body(x.flatten(1)))
-
-
-class _ReLUDropout(nn.Dropout):
-    """ReLU, then dropout of hidden units, on a CPU faster than torch's own.
-
-    Torch's dropout draws one number for each value, which takes longer than the linear
-    layer in front; here 64 random bits decide on four values, each kept with a
-    probability of whole 65536ths. And one tensor is kept for the gradient, the result,
-    where torch keeps those of both layers and the mask.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        n_dropped = round(2**16 * self.p)
-        if not self.training or not 0 < n_dropped < 2**16 or x.device.type != "cpu":
-            return super().forward(x.relu())
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
-        draws.random_(-(2**63), None)
-        draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        factor = 2**16 / (2**16 - n_dropped)
-        return _KeptReLU.apply(x, draws, n_dropped - 2**15, factor)
-
-
-class _KeptReLU(torch.autograd.Function):
-    """ReLU times a factor where a draw is not below the least; 0 elsewhere."""
-
-    @staticmethod
-    def forward(x: Tensor, draws: Tensor, least: int, factor: float) -> Tensor:
-        # Compared into numbers at once: making them of booleans takes as long again.
-        kept = torch.ge(draws, least, out=torch.empty_like(x))
-        return kept.mul_(factor).mul_(x).clamp_min_(0)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(output)
-        ctx.factor = inputs[3]
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # Positive is what was kept and positive before.
-        (output,) = ctx.saved_tensors
-        passed = torch.ops.aten.threshold_backward(gradient, output, 0)
-        return passed * ctx.factor, None, None, None
 
 
 class _ConvolutionalNetwork(nn.Module):

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ._dropout import draws_kept
+
 # Values of the rows that the automatic view of tables keeps, in two forms: 128 MiB.
 _REFERENCE_VALUES = 2**24
 
@@ -315,7 +317,7 @@ def _random_state_kept(x: Tensor) -> Iterator[None]:
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         yield
         return
-    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+    with draws_kept(), torch.random.fork_rng([x.device] if x.is_cuda else []):
         yield
 
 

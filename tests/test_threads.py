@@ -11,6 +11,7 @@ from torch import nn
 
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn._threads import SideBySide, each_in_a_thread
+from pnl_sklearn.networks import MLP
 
 X, LABELS = load_digits(return_X_y=True)
 X = X[:200].reshape(-1, 8, 8)
@@ -55,6 +56,36 @@ def test_one_thread_and_two_give_the_same_bits(set_threads):
         probabilities.append(fit().predict_proba(X))
     np.testing.assert_array_equal(probabilities[0], probabilities[1])
     np.testing.assert_array_equal(probabilities[1], probabilities[2])
+
+
+def test_dropout_of_the_perceptron_has_the_same_bits_in_threads(set_threads):
+    params = {"module": "mlp", "batch_size": 512, "precision": "float32"}
+    probabilities = []
+    for n_threads in (1, 2, 2):
+        set_threads(n_threads)
+        probabilities.append(fit(**params).predict_proba(X))
+    np.testing.assert_array_equal(probabilities[0], probabilities[1])
+    np.testing.assert_array_equal(probabilities[1], probabilities[2])
+
+
+class Perceptron(MLP):
+    """The network of tables, that notes the threads it is called in."""
+
+    def forward(self, x):
+        if self.training:
+            Recorder.threads.add(threading.get_ident())
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("batch_size", [511, 512])
+def test_students_of_tables_run_side_by_side_with_many_rows(set_threads, batch_size):
+    set_threads(2)
+    Recorder.threads = set()
+    PNLClassifier(
+        Perceptron, max_epochs=1, steps_per_epoch=4, batch_size=batch_size
+    ).fit(X.reshape(200, -1), Y)
+    n_others = len(Recorder.threads - {threading.get_ident()})
+    assert n_others == (2 if batch_size == 512 else 0)
 
 
 def test_students_without_random_numbers_run_side_by_side(set_threads):

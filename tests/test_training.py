@@ -17,7 +17,7 @@ from pnl_sklearn._means import Mean
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.companions import Guidance
 from pnl_sklearn.negatives import without
-from pnl_sklearn.networks import CNN13, SmallCNN
+from pnl_sklearn.networks import CNN13, MLP, SmallCNN
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
@@ -400,6 +400,10 @@ def test_the_precision_is_low_where_that_is_faster(has_instructions, monkeypatch
     assert used((256,), image_shape=(1, 16, 16)) == expected
     assert used((16, 16), module=SmallCNN) == expected
     assert used((16, 16), module="mlp") == {"float32"}
+    assert used((16, 16), module="mlp", batch_size=512) == expected
+    assert used((9,), batch_size=512) == used((9,), module=MLP, batch_size=512)
+    assert used((9,), batch_size=512) == expected
+    assert used((9,), batch_size=511) == {"float32"}
     assert used((16, 16), module=partial(SmallCNN, width=8)) == {"float32"}
     assert used((16, 16), precision="float32") == {"float32"}
     assert used((15,), precision="bfloat16") == {"bfloat16"}

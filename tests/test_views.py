@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn import PNLClassifier
+from pnl_sklearn._dropout import ReLUDropout
 from pnl_sklearn.views import (
     AdversarialView,
     ImageView,
@@ -312,10 +313,11 @@ def test_the_size_of_the_adversarial_change_is_in_units_of_the_columns():
     torch.testing.assert_close(size, torch.full((5,), 0.2))
 
 
-def test_both_passes_of_the_adversarial_view_drop_the_same():
+@pytest.mark.parametrize("dropout", [torch.nn.Dropout, ReLUDropout])
+def test_both_passes_of_the_adversarial_view_drop_the_same(dropout):
     torch.manual_seed(0)
     model = torch.nn.Sequential(
-        torch.nn.Linear(10, 50), torch.nn.Dropout(0.5), torch.nn.Linear(50, 3)
+        torch.nn.Linear(10, 50), dropout(0.5), torch.nn.Linear(50, 3)
     )
     outputs = []
 
