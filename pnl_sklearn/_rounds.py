@@ -23,7 +23,7 @@ from ._threads import SideBySide
 from .companions import Companion
 from .losses import negative_learning_loss
 from .negatives import weighed, without
-from .views import View
+from .views import NeighborView, View
 
 # Measurements of the submodels at the end of an epoch.
 Measure = Callable[[list[Submodel]], dict[str, float]]
@@ -278,7 +278,11 @@ def _lessons(
         pairs = [pairs[turn]]
     # One call of each view for all pairs: every row of a batch has its own draw.
     n_labeled, n_unlabeled = len(batch.labeled), len(batch.unlabeled)
-    weak = plan.weak_view(torch.cat([batch.labeled, batch.unlabeled] * len(pairs)))
+    rows = torch.cat([batch.labeled, batch.unlabeled])
+    if type(plan.weak_view) is NeighborView:
+        weak = plan.weak_view.copies(rows, len(pairs))
+    else:
+        weak = plan.weak_view(torch.cat([rows] * len(pairs)))
     strong = torch.cat([batch.unlabeled] * len(pairs))
     if n_unlabeled:
         strong = plan.strong_view(strong)

@@ -215,9 +215,18 @@ class NeighborView:
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a view of each row of the batch."""
+        return self.copies(x, 1, generator)
+
+    def copies(
+        self, x: Tensor, n_copies: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return views of several copies of the batch, one batch after the other.
+
+        They differ in how far rows move; their neighbors are sought once.
+        """
         n_neighbors = min(self.n_neighbors, len(self.reference) - 1)
         if not len(x) or n_neighbors < 1:
-            return x
+            return torch.cat([x] * n_copies)
         if x.device != self.reference.device:
             self._move(x.device)
         n_rows = len(self.reference)
@@ -234,9 +243,9 @@ class NeighborView:
         # Of 100 columns in an eighth of the time of (... == x).all(dim=1).
         difference = (reference[nearest[:, 0]] - x).abs_().sum(dim=1, keepdim=True)
         neighbor = reference[nearest.gather(1, (difference == 0).long())[:, 0]]
-        shape = (len(x), 1)
+        shape = (n_copies, len(x), 1)
         way = self.reach * torch.rand(shape, generator=generator, device=x.device)
-        return x + way * (neighbor - x)
+        return (x + way * (neighbor - x)).flatten(0, 1)
 
     def _move(self, device: torch.device) -> None:
         for name in ("reference", "_origin", "_units", "_points", "_squares"):
