@@ -192,3 +192,9 @@ def test_an_error_of_an_item_is_raised_and_threads_are_given_back(set_threads):
         each_in_a_thread(fail, range(1000))
     assert len(done) < 900
     assert torch.get_num_threads() == 2
+
+
+def test_networks_copied_from_one_drop_other_units():
+    submodels = fit(module=MLP(64, 10), steps_per_epoch=1).submodels_
+    first, second = (submodel.module_.network.body[1] for submodel in submodels)
+    assert first.position != second.position
