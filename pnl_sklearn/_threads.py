@@ -15,7 +15,7 @@ class SideBySide:
     half of the cores each are faster than one after the other with all cores. What
     draws random numbers would get them in another order each time, and a fit has to be
     repeatable: so the first step is run one after the other, and if it has drawn any
-    (dropout does), so are all others.
+    (torch's dropout does), so are all others.
 
     Parameters
     ----------

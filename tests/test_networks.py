@@ -190,11 +190,11 @@ def test_hidden_units_are_torchs_relu_times_what_dropout_keeps(p, dtype):
     torch.testing.assert_close(found, gradient, rtol=rounding, atol=0)
 
 
-def masks(n, **state):
+def masks(n, seed, position):
     """What a layer drops of n batches, each a bool Tensor of 1000 values."""
     layer = ReLUDropout(0.5)
-    layer.load_state_dict({"position": torch.tensor(state["position"])})
-    torch.manual_seed(state["seed"])
+    layer.load_state_dict({"position": torch.tensor(position)})
+    torch.manual_seed(seed)
     return [layer(torch.ones(1000)) == 0 for _ in range(n)]
 
 
