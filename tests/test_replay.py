@@ -25,7 +25,6 @@ from pnl_sklearn import (
     _submodel,
     supervised_twin,
 )
-from pnl_sklearn._dropout import ReLUDropout
 from pnl_sklearn._replay import N_BEFORE
 from pnl_sklearn.losses import negative_learning_loss
 from pnl_sklearn.networks import CNN13, MLP, SmallCNN, WideResNet
@@ -105,7 +104,7 @@ class Tape(TorchDispatchMode):
 
 
 @pytest.fixture
-def tapes(monkeypatch):
+def tapes(monkeypatch, dropout_as_on_a_gpu):
     """Record on the CPU; yields the list of what was recorded."""
     recorded = []
 
@@ -127,10 +126,6 @@ def tapes(monkeypatch):
     monkeypatch.setattr(_replay, "_is_cuda", lambda device: True)
     monkeypatch.setattr(_replay, "cuda", cuda)
     monkeypatch.setattr(_submodel, "_compiled", lambda kind, shape: _submodel._call)
-    # As on a CUDA device: the numbers are those of torch's generator.
-    monkeypatch.setattr(
-        ReLUDropout, "forward", lambda layer, x: nn.Dropout.forward(layer, x.relu())
-    )
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # or students learn in threads of their own
     yield recorded
