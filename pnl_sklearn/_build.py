@@ -20,7 +20,7 @@ from .networks import MODULES
 
 # Pixels a side from which on images are large enough for bfloat16 to pay on a CPU.
 _LARGE = 16
-# Rows of tables a step from which on bfloat16 does, and a thread for each student.
+# Rows a step from which on it does in a perceptron, as a thread for each student does.
 MANY_ROWS = 512
 
 

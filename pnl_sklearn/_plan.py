@@ -25,6 +25,7 @@ from ._rounds import Plan
 from ._submodel import Submodel, shares_modules
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
+from .networks import MLP
 from .randaugment import RandAugmentView
 from .views import ImageView, View, auto_views, identity
 
@@ -157,13 +158,15 @@ def _pays_side_by_side(
 ) -> bool:
     """Tell whether two students may have a thread each, and are faster for it.
 
-    With few rows of a table Python's own work, one thread at a time, takes longer.
+    With few rows of a table, or in a perceptron, Python's own work, which one thread
+    does at a time, takes longer.
     """
+    is_light = len(shape) != 3 or isinstance(submodels[0].module_.network, MLP)
     return (
         ranks.count == 1
         and estimator.exchange != "alternating"
         and all(submodel.device == "cpu" for submodel in submodels)
-        and (len(shape) == 3 or estimator.batch_size >= MANY_ROWS)
+        and (not is_light or estimator.batch_size >= MANY_ROWS)
         and not shares_modules(*submodels)
     )
 

@@ -220,9 +220,19 @@ class NeighborView:
     def copies(
         self, x: Tensor, n_copies: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return views of several copies of the batch, one batch after the other.
+        """Return views of several copies of the batch, whose neighbors are sought once.
 
-        They differ in how far rows move; their neighbors are sought once.
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        n_copies : int
+        generator : torch.Generator, default=None
+            Draws the reference's part and how far each row of each copy moves.
+
+        Returns
+        -------
+        views : Tensor of shape (n_copies * n_rows, n_features)
+            One copy after the other.
         """
         n_neighbors = min(self.n_neighbors, len(self.reference) - 1)
         if not len(x) or n_neighbors < 1:

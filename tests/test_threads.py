@@ -78,12 +78,13 @@ class Perceptron(MLP):
 
 
 @pytest.mark.parametrize("batch_size", [511, 512])
-def test_students_of_tables_run_side_by_side_with_many_rows(set_threads, batch_size):
+@pytest.mark.parametrize("shape", [(200, 64), (200, 8, 8)])
+def test_perceptrons_learn_side_by_side_from_many_rows(set_threads, shape, batch_size):
     set_threads(2)
     Recorder.threads = set()
     PNLClassifier(
         Perceptron, max_epochs=1, steps_per_epoch=4, batch_size=batch_size
-    ).fit(X.reshape(200, -1), Y)
+    ).fit(X.reshape(shape), Y)
     n_others = len(Recorder.threads - {threading.get_ident()})
     assert n_others == (2 if batch_size == 512 else 0)
 
