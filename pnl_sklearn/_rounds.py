@@ -23,12 +23,15 @@ from ._threads import SideBySide
 from .companions import Companion
 from .losses import negative_learning_loss
 from .negatives import weighed, without
-from .views import NeighborView, View
+from .views import NeighborView, TableView, View, identity
 
 # Measurements of the submodels at the end of an epoch.
 Measure = Callable[[list[Submodel]], dict[str, float]]
 # As the built-in map, but it returns a list.
 Map = Callable[..., list]
+# Values of a table's batch from which on views are made apart, for each student: with
+# fewer, two calls take longer than one of all rows.
+_MANY_VALUES = 2**14
 
 
 @dataclass
@@ -276,23 +279,15 @@ def _lessons(
     pairs = list(zip(submodels, partners, pace.decays, strict=True))
     if plan.exchange == "alternating":
         pairs = [pairs[turn]]
-    # One call of each view for all pairs: every row of a batch has its own draw.
-    n_labeled, n_unlabeled = len(batch.labeled), len(batch.unlabeled)
+    n_labeled = len(batch.labeled)
     rows = torch.cat([batch.labeled, batch.unlabeled])
-    if type(plan.weak_view) is NeighborView:
-        weak = plan.weak_view.copies(rows, len(pairs))
-    else:
-        weak = plan.weak_view(torch.cat([rows] * len(pairs)))
-    strong = torch.cat([batch.unlabeled] * len(pairs))
-    if n_unlabeled:
-        strong = plan.strong_view(strong)
-    weak_rows = weak.split(n_labeled + n_unlabeled)
-    strong_rows = strong.tensor_split(len(pairs))
-    predictions = map_(
-        lambda partner, rows: partner.probabilities(rows[n_labeled:]),
+    seen = map_(
+        partial(_look, n_labeled=n_labeled),
         [partner for _, partner, _ in pairs],
-        weak_rows,
+        _draws(plan.weak_view, rows, len(pairs)),
+        _draws(plan.strong_view, batch.unlabeled, len(pairs)),
     )
+    weak_rows, strong_rows, predictions = map(list, zip(*seen, strict=True))
     if batch.excluded is not None:
         predictions = [without(p, batch.excluded) for p in predictions]
     believed = predictions
@@ -305,7 +300,7 @@ def _lessons(
         pairs, weak_rows, strong_rows, predictions, believed, strict=True
     ):
         perturb = getattr(plan.strong_view, "perturb", None)
-        if perturb is not None and n_unlabeled:
+        if perturb is not None and len(batch.unlabeled):
             strong = perturb(strong, student.logits)
         negatives = plan.select(probabilities)
         guidance = None
@@ -332,6 +327,38 @@ def _lessons(
         )
         lessons.append((student, lesson, probabilities.argmax(dim=1)))
     return lessons
+
+
+def _draws(view: View, x: Tensor, n: int) -> list[Callable[[], Tensor]]:
+    """Return n calls that make a view of the batch each, with draws of their own.
+
+    On a CPU, `TableView` is made when it is called, in any thread, with a generator for
+    each call: half of a large batch stays in the cache. Other views are made here, of
+    all copies of the batch at once: they draw from torch's generator, which all threads
+    share. (Those of images were no faster apart.)
+    """
+    is_large = x.device.type == "cpu" and x.numel() >= _MANY_VALUES
+    if is_large and type(view) is TableView:
+        seeds = torch.randint(2**63 - 1, (n,)).tolist()
+        own = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return [partial(view, x, generator) for generator in own]
+    if type(view) is NeighborView:
+        made = view.copies(x, n)
+    else:
+        made = torch.cat([x] * n)
+        made = view(made) if len(x) else made
+    return [partial(identity, part) for part in made.tensor_split(n)]
+
+
+def _look(
+    partner: Submodel,
+    weak: Callable[[], Tensor],
+    strong: Callable[[], Tensor],
+    n_labeled: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Make both views of a student; have its partner predict on the weak one."""
+    weak_rows = weak()
+    return weak_rows, strong(), partner.probabilities(weak_rows[n_labeled:])
 
 
 def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pnl_sklearn import PNLClassifier
+from pnl_sklearn._rounds import _draws
 from pnl_sklearn._threads import SideBySide, each_in_a_thread
 from pnl_sklearn.networks import MLP
+from pnl_sklearn.views import ImageView, TableView
 
 X, LABELS = load_digits(return_X_y=True)
 X = X[:200].reshape(-1, 8, 8)
@@ -66,6 +68,51 @@ def test_dropout_of_the_perceptron_has_the_same_bits_in_threads(set_threads):
         probabilities.append(fit(**params).predict_proba(X))
     np.testing.assert_array_equal(probabilities[0], probabilities[1])
     np.testing.assert_array_equal(probabilities[1], probabilities[2])
+
+
+def test_views_of_large_tables_are_the_same_in_any_order():
+    view, rows = TableView(noise=0.1, corruption=0.5), torch.rand(256, 64)
+    made = []
+    for order in (1, -1):
+        torch.manual_seed(0)
+        draws = _draws(view, rows, 2)
+        made.append([draw() for draw in draws[::order]][::order])
+    for first, second in zip(*made, strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+    # Those of the other student, and of the next step, are others.
+    assert not torch.equal(*made[0])
+    assert not torch.equal(_draws(view, rows, 2)[0](), made[0][0])
+
+
+@pytest.mark.parametrize(
+    "view", [TableView(corruption=0.5), ImageView(rotation=20)], ids=repr
+)
+def test_other_views_are_made_of_all_rows_at_once(view):
+    n_rows = 255 if isinstance(view, TableView) else 256
+    shape = (64,) if isinstance(view, TableView) else (1, 8, 8)
+    rows = torch.rand(n_rows, *shape)
+    torch.manual_seed(0)
+    made = torch.cat([draw() for draw in _draws(view, rows, 2)])
+    torch.manual_seed(0)
+    torch.testing.assert_close(made, view(torch.cat([rows, rows])), rtol=0, atol=0)
+
+
+class OwnView:
+    """Moves all rows alike, and notes with how many it was called, in which thread."""
+
+    calls: list[tuple[int, int]]
+
+    def __call__(self, x):
+        OwnView.calls.append((len(x), threading.get_ident()))
+        return x + torch.rand(1)
+
+
+def test_a_view_of_ones_own_is_called_once_a_step_where_fit_is(set_threads):
+    set_threads(2)
+    OwnView.calls = []
+    fit(strong_view=OwnView(), batch_size=32)
+    # The first looks at what the view makes.
+    assert OwnView.calls[1:] == [(64, threading.get_ident())] * 8
 
 
 class Perceptron(MLP):
