@@ -284,8 +284,8 @@ def _lessons(
     seen = map_(
         partial(_look, n_labeled=n_labeled),
         [partner for _, partner, _ in pairs],
-        _draws(plan.weak_view, rows, len(pairs)),
-        _draws(plan.strong_view, batch.unlabeled, len(pairs)),
+        _view_makers(plan.weak_view, rows, len(pairs)),
+        _view_makers(plan.strong_view, batch.unlabeled, len(pairs)),
     )
     weak_rows, strong_rows, predictions = map(list, zip(*seen, strict=True))
     if batch.excluded is not None:
@@ -329,7 +329,7 @@ def _lessons(
     return lessons
 
 
-def _draws(view: View, x: Tensor, n: int) -> list[Callable[[], Tensor]]:
+def _view_makers(view: View, x: Tensor, n: int) -> list[Callable[[], Tensor]]:
     """Return n calls that make a view of the batch each, with draws of their own.
 
     On a CPU, `TableView` is made when it is called, in any thread, with a generator for

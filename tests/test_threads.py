@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._rounds import _draws
+from pnl_sklearn._rounds import _view_makers
 from pnl_sklearn._threads import SideBySide, each_in_a_thread
 from pnl_sklearn.networks import MLP
 from pnl_sklearn.views import ImageView, TableView
@@ -75,13 +75,13 @@ def test_views_of_large_tables_are_the_same_in_any_order():
     made = []
     for order in (1, -1):
         torch.manual_seed(0)
-        draws = _draws(view, rows, 2)
-        made.append([draw() for draw in draws[::order]][::order])
+        makers = _view_makers(view, rows, 2)
+        made.append([make() for make in makers[::order]][::order])
     for first, second in zip(*made, strict=True):
         torch.testing.assert_close(first, second, rtol=0, atol=0)
     # Those of the other student, and of the next step, are others.
     assert not torch.equal(*made[0])
-    assert not torch.equal(_draws(view, rows, 2)[0](), made[0][0])
+    assert not torch.equal(_view_makers(view, rows, 2)[0](), made[0][0])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_other_views_are_made_of_all_rows_at_once(view):
     shape = (64,) if isinstance(view, TableView) else (1, 8, 8)
     rows = torch.rand(n_rows, *shape)
     torch.manual_seed(0)
-    made = torch.cat([draw() for draw in _draws(view, rows, 2)])
+    made = torch.cat([make() for make in _view_makers(view, rows, 2)])
     torch.manual_seed(0)
     torch.testing.assert_close(made, view(torch.cat([rows, rows])), rtol=0, atol=0)
 
