@@ -332,10 +332,10 @@ def _lessons(
 def _view_makers(view: View, x: Tensor, n: int) -> list[Callable[[], Tensor]]:
     """Return n calls that make a view of the batch each, with draws of their own.
 
-    On a CPU, `TableView` is made when it is called, in any thread, with a generator for
-    each call: half of a large batch stays in the cache. Other views are made here, of
-    all copies of the batch at once: they draw from torch's generator, which all threads
-    share. (Those of images were no faster apart.)
+    On a CPU, `TableView` of a large batch is made when it is called, in any thread,
+    with a generator for each call. Other views are made here, of all copies of the
+    batch at once: they draw from torch's generator, which all threads share. (Those of
+    images were no faster apart.)
     """
     is_large = x.device.type == "cpu" and x.numel() >= _MANY_VALUES
     if is_large and type(view) is TableView:
