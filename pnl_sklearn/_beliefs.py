@@ -1,7 +1,7 @@
 """What walks along near neighbors tell of the classes of unlabeled rows."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from scipy.special import softmax
 from torch import Tensor
 
 from ._batches import Rows, chunks
-from ._graph import N_NEIGHBORS, feature_graph, neighbor_graph
+from ._graph import N_NEIGHBORS, feature_graph, neighbor_graph, product
+from ._threads import each_in_a_thread
 from ._walks import TINY, Walks, log_factors
 from .features import HOG
 
@@ -163,18 +164,25 @@ def class_beliefs(
     step = sparse.diags(1 / np.asarray(graph.sum(axis=1)).ravel()) @ graph
     step = step.astype(np.float32)
 
-    def candidates(kept: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    def candidates(kept: np.ndarray) -> list[tuple[float, np.ndarray]]:
         """Beliefs by the labels that are kept, and how probable they are before."""
-        by_walks = walks.beliefs(kept)
         known = codes.copy()
         known[labeled[~kept]] = -1
-        yield 1.0, _doubted(by_walks, by_walks.mean(axis=0))
-        for start in walks.nearest(kept):
-            shares = start.mean(axis=0)
-            for n_steps in _N_STEPS:
-                yield 1.0, _moved(start, step, known, shares, n_steps)
-                if prior is not None:
-                    yield odds, _moved(start, step, known, prior, n_steps)
+        ways = [
+            (chance, start, shares, n_steps)
+            for start in walks.nearest(kept)
+            for n_steps in _N_STEPS
+            for chance, shares in [(1.0, start.mean(axis=0)), (odds, prior)]
+            if shares is not None
+        ]
+
+        def moved(way: tuple) -> tuple[float, np.ndarray]:
+            chance, start, shares, n_steps = way
+            return chance, _moved(start, step, known, shares, n_steps)
+
+        by_walks = walks.beliefs(kept)
+        own_mean = by_walks.mean(axis=0)
+        return [(1.0, _doubted(by_walks, own_mean)), *each_in_a_thread(moved, ways)]
 
     fits = []
     place = np.concatenate([np.arange(n) for n in counts])
@@ -226,30 +234,32 @@ def _moved(
     -------
     beliefs : float array of shape (n_rows, n_classes)
     """
-    classes = np.eye(beliefs.shape[1], dtype=step.dtype)
+    classes = np.eye(beliefs.shape[1], dtype=np.float32)
     known = np.flatnonzero(codes >= 0)
+    multiply = product(step)
     factors = np.zeros(beliefs.shape[1])
 
     def spread(taken: np.ndarray, n_steps: int) -> np.ndarray:
+        """Logits of what walks from rows of these classes arrive at."""
         nonlocal factors
         arrived = classes[taken]
         for _ in range(n_steps):
             arrived[known] = classes[codes[known]]
-            arrived = step @ arrived
-        logs = np.log(arrived + TINY)
-        factors = log_factors(logs, shares, start=factors)
-        return softmax(logs + factors, axis=1)
+            arrived = multiply(arrived)
+        logits = np.log(arrived + TINY)
+        factors = log_factors(logits, shares, start=factors)
+        return logits + factors.astype(logits.dtype)
 
     taken = beliefs.argmax(axis=1)
     for _ in range(_N_TURNS):
         before = taken
-        beliefs = spread(before, n_steps)
-        taken = beliefs.argmax(axis=1)
+        logits = spread(before, n_steps)
+        taken = logits.argmax(axis=1)
         if (taken != before).mean() <= _HARDLY:
             break
     if n_steps > _N_LAST:
-        beliefs = spread(taken, _N_LAST)
-    return _doubted(beliefs, shares)
+        logits = spread(taken, _N_LAST)
+    return _doubted(softmax(logits.astype(float), axis=1), shares)
 
 
 def _doubted(beliefs: np.ndarray, shares: np.ndarray) -> np.ndarray:

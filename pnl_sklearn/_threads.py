@@ -3,9 +3,13 @@
 import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
 
 
 class SideBySide:
@@ -61,18 +65,19 @@ class SideBySide:
             self._pool = ThreadPoolExecutor(2)
 
 
-def each_in_a_thread(function: Callable[[int], None], items: Iterable[int]) -> None:
+def each_in_a_thread(
+    function: Callable[[_Item], _Value], items: Iterable[_Item]
+) -> list[_Value]:
     """Call a function of each item, in as many threads as torch has, of one core each.
 
     Operations that share all cores wait for the slowest core each time: with other work
-    on the machine they took several times as long.
+    on the machine they took several times as long. The values are in the items' order.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(n_threads) as pool:
-            for _ in pool.map(function, items):
-                pass
+            return list(pool.map(function, items))
     finally:
         torch.set_num_threads(n_threads)
 

@@ -139,12 +139,12 @@ def log_factors(
     columns = np.ascontiguousarray(logits.T)
 
     def loss(a: np.ndarray) -> tuple[float, np.ndarray]:
-        shifted = columns + a[:, None]
+        shifted = columns + a[:, None].astype(columns.dtype)
         top = shifted.max(axis=0)
         exps = np.exp(shifted - top)
         totals = exps.sum(axis=0)
-        mean = (exps / totals).mean(axis=1)
-        total = (top + np.log(totals)).mean()
+        mean = (exps / totals).mean(axis=1, dtype=float)
+        total = (top + np.log(totals)).mean(dtype=float)
         return total - prior @ a + (ridge * a) @ a / 2, mean - prior + ridge * a
 
     return minimize(loss, start, jac=True, method="L-BFGS-B").x

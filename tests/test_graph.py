@@ -19,7 +19,7 @@ from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
 from pnl_sklearn._beliefs import _moved, class_beliefs, may_believe, spread_out
-from pnl_sklearn._graph import neighbor_graph
+from pnl_sklearn._graph import neighbor_graph, visit_densities
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn._walks import Walks
 from pnl_sklearn.model_selection import hide_labels
@@ -105,6 +105,21 @@ def by_walks(step, codes, kept, prior, odds):
                 total = total + likelihood * rows / rows.sum(axis=1, keepdims=True)
                 weights += likelihood
     return total / weights
+
+
+@pytest.mark.parametrize("goes_on", [0.8, 0.999])
+def test_visits_of_many_targets_are_those_of_a_dense_system(goes_on):
+    """In two parts that no walk joins; more targets than are solved for at once."""
+    X, part = make_blobs(200, centers=[[0, 0], [99, 0]], random_state=0)
+    graph = dense_graph(X, 10)
+    weights = graph.sum(axis=1)
+    targets = np.random.default_rng(0).permutation(200)[:40]
+    found = visit_densities(sparse.csr_matrix(graph), targets, goes_on)
+    visits = np.linalg.inv(np.eye(200) - goes_on * graph / weights[:, None])
+    expected = (visits / weights)[:, targets]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    assert not found[part[:, None] != part[targets]].any()
+    assert visit_densities(sparse.csr_matrix(graph), targets[:0], 0.9).shape == (200, 0)
 
 
 def nearest(step, codes, kept, goes_on):
