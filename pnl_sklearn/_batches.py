@@ -187,7 +187,7 @@ class Batches:
         self._labeled, self._unlabeled = ranks.parts(labeled), ranks.parts(unlabeled)
         self._codes = torch.from_numpy(codes[self._where]).to(device)
         self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
-        self._excluded, self._log_beliefs = (
+        self._excluded, self.log_beliefs = (
             None if values is None else torch.from_numpy(values).to(device)
             for values in (excluded, log_beliefs)
         )
@@ -215,7 +215,7 @@ class Batches:
         device, n = self._codes.device, self.n_labeled
         on_device = torch.from_numpy(np.stack(places)).to(device, non_blocking=True)
         excluded = self._of_unlabeled(rows, self._excluded)
-        log_beliefs = self._of_unlabeled(rows, self._log_beliefs)
+        log_beliefs = self._of_unlabeled(rows, self.log_beliefs)
         for inputs, place, known, believed in zip(
             self.rows.stream(rows), on_device, excluded, log_beliefs, strict=True
         ):

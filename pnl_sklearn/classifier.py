@@ -112,8 +112,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         its class, which are as sure as they were right about the labels. They are drawn
         to `class_prior` the more, the more that tells of the labels; their boundaries
         move to where few rows are, unless labels speak against it. Their power of this
-        exponent multiplies the partner's predictions. They are made once a fit, where
-        some class has two labels. 0 turns them off.
+        exponent multiplies the partner's predictions, and those of `transduction_`.
+        They are made once a fit, where some class has two labels. 0 turns them off.
     graph_features : "auto" or callable, default="auto"
         What rows are near in. "auto": the columns of tables of up to 10,000 rows, and
         :class:`~pnl_sklearn.features.HOG` of images with one channel, of 16 to 256
@@ -239,7 +239,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     transduction_ : array of shape (n_samples,)
         Labels of all rows of the X of `fit`, and then of its `X_unlabeled`: those
         given, and those predicted for the unlabeled rows, never one that
-        `negative_labels` exclude. Not set for a Dataset.
+        `negative_labels` exclude. What neighbors tell is weighed in, if it was in
+        training (`graph_weight`), so that some may differ from those of `predict`,
+        which knows no neighbors. Not set for a Dataset.
 
     See Also
     --------
@@ -479,7 +481,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
                 self.n_iter_ = len(self.history_)
             self.submodels_ = submodels
             if not given.inputs.is_dataset:
-                self.transduction_ = self._transduce(given, rows)
+                self.transduction_ = self._transduce(given, batches)
         if error is not None:
             raise error
         warn_of_starved_classes(self.history_, expected, is_known, classes, given.codes)
@@ -608,13 +610,15 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         validated = VALIDATED if given.held_out is not None else ()
         return [*validated] if self.tol is None else [*validated, "changed"]
 
-    def _transduce(self, given, rows):
-        """Label all rows: as given where labeled, as predicted elsewhere."""
+    def _transduce(self, given, batches):
+        """Label all rows: as given where labeled, as students are told elsewhere."""
         labels = self.classes_[given.labels]
         device, shape = self.submodels_[0].device, given.inputs.sample_shape
         indices, again = tee(unlabeled_chunks(given.labels, shape, device))
-        parts = log_probabilities(self.submodels_, rows, again)
+        parts = log_probabilities(self.submodels_, batches.rows, again)
         for index, part in zip(indices, parts, strict=True):
+            if batches.log_beliefs is not None:
+                part = part + batches.log_beliefs[torch.from_numpy(index).to(device)]
             if given.excluded is not None:
                 excluded = torch.from_numpy(given.excluded[index]).to(device)
                 part = part.masked_fill(excluded, -torch.inf)

@@ -544,7 +544,8 @@ class Interrupt(Callback):
 
 def test_an_interrupted_fit_can_be_used():
     # The fifth step is the second one of the second epoch.
-    estimator = tiny(callbacks=[Interrupt(5)], warm_start=True, max_epochs=4)
+    options = {"warm_start": True, "max_epochs": 4, "graph_weight": 0}
+    estimator = tiny(callbacks=[Interrupt(5)], **options)
     with pytest.warns(UserWarning, match="interrupted in epoch 2"):
         estimator.fit(X, Y)
     assert estimator.n_iter_ == len(estimator.history_) == 1

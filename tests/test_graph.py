@@ -630,3 +630,26 @@ def test_neighbors_help_where_classes_are_dense_regions():
         model = PNLClassifier(graph_weight=weight, max_epochs=5, random_state=0)
         scores.append(np.mean([model.fit(X, y).score(X, truth) for y in few]))
     assert scores[1] > scores[0] + 0.03
+
+
+def test_labels_of_rows_have_neighbors_weighed_in(monkeypatch):
+    """As negative labels have; what predicts knows no neighbors."""
+    X, truth = make_moons(600, noise=0.1, random_state=0)
+    y = hide_labels(truth, 10, random_state=0)
+    told = []
+    monkeypatch.setattr(
+        _plan,
+        "class_beliefs",
+        lambda *given: told.append(class_beliefs(*given)) or told[0],
+    )
+    model = PNLClassifier(graph_weight=2.0, max_epochs=1, random_state=0).fit(X, y)
+    predicted = model.predict(X)
+    logits = model.predict_log_proba(X) + 2 * np.log(told[0])
+    expected = np.where(y < 0, logits.argmax(axis=1), y)
+    np.testing.assert_array_equal(model.transduction_, expected)
+    assert (expected == truth).mean() > (predicted == truth).mean() + 0.02
+    model.set_params(graph_weight=0).fit(X, y)
+    unlabeled = y < 0
+    found = model.transduction_[unlabeled]
+    np.testing.assert_array_equal(found, model.predict(X)[unlabeled])
+    assert len(told) == 1
