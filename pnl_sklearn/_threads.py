@@ -1,8 +1,10 @@
 """What runs in several threads of a CPU: both students of a step, or parts of rows."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +12,11 @@ import torch
 
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
+
+_lock = Lock()
+# How many threads torch has but for those that want it to have fewer, and how many they
+# are now.
+_n_usual = _n_users = 0
 
 
 class SideBySide:
@@ -33,19 +40,20 @@ class SideBySide:
     def __init__(self, possible: bool) -> None:
         self._n_threads = torch.get_num_threads()
         self._undecided = self._n_watched if possible and self._n_threads > 1 else 0
+        self._fewer = ExitStack()
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self):
         """Take half of the threads, as long as they may be needed twice."""
         if self._undecided:
-            torch.set_num_threads(self._n_threads // 2)
+            self._fewer.enter_context(_fewer_threads(self._n_threads // 2))
         return self
 
     def __exit__(self, *_):
         """End the threads, after the step they are in, and give back what was taken."""
         if self._pool is not None:
             self._pool.shutdown()
-        torch.set_num_threads(self._n_threads)
+        self._fewer.close()
 
     def map(self, function: Callable, *arguments: Iterable) -> list:
         """Return the function's values, in order, as the built-in map does."""
@@ -60,7 +68,7 @@ class SideBySide:
     def _decide(self, is_deterministic: bool) -> None:
         self._undecided = self._undecided - 1 if is_deterministic else 0
         if not is_deterministic:
-            torch.set_num_threads(self._n_threads)
+            self._fewer.close()
         elif not self._undecided:
             self._pool = ThreadPoolExecutor(2)
 
@@ -73,13 +81,29 @@ def each_in_a_thread(
     Operations that share all cores wait for the slowest core each time: with other work
     on the machine they took several times as long. The values are in the items' order.
     """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(function, items))
-    finally:
+    with _fewer_threads(1) as n_threads, ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(function, items))
+
+
+@contextmanager
+def _fewer_threads(n_threads: int) -> Iterator[int]:
+    """Let torch have fewer threads, and yield how many it has usually.
+
+    Other fits may run in threads of the process. A thread that is new to torch begins
+    with the number that was set last, in whatever thread, which may be one of these.
+    """
+    global _n_usual, _n_users
+    with _lock:
+        if not _n_users:
+            _n_usual = torch.get_num_threads()
+        _n_users += 1
         torch.set_num_threads(n_threads)
+    try:
+        yield _n_usual
+    finally:
+        with _lock:
+            _n_users -= 1
+            torch.set_num_threads(_n_usual)
 
 
 def _random_states() -> tuple:

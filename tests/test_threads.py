@@ -242,6 +242,29 @@ def test_an_error_of_an_item_is_raised_and_threads_are_given_back(set_threads):
     assert torch.get_num_threads() == 2
 
 
+def test_threads_are_given_back_to_all_who_took_some_at_a_time(set_threads):
+    """A thread that is new to torch begins with the number that was set last."""
+    set_threads(2)
+    found = []
+
+    def look(n_naps):
+        for _ in range(10):
+            each_in_a_thread(time.sleep, [0.002] * n_naps)
+            found.append(torch.get_num_threads())
+
+    def all_at_once():
+        threads = [threading.Thread(target=look, args=(n,)) for n in (1, 2, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    all_at_once()
+    threading.Thread(target=lambda: found.append(torch.get_num_threads())).start()
+    found.append(torch.get_num_threads())
+    assert found == [2] * 32
+
+
 def test_networks_copied_from_one_drop_other_units():
     submodels = fit(module=MLP(64, 10), steps_per_epoch=1).submodels_
     first, second = (submodel.module_.network.body[1] for submodel in submodels)
