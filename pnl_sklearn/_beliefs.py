@@ -10,8 +10,9 @@ from scipy.special import softmax
 from torch import Tensor
 
 from ._batches import Rows, chunks
-from ._graph import N_NEIGHBORS, feature_graph, neighbor_graph, product
+from ._graph import N_NEIGHBORS, feature_graph, neighbor_graph
 from ._threads import each_in_a_thread
+from ._visits import product
 from ._walks import TINY, Walks, log_factors
 from .features import HOG
 
@@ -165,24 +166,9 @@ def class_beliefs(
     step = step.astype(np.float32)
 
     def candidates(kept: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        """Beliefs by the labels that are kept, and how probable they are before."""
         known = codes.copy()
         known[labeled[~kept]] = -1
-        ways = [
-            (chance, start, shares, n_steps)
-            for start in walks.nearest(kept)
-            for n_steps in _N_STEPS
-            for chance, shares in [(1.0, start.mean(axis=0)), (odds, prior)]
-            if shares is not None
-        ]
-
-        def moved(way: tuple) -> tuple[float, np.ndarray]:
-            chance, start, shares, n_steps = way
-            return chance, _moved(start, step, known, shares, n_steps)
-
-        by_walks = walks.beliefs(kept)
-        own_mean = by_walks.mean(axis=0)
-        return [(1.0, _doubted(by_walks, own_mean)), *each_in_a_thread(moved, ways)]
+        return _candidates(walks, kept, step, known, prior, odds)
 
     fits = []
     place = np.concatenate([np.arange(n) for n in counts])
@@ -197,6 +183,32 @@ def class_beliefs(
     weights = softmax(np.log(chances) + np.sum(fits, axis=0))
     beliefs = sum(w * b for w, b in zip(weights, found, strict=True))
     return np.asarray(beliefs, dtype=np.float32)
+
+
+def _candidates(
+    walks: Walks,
+    kept: np.ndarray,
+    step: sparse.csr_matrix,
+    codes: np.ndarray,
+    prior: np.ndarray | None,
+    odds: float,
+) -> list[tuple[float, np.ndarray]]:
+    """Beliefs by the labels that are kept, and how probable they are before."""
+    ways = [
+        (chance, start, shares, n_steps)
+        for start in walks.nearest(kept)
+        for n_steps in _N_STEPS
+        for chance, shares in [(1.0, start.mean(axis=0)), (odds, prior)]
+        if shares is not None
+    ]
+
+    def moved(way: tuple) -> tuple[float, np.ndarray]:
+        chance, start, shares, n_steps = way
+        return chance, _moved(start, step, codes, shares, n_steps)
+
+    by_walks = walks.beliefs(kept)
+    own_mean = by_walks.mean(axis=0)
+    return [(1.0, _doubted(by_walks, own_mean)), *each_in_a_thread(moved, ways)]
 
 
 def _moved(

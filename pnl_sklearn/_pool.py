@@ -11,8 +11,9 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
 from ._beliefs import spread_out
-from ._graph import N_NEIGHBORS, meeting_probabilities, neighbor_graph
+from ._graph import N_NEIGHBORS, neighbor_graph
 from ._targets import known_labels
+from ._visits import meeting_probabilities
 
 # Probability, a step, that the walk along neighbors goes on.
 _GOES_ON = 0.99

@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from ._graph import visit_densities
+from ._visits import visit_densities
 
 # How far walks go (probability, a step, to go on), and how much is made of where they
 # lead (powers): what is averaged over.

@@ -611,7 +611,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         return [*validated] if self.tol is None else [*validated, "changed"]
 
     def _transduce(self, given, batches):
-        """Label all rows: as given where labeled, as students are told elsewhere."""
+        """Label all rows: as given, or else as predicted, with neighbors weighed in."""
         labels = self.classes_[given.labels]
         device, shape = self.submodels_[0].device, given.inputs.sample_shape
         indices, again = tee(unlabeled_chunks(given.labels, shape, device))

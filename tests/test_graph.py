@@ -19,8 +19,9 @@ from pnl_sklearn import PNLClassifier, _plan
 from pnl_sklearn import _beliefs as beliefs_module
 from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
 from pnl_sklearn._beliefs import _moved, class_beliefs, may_believe, spread_out
-from pnl_sklearn._graph import neighbor_graph, visit_densities
+from pnl_sklearn._graph import neighbor_graph
 from pnl_sklearn._prior import ClassPrior
+from pnl_sklearn._visits import visit_densities
 from pnl_sklearn._walks import Walks
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.negatives import AdaptiveNegatives, weighed

@@ -17,12 +17,12 @@ from sklearn.utils import Bunch
 
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn._batches import ArrayRows, Batches
-from pnl_sklearn._graph import meeting_probabilities
 from pnl_sklearn._pool import (
     _agreement,
     _compare_novelty,
     warn_of_starved_classes,
 )
+from pnl_sklearn._visits import meeting_probabilities
 from pnl_sklearn.inspection import PoolWarning, check_pool
 from pnl_sklearn.model_selection import hide_labels
 

@@ -252,15 +252,14 @@ def test_threads_are_given_back_to_all_who_took_some_at_a_time(set_threads):
             each_in_a_thread(time.sleep, [0.002] * n_naps)
             found.append(torch.get_num_threads())
 
-    def all_at_once():
-        threads = [threading.Thread(target=look, args=(n,)) for n in (1, 2, 3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    all_at_once()
-    threading.Thread(target=lambda: found.append(torch.get_num_threads())).start()
+    threads = [threading.Thread(target=look, args=(n,)) for n in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    new = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    new.start()
+    new.join()
     found.append(torch.get_num_threads())
     assert found == [2] * 32
 
