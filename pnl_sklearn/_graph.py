@@ -7,8 +7,6 @@ from typing import TypeVar, cast
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.decomposition import PCA
-from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
@@ -71,6 +69,9 @@ def _features_of(
     made = scaled(made)
     rotation = None
     if made.shape[1] > _N_COMPONENTS and made.any():
+        # Here, as the neighbors: both take as long to import as all of this package.
+        from sklearn.decomposition import PCA
+
         n_kept = min(_N_COMPONENTS, len(made))
         components = PCA(n_kept, random_state=0).fit(made.numpy()).components_
         rotation = torch.from_numpy(components.T)
@@ -220,6 +221,8 @@ def neighbor_graph(
     other `distances` are given, for a weighted one, the neighbors are the nearest by
     these of four times as many nearest rows.
     """
+    from sklearn.neighbors import kneighbors_graph
+
     refuse_masked(X)
     if sparse.issparse(X):
         rows = StandardScaler(with_mean=False).fit_transform(X.tocsr())
