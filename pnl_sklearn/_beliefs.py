@@ -37,6 +37,8 @@ _N_LAST = 3
 _DOUBT = 1e-3
 # How many labels are taken for odd: anything may be believed of them.
 _ODD = 0.05
+# To this power boundaries are less probable that more steps cross.
+_CROSSING_POWER = 3
 # Parts of the labels, each to be told by the others; there are two where rows times
 # classes are more than the second.
 _N_FOLDS, _N_IN_FOLDS = 5, 50_000
@@ -95,7 +97,9 @@ def class_beliefs(
     or have that of the prior. Whether this is better is unknown as well: beliefs by
     walks and these are averaged, with weights by the probability that they give to the
     labels, of which one in twenty may be of any class, each fifth by the others (each
-    half of many rows; averages over walks keep their weights).
+    half of many rows; averages over walks keep their weights). Labels tell little of
+    wrong shares, which put boundaries in the midst of clusters: so the more steps of
+    walks cross boundaries, the less probable these are before a look at the labels.
 
     Of a class without labels nothing is known: it has the mean of the others, there
     are no factors, and no boundary is moved.
@@ -180,7 +184,10 @@ def class_beliefs(
             told_by = np.array([b[told] for _, b in candidates(~left_out)])
             fits.append(np.log((1 - _ODD) * told_by + _ODD / n_classes).sum(axis=1))
     chances, found = zip(*candidates(everything), strict=True)
-    weights = softmax(np.log(chances) + np.sum(fits, axis=0))
+    log_chances = np.log(chances)
+    crossed = np.log([_crossed(b, step) for b in found[1:]])
+    log_chances[1:] -= _CROSSING_POWER * (crossed - crossed.min())
+    weights = softmax(log_chances + np.sum(fits, axis=0))
     beliefs = sum(w * b for w, b in zip(weights, found, strict=True))
     return np.asarray(beliefs, dtype=np.float32)
 
@@ -272,6 +279,14 @@ def _moved(
     if n_steps > _N_LAST:
         logits = spread(taken, _N_LAST)
     return _doubted(softmax(logits.astype(float), axis=1), shares)
+
+
+def _crossed(beliefs: np.ndarray, step: sparse.csr_matrix) -> float:
+    """How often a step leads to another class, if from one row more it did always."""
+    n_rows, classes = len(beliefs), beliefs.argmax(axis=1)
+    starts = np.repeat(np.arange(n_rows), np.diff(step.indptr))
+    crosses = classes[starts] != classes[step.indices]
+    return (step.data[crosses].sum(dtype=float) + 1) / n_rows
 
 
 def _doubted(beliefs: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -262,6 +262,12 @@ def test_beliefs_are_averages_over_walks_and_boundaries(prior, odds):
             ]
             likelihoods = likelihoods * np.array(told_by)
     chances, rows = zip(*candidates(labeled), strict=True)
+    chances, rows = np.array(chances, float), np.array(rows)
+    # Walks have no boundaries that were moved; one row's steps are no matter.
+    classes = rows[1:].argmax(axis=2)
+    differ = classes[:, :, None] != classes[:, None, :]
+    crossed = (step * differ).sum(axis=(1, 2)) + 1
+    chances[1:] *= (crossed.min() / crossed) ** 3
     weights = likelihoods * chances
     expected = np.tensordot(weights / weights.sum(), rows, axes=1)
     found = beliefs(X, codes, 2, prior, odds)
@@ -269,7 +275,7 @@ def test_beliefs_are_averages_over_walks_and_boundaries(prior, odds):
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(("frequency", "bounds"), [(1, (0.6, 0.9)), (10, (0.9, 1.1))])
+@pytest.mark.parametrize(("frequency", "bounds"), [(1, (0.4, 0.8)), (10, (0.9, 1.1))])
 def test_the_prior_helps_where_it_holds_and_does_no_harm_elsewhere(frequency, bounds):
     """On digits, all of them, or with a tenth of those from 5 on."""
     X, truth = load_digits(return_X_y=True)
@@ -288,6 +294,30 @@ def test_the_prior_helps_where_it_holds_and_does_no_harm_elsewhere(frequency, bo
         errors.append(wrong)
     without, with_prior = np.mean(errors, axis=0)
     assert bounds[0] < with_prior / without < bounds[1]
+
+
+def test_shares_that_would_cut_clusters_are_hardly_believed():
+    """A loss 1.4 times as high if only labels told, of which classes have as many."""
+    losses = []
+    for draw in range(4):
+        rng = np.random.default_rng(draw)
+        X, truth = make_blobs(
+            [200, 200, 200, 20, 20],
+            centers=rng.normal(scale=3, size=(5, 10)),
+            cluster_std=1.7,
+            random_state=draw,
+        )
+        codes = np.full(len(truth), -1)
+        for k in range(5):
+            codes[rng.choice(np.flatnonzero(truth == k), 2, replace=False)] = k
+        found = [
+            beliefs(X.astype(np.float32), codes, 5, prior)
+            for prior in (None, np.full(5, 0.2))
+        ]
+        told = [b[codes < 0, truth[codes < 0]] for b in found]
+        losses.append([-np.log(b).mean() for b in told])
+    without, with_prior = np.mean(losses, axis=0)
+    assert with_prior < 1.2 * without
 
 
 def test_two_classes_of_unequal_frequency_are_left_to_the_labels():
