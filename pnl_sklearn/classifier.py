@@ -110,10 +110,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         What near neighbors count for when negative labels are chosen. Random walks
         along a graph of neighbors lead from each row to labels, and so to beliefs about
         its class, which are as sure as they were right about the labels. They are drawn
-        to `class_prior` the more, the more that tells of the labels; their boundaries
-        move to where few rows are, unless labels speak against it. Their power of this
-        exponent multiplies the partner's predictions, and those of `transduction_`.
-        They are made once a fit, where some class has two labels. 0 turns them off.
+        to `class_prior` the more, the more that tells of the labels, and hardly where
+        that would part clusters; their boundaries move to where few rows are, unless
+        labels speak against it. Their power of this exponent multiplies the partner's
+        predictions, and those of `transduction_`. They are made once a fit, where some
+        class has two labels. 0 turns them off.
     graph_features : "auto" or callable, default="auto"
         What rows are near in. "auto": the columns of tables of up to 10,000 rows, and
         :class:`~pnl_sklearn.features.HOG` of images with one channel, of 16 to 256
