@@ -69,7 +69,7 @@ def _features_of(
     made = scaled(made)
     rotation = None
     if made.shape[1] > _N_COMPONENTS and made.any():
-        # Here, as the neighbors: both take as long to import as all of this package.
+        # Here, as neighbors: to import both takes two thirds as long as this package.
         from sklearn.decomposition import PCA
 
         n_kept = min(_N_COMPONENTS, len(made))

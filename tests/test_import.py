@@ -19,5 +19,5 @@ def test_importing_imports_nothing_large():
     modules = json.loads(done.stdout)
     assert "pnl_sklearn.classifier" in modules
     assert {name.split(".")[0] for name in modules} <= {"pnl_sklearn", "sklearn"}
-    # As long to import as the package itself, and not used by every fit.
+    # Two thirds as long to import as the package itself, and not used by every fit.
     assert not {"sklearn.decomposition", "sklearn.neighbors"} & set(modules)
