@@ -187,11 +187,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         "bfloat16" computes convolutions and linear layers in that type, by torch's
         autocast; weights, losses and averages stay float32. "auto" does so on an x86
-        CPU of which torch tells that it has instructions for it, where the network is
-        one of the package's for images, of 16 pixels a side or more, or "mlp" with a
-        `batch_size` of 512 or more; and on a GPU for "cnn13", since this is where it is
-        faster. It is settled when the networks are built, not by later fits that go on
-        with them.
+        CPU of which torch tells that it multiplies matrices of it (AMX), where the
+        network is one of the package's for images, of 16 pixels a side or more, or
+        "mlp" with a `batch_size` of 512 or more; and on a GPU for "cnn13", since this
+        is where it is faster. It is settled when the networks are built, not by later
+        fits that go on with them.
     compile : bool or "auto", default="auto"
         Whether a CUDA device is prepared for the steps of a fit, which are then faster.
         "auto": steps are recorded as CUDA graphs and replayed, where the network and
