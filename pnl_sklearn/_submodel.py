@@ -192,7 +192,10 @@ class Submodel(NeuralNet):
     def log_probabilities(self, x: Tensor) -> Tensor:
         """Predictions of the trained network, float64."""
         self._set_mode(False)
-        return self.infer(x).double().log_softmax(dim=1)
+        scores = self.infer(x).double()
+        if scores.is_cpu:  # ten classes take a third of the time as columns
+            return scores.T.log_softmax(dim=0).T
+        return scores.log_softmax(dim=1)
 
     def train_step_single(self, batch: Lesson, **fit_params):
         """Compute the loss of the lesson and its gradient; skorch does the rest."""
