@@ -13,7 +13,7 @@ from examples.benchmarks.__main__ import main
 from examples.benchmarks.checkpoints import Checkpoint
 from examples.benchmarks.methods import TITLES, estimators
 from examples.benchmarks.report import _overview, _ranks, errors_of, summarize, table
-from examples.benchmarks.runs import run, run_all
+from examples.benchmarks.runs import circumstances, run, run_all
 from examples.benchmarks.study import ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
 from examples.benchmarks.tasks import GROUPS, TASKS, Data, Options
@@ -245,6 +245,12 @@ def ranks(runs):
     names = ["task", "method", "draw", "errors"]
     records = [dict(zip(names, run, strict=True)) | {"small": False} for run in runs]
     return list(_ranks(errors_of(records)))
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_record_says_whether_the_processor_has_amx(has_it, monkeypatch):
+    monkeypatch.setattr("examples.benchmarks.runs.has_fast_bfloat16", lambda: has_it)
+    assert circumstances("cpu")["device"].endswith(" with AMX") == has_it
 
 
 def test_ranks_are_on_draws_of_all_methods():
