@@ -161,7 +161,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(ranks, name):
             np.testing.assert_allclose(
                 row[column], expected[column], rtol=1e-4, atol=1e-7
             )
-    np.testing.assert_allclose(probabilities, one.predict_proba(X), atol=1e-5)
+    # Thirty steps of Adam multiply rounding, which processors do not do alike.
+    np.testing.assert_allclose(probabilities, one.predict_proba(X), atol=1e-4)
 
 
 @pytest.mark.slow
