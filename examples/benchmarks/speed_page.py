@@ -20,10 +20,11 @@ turn with two references in one process:
   the other's batch, and views are made.
 
 Both are of float32; where the classifier computes in bfloat16, they are timed in that,
-too. Both launch one operation at a time. On a CUDA device the last of some epochs is
-timed, since in those before steps of `fit` are recorded, and layers are compiled where
-it says so. Medians of five turns, with the lowest and the highest in parentheses. No
-fit has neighbors here, whose graph is made once: the user guide says how long it takes.
+too. Of CPUs it does so on those with AMX, which multiply matrices of it. Both launch
+one operation at a time. On a CUDA device the last of some epochs is timed, since in
+those before steps of `fit` are recorded, and layers are compiled where it says so.
+Medians of five turns, with the lowest and the highest in parentheses. No fit has
+neighbors here, whose graph is made once: the user guide says how long it takes.
 """
 
 
