@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ._dropout import start_anew
 from ._ranks import Ranks
 from ._schedules import average_decay
+from ._softmax import log_softmax, softmax
 from .companions import Guidance
 from .losses import (
     balance_loss,
@@ -178,7 +179,7 @@ class Submodel(NeuralNet):
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Predictions as a partner: of the network as it trains, without gradient."""
-        return self.logits(x).float().softmax(dim=1)
+        return softmax(self.logits(x).float())
 
     @torch.no_grad()
     def average_probabilities(self, x: Tensor) -> Tensor:
@@ -186,16 +187,13 @@ class Submodel(NeuralNet):
         self._set_mode(True)
         if self.average_module_.training:
             self.average_module_.eval()
-        return self._run(self.average_module_, x).float().softmax(dim=1)
+        return softmax(self._run(self.average_module_, x).float())
 
     @torch.no_grad()
     def log_probabilities(self, x: Tensor) -> Tensor:
         """Predictions of the trained network, float64."""
         self._set_mode(False)
-        scores = self.infer(x).double()
-        if scores.is_cpu:  # ten classes take a third of the time as columns
-            return scores.T.log_softmax(dim=0).T
-        return scores.log_softmax(dim=1)
+        return log_softmax(self.infer(x).double())
 
     def train_step_single(self, batch: Lesson, **fit_params):
         """Compute the loss of the lesson and its gradient; skorch does the rest."""
@@ -206,7 +204,7 @@ class Submodel(NeuralNet):
         if batch.excluded is not None:
             supervised = supervised + candidate_loss(unlabeled, batch.excluded)
         negative = batch.negative_loss(unlabeled, batch.negatives)
-        prediction = unlabeled.detach().float().softmax(dim=1).mean(dim=0)
+        prediction = softmax(unlabeled.detach().float()).mean(dim=0)
         running_mean = self._observe(prediction, len(unlabeled), batch.prior)
         balance = balance_loss(unlabeled, batch.prior, running_mean)
         loss = (
