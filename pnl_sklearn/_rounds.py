@@ -19,7 +19,7 @@ from ._replay import Replay
 from ._schedules import Pace, cosine, rampup, relaxation
 from ._standing import Standing
 from ._submodel import Lesson, Submodel
-from ._threads import SideBySide
+from ._threads import SideBySide, keep_memory
 from .companions import Companion
 from .losses import negative_learning_loss
 from .negatives import weighed, without
@@ -81,6 +81,7 @@ def run(
     Returns the error of the last case, with the weights of the last finite epoch taken
     back.
     """
+    keep_memory()
     try:
         for submodel in submodels:
             submodel.begin_training(plan.lr, plan.ranks, plan.compiles)

@@ -13,6 +13,9 @@ import torch
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
 
+# Just less than the largest block that glibc learns from, 32 MiB.
+_LARGE_BLOCK = 2**25 - 2**16
+
 _lock = Lock()
 # How many threads torch has but for those that want it to have fewer, and how many they
 # are now.
@@ -71,6 +74,17 @@ class SideBySide:
             self._fewer.close()
         elif not self._undecided:
             self._pool = ThreadPoolExecutor(2)
+
+
+def keep_memory() -> None:
+    """Have the memory of one step be there for the next.
+
+    glibc gives blocks that are freed back to the system, and takes them anew, page by
+    page, at each step, of threads above all. It learns not to from a large block that
+    is freed (`man mallopt`, M_MMAP_THRESHOLD), from then on keeping up to 64 MiB of
+    each thread's. This one is not written to, and so takes no memory itself.
+    """
+    torch.empty(_LARGE_BLOCK, dtype=torch.uint8)
 
 
 def each_in_a_thread(

@@ -1,5 +1,8 @@
 """Two students side by side give what they give one after the other."""
 
+import platform
+import subprocess
+import sys
 import threading
 import time
 
@@ -268,3 +271,37 @@ def test_networks_copied_from_one_drop_other_units():
     submodels = fit(module=MLP(64, 10), steps_per_epoch=1).submodels_
     first, second = (submodel.module_.network.body[1] for submodel in submodels)
     assert first.position != second.position
+
+
+FAULTS = """
+import resource
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from pnl_sklearn import PNLClassifier
+
+torch.set_num_threads(2)
+faults = []
+
+
+class Count(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+
+
+X = np.random.default_rng(0).random((400, 28, 28), dtype=np.float32)
+y = np.where(np.arange(400) < 40, np.arange(400) % 10, -1)
+PNLClassifier(
+    max_epochs=4, steps_per_epoch=5, graph_weight=0, callbacks=[Count()],
+    precision="float32", device="cpu",
+).fit(X, y)
+print((faults[-1] - faults[3]) / 10)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+def test_steps_find_the_memory_of_those_before():
+    # Two callbacks an epoch. Without `keep_memory` a step has thousands of page faults.
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1000
