@@ -156,7 +156,7 @@ def build_plan(
 def _pays_side_by_side(
     estimator, submodels: list[Submodel], shape: tuple[int, ...], ranks: Ranks
 ) -> bool:
-    """Tell whether two students may have a thread each, and are faster for it.
+    """Tell whether two students may have a thread each, and it pays.
 
     With few rows of a table, or in a perceptron, Python's own work, which one thread
     does at a time, takes longer.

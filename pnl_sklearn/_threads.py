@@ -25,8 +25,8 @@ _n_usual = _n_users = 0
 class SideBySide:
     """Context in which `map` runs the two submodels in a thread each, where it pays.
 
-    Small networks leave most of a second core idle, so that on a CPU two threads with
-    half of the cores each are faster than one after the other with all cores. What
+    Where all cores share each operation, they wait for the slowest: beside other work,
+    two threads with half of the cores each take a third to a half of the time. What
     draws random numbers would get them in another order each time, and a fit has to be
     repeatable: so the first step is run one after the other, and if it has drawn any
     (torch's dropout does), so are all others.
