@@ -16,7 +16,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ._dropout import start_anew
 from ._ranks import Ranks
 from ._schedules import average_decay
-from ._softmax import log_softmax, softmax
 from .companions import Guidance
 from .losses import (
     balance_loss,
@@ -179,7 +178,7 @@ class Submodel(NeuralNet):
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Predictions as a partner: of the network as it trains, without gradient."""
-        return softmax(self.logits(x).float())
+        return self.logits(x).float().softmax(dim=1)
 
     @torch.no_grad()
     def average_probabilities(self, x: Tensor) -> Tensor:
@@ -187,13 +186,13 @@ class Submodel(NeuralNet):
         self._set_mode(True)
         if self.average_module_.training:
             self.average_module_.eval()
-        return softmax(self._run(self.average_module_, x).float())
+        return self._run(self.average_module_, x).float().softmax(dim=1)
 
     @torch.no_grad()
     def log_probabilities(self, x: Tensor) -> Tensor:
         """Predictions of the trained network, float64."""
         self._set_mode(False)
-        return log_softmax(self.infer(x).double())
+        return self.infer(x).double().log_softmax(dim=1)
 
     def train_step_single(self, batch: Lesson, **fit_params):
         """Compute the loss of the lesson and its gradient; skorch does the rest."""
@@ -204,7 +203,7 @@ class Submodel(NeuralNet):
         if batch.excluded is not None:
             supervised = supervised + candidate_loss(unlabeled, batch.excluded)
         negative = batch.negative_loss(unlabeled, batch.negatives)
-        prediction = softmax(unlabeled.detach().float()).mean(dim=0)
+        prediction = unlabeled.detach().float().softmax(dim=1).mean(dim=0)
         running_mean = self._observe(prediction, len(unlabeled), batch.prior)
         balance = balance_loss(unlabeled, batch.prior, running_mean)
         loss = (

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._softmax import softmax
-
 
 def negative_learning_loss(logits: Tensor, negatives: Tensor) -> Tensor:
     """Mean over rows of the mean of -log(1 - p_k) over a row's negative labels.
@@ -90,7 +88,7 @@ def balance_loss(
     """
     if not len(logits):
         return logits.float().sum()
-    batch_mean = softmax(logits.float()).mean(dim=0)
+    batch_mean = logits.float().softmax(dim=1).mean(dim=0)
     mean = batch_mean if running_mean is None else running_mean
     mean = mean.detach().clamp_min(1e-3 / len(prior))
     mean = mean + (batch_mean - batch_mean.detach())
@@ -119,7 +117,7 @@ def consistency_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor
     ----------
     A. Tarvainen and H. Valpola, "Mean teachers are better role models", NIPS 2017.
     """
-    difference = softmax(logits.float()) - targets.detach()
+    difference = logits.float().softmax(dim=1) - targets.detach()
     return _mean((weights * difference.square().mean(dim=2)).sum(dim=0))
 
 

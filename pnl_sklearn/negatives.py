@@ -13,7 +13,6 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from ._softmax import softmax
 from .losses import candidate_loss, negative_learning_loss
 
 
@@ -160,7 +159,7 @@ def weighed(probabilities: Tensor, log_beliefs: Tensor) -> Tensor:
     -------
     probabilities : Tensor of shape (n_rows, n_classes)
     """
-    return softmax(probabilities.log() + log_beliefs)
+    return (probabilities.log() + log_beliefs).softmax(dim=1)
 
 
 def without(probabilities: Tensor, excluded: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ._dropout import draws_kept
-from ._softmax import log_softmax
 
 # Values of the rows that the automatic view of tables keeps, in two forms: 128 MiB.
 _REFERENCE_VALUES = 2**24
@@ -320,8 +319,8 @@ class AdversarialView:
         with torch.enable_grad():
             step.requires_grad_()
             with _random_state_kept(x):  # so that dropout is the same in both passes
-                target = log_softmax(logits(x).detach().float())
-            moved = log_softmax(logits(x + units * step).float())
+                target = logits(x).detach().float().log_softmax(dim=1)
+            moved = logits(x + units * step).float().log_softmax(dim=1)
             divergence = F.kl_div(moved, target, reduction="sum", log_target=True)
             (gradient,) = torch.autograd.grad(divergence, step)
         return x + units * (length * _normalized(gradient))
