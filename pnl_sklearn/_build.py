@@ -20,8 +20,8 @@ from .networks import MODULES
 
 # Pixels a side from which on images are large enough for bfloat16 to pay on a CPU.
 _LARGE = 16
-# Rows a step from which on it does in a perceptron, as a thread for each student does.
-MANY_ROWS = 512
+# Rows a step from which on it does in a perceptron.
+_MANY_ROWS = 512
 
 
 def check_device(device: str, ranks: Ranks = ALONE) -> str:
@@ -119,7 +119,7 @@ def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
     if name is None:
         return "float32"
     if device == "cpu":
-        many = name == "mlp" and estimator.batch_size >= MANY_ROWS
+        many = name == "mlp" and estimator.batch_size >= _MANY_ROWS
         large = name != "mlp" and min(shape[1:]) >= _LARGE
         is_faster = (many or large) and has_fast_bfloat16()
     else:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._batches import Batches, Rows
 from ._beliefs import class_beliefs, may_believe
-from ._build import MANY_ROWS, make_rows
+from ._build import make_rows
 from ._callbacks import named_callbacks
 from ._inputs import Inputs
 from ._material import Material
@@ -22,10 +22,9 @@ from ._prior import ClassPrior
 from ._ranks import Ranks
 from ._replay import compiles, may_replay
 from ._rounds import Plan
-from ._submodel import Submodel, shares_modules
+from ._submodel import Submodel
 from .companions import COMPANIONS
 from .negatives import SELECTIONS
-from .networks import MLP
 from .randaugment import RandAugmentView
 from .views import ImageView, View, auto_views, identity
 
@@ -149,25 +148,6 @@ def build_plan(
         compiles=compiles(estimator, device),
         replays=not scheduled
         and may_replay(estimator, submodels[0], [weak, strong], select, companion),
-        side_by_side=_pays_side_by_side(estimator, submodels, shape, ranks),
-    )
-
-
-def _pays_side_by_side(
-    estimator, submodels: list[Submodel], shape: tuple[int, ...], ranks: Ranks
-) -> bool:
-    """Tell whether two students may have a thread each, and it pays.
-
-    With few rows of a table, or in a perceptron, Python's own work, which one thread
-    does at a time, takes longer.
-    """
-    is_light = len(shape) != 3 or isinstance(submodels[0].module_.network, MLP)
-    return (
-        ranks.count == 1
-        and estimator.exchange != "alternating"
-        and all(submodel.device == "cpu" for submodel in submodels)
-        and (not is_light or estimator.batch_size >= MANY_ROWS)
-        and not shares_modules(*submodels)
     )
 
 

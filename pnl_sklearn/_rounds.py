@@ -19,19 +19,13 @@ from ._replay import Replay
 from ._schedules import Pace, cosine, rampup, relaxation
 from ._standing import Standing
 from ._submodel import Lesson, Submodel
-from ._threads import SideBySide, keep_memory
 from .companions import Companion
 from .losses import negative_learning_loss
 from .negatives import weighed, without
-from .views import NeighborView, TableView, View, identity
+from .views import View
 
 # Measurements of the submodels at the end of an epoch.
 Measure = Callable[[list[Submodel]], dict[str, float]]
-# As the built-in map, but it returns a list.
-Map = Callable[..., list]
-# Values of a table's batch from which on views are made apart, for each student: with
-# fewer, two calls take longer than one of all rows.
-_MANY_VALUES = 2**14
 
 
 @dataclass
@@ -40,7 +34,7 @@ class Plan:
 
     Of `n_epochs`, which the schedules are for, `n_done` are behind. Networks are
     compiled where `compiles`; where `replays`, every step has the same operations, and
-    may be recorded; where `side_by_side`, each student of a step may have a thread.
+    may be recorded.
     """
 
     select: Callable[[Tensor], Tensor]
@@ -63,7 +57,6 @@ class Plan:
     ranks: Ranks
     compiles: bool
     replays: bool
-    side_by_side: bool
     n_done: int = 0
 
 
@@ -81,7 +74,6 @@ def run(
     Returns the error of the last case, with the weights of the last finite epoch taken
     back.
     """
-    keep_memory()
     try:
         for submodel in submodels:
             submodel.begin_training(plan.lr, plan.ranks, plan.compiles)
@@ -106,29 +98,27 @@ def _epochs(
     usable = True
     n_before = len(history) - plan.n_done
     kept = [submodel.snapshot() for submodel in submodels]
-    side_by_side = SideBySide(plan.side_by_side)
     try:
         if plan.n_done:
             _take_up(submodels, batches, prior, plan, standing)
-        with side_by_side:
-            for row, sample in train(submodels, batches, prior, plan, side_by_side.map):
-                row = {"epoch": len(history) + 1, **row}
-                finite = all(submodel.is_finite(sample) for submodel in submodels)
-                if not plan.ranks.agree(finite and math.isfinite(row["train_loss"])):
-                    error = _divergence(row["epoch"], plan.lr, bool(history))
-                    break
-                kept = [submodel.snapshot() for submodel in submodels]
-                for measure in plan.measures:
-                    row |= measure(submodels)
-                # What ends a fit, here or in a callback, has to be equal everywhere.
-                row = plan.ranks.of_first(row)
-                standing.note(submodels, prior, plan.ranks)
-                history.append(row)
-                if plan.verbose and plan.ranks.index == 0:
-                    print_row(row)
-                ended = _end_epoch(submodels, row)
-                if ended or _has_converged(history[n_before:], plan):
-                    break
+        for row, sample in train(submodels, batches, prior, plan):
+            row = {"epoch": len(history) + 1, **row}
+            finite = all(submodel.is_finite(sample) for submodel in submodels)
+            if not plan.ranks.agree(finite and math.isfinite(row["train_loss"])):
+                error = _divergence(row["epoch"], plan.lr, bool(history))
+                break
+            kept = [submodel.snapshot() for submodel in submodels]
+            for measure in plan.measures:
+                row |= measure(submodels)
+            # What ends a fit, here or in a callback, has to be equal everywhere.
+            row = plan.ranks.of_first(row)
+            standing.note(submodels, prior, plan.ranks)
+            history.append(row)
+            if plan.verbose and plan.ranks.index == 0:
+                print_row(row)
+            ended = _end_epoch(submodels, row)
+            if ended or _has_converged(history[n_before:], plan):
+                break
     except KeyboardInterrupt:
         # As in skorch, what there is can be used.
         usable = all(submodel.is_finite() for submodel in submodels)
@@ -199,7 +189,6 @@ def train(
     batches: Batches,
     prior: ClassPrior,
     plan: Plan,
-    map_: Map,
 ) -> Iterator[tuple[dict, Tensor]]:
     """Train the two submodels; yield one row of measurements at the end of each epoch.
 
@@ -209,7 +198,7 @@ def train(
     n_rampup = round(plan.rampup * n_total)
     step = plan.n_done * plan.n_steps
     take = Replay(
-        partial(_turn, submodels=submodels, prior=prior, plan=plan, map_=map_),
+        partial(_turn, submodels=submodels, prior=prior, plan=plan),
         submodels,
         plan.replays,
         plan.compiles,
@@ -255,15 +244,14 @@ def _turn(
     submodels: list[Submodel],
     prior: ClassPrior,
     plan: Plan,
-    map_: Map,
 ) -> list[Tensor]:
     """Take one step with the submodels whose turn it is; return its measurements."""
     prior.settled, prior.relaxation = settled, pace.balance
-    lessons = _lessons(submodels, batch, prior, plan, map_, pace, turn)
+    lessons = _lessons(submodels, batch, prior, plan, pace, turn)
     if plan.anneal:
         for student, *_ in lessons:
             student.anneal(pace.rate)
-    return map_(_learn, *zip(*lessons, strict=True))
+    return [_learn(*lesson) for lesson in lessons]
 
 
 def _lessons(
@@ -271,7 +259,6 @@ def _lessons(
     batch: Batch,
     prior: ClassPrior,
     plan: Plan,
-    map_: Map,
     pace: Pace,
     turn: int,
 ) -> list[tuple[Submodel, Lesson, Tensor]]:
@@ -282,13 +269,12 @@ def _lessons(
         pairs = [pairs[turn]]
     n_labeled = len(batch.labeled)
     rows = torch.cat([batch.labeled, batch.unlabeled])
-    seen = map_(
-        partial(_look, n_labeled=n_labeled),
-        [partner for _, partner, _ in pairs],
-        _view_makers(plan.weak_view, rows, len(pairs)),
-        _view_makers(plan.strong_view, batch.unlabeled, len(pairs)),
-    )
-    weak_rows, strong_rows, predictions = map(list, zip(*seen, strict=True))
+    weak_rows = _views(plan.weak_view, rows, len(pairs))
+    strong_rows = _views(plan.strong_view, batch.unlabeled, len(pairs))
+    predictions = [
+        partner.probabilities(weak[n_labeled:])
+        for (_, partner, _), weak in zip(pairs, weak_rows, strict=True)
+    ]
     if batch.excluded is not None:
         predictions = [without(p, batch.excluded) for p in predictions]
     believed = predictions
@@ -330,36 +316,9 @@ def _lessons(
     return lessons
 
 
-def _view_makers(view: View, x: Tensor, n: int) -> list[Callable[[], Tensor]]:
-    """Return n calls that make a view of the batch each, with draws of their own.
-
-    On a CPU, `TableView` of a large batch is made when it is called, in any thread,
-    with a generator for each call. Other views are made here, of all copies of the
-    batch at once: they draw from torch's generator, which all threads share. (Those of
-    images were no faster apart.)
-    """
-    is_large = x.device.type == "cpu" and x.numel() >= _MANY_VALUES
-    if is_large and type(view) is TableView:
-        seeds = torch.randint(2**63 - 1, (n,)).tolist()
-        own = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return [partial(view, x, generator) for generator in own]
-    if type(view) is NeighborView:
-        made = view.copies(x, n)
-    else:
-        made = torch.cat([x] * n)
-        made = view(made) if len(x) else made
-    return [partial(identity, part) for part in made.tensor_split(n)]
-
-
-def _look(
-    partner: Submodel,
-    weak: Callable[[], Tensor],
-    strong: Callable[[], Tensor],
-    n_labeled: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Make both views of a student; have its partner predict on the weak one."""
-    weak_rows = weak()
-    return weak_rows, strong(), partner.probabilities(weak_rows[n_labeled:])
+def _views(view: View, x: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Return n views of the batch, made at once: one call takes less time than n."""
+    return view(torch.cat([x] * n)).tensor_split(n) if len(x) else (x,) * n
 
 
 def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ._dropout import start_anew
 from ._ranks import Ranks
 from ._schedules import average_decay
 from .companions import Guidance
@@ -125,7 +124,6 @@ class Submodel(NeuralNet):
         network = self.initialized_instance(self.module, params)
         if network is self.module:
             network = deepcopy(network)
-            start_anew(network)
             if callable(getattr(network, "reset_head", None)):
                 network.reset_head()
         self.module_ = Standardized(network, self.shift, self.scale)
@@ -364,9 +362,3 @@ class Submodel(NeuralNet):
         """Take back the weights of a snapshot."""
         for name, state in snapshot.items():
             getattr(self, name).load_state_dict(state)
-
-
-def shares_modules(first: Submodel, second: Submodel) -> bool:
-    """Tell whether both networks hold the same layer, such as one common backbone."""
-    others = set(second.module_.modules())
-    return any(module in others for module in first.module_.modules())

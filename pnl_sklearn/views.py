@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._dropout import draws_kept
-
 # Values of the rows that the automatic view of tables keeps, in two forms: 128 MiB.
 _REFERENCE_VALUES = 2**24
 
@@ -215,28 +213,9 @@ class NeighborView:
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a view of each row of the batch."""
-        return self.copies(x, 1, generator)
-
-    def copies(
-        self, x: Tensor, n_copies: int, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return views of several copies of the batch, whose neighbors are sought once.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, n_features)
-        n_copies : int
-        generator : torch.Generator, default=None
-            Draws the reference's part and how far each row of each copy moves.
-
-        Returns
-        -------
-        views : Tensor of shape (n_copies * n_rows, n_features)
-            One copy after the other.
-        """
         n_neighbors = min(self.n_neighbors, len(self.reference) - 1)
         if not len(x) or n_neighbors < 1:
-            return torch.cat([x] * n_copies)
+            return x
         if x.device != self.reference.device:
             self._move(x.device)
         n_rows = len(self.reference)
@@ -253,9 +232,8 @@ class NeighborView:
         # Of 100 columns in an eighth of the time of (... == x).all(dim=1).
         difference = (reference[nearest[:, 0]] - x).abs_().sum(dim=1, keepdim=True)
         neighbor = reference[nearest.gather(1, (difference == 0).long())[:, 0]]
-        shape = (n_copies, len(x), 1)
-        way = self.reach * torch.rand(shape, generator=generator, device=x.device)
-        return (x + way * (neighbor - x)).flatten(0, 1)
+        way = torch.rand(len(x), 1, generator=generator, device=x.device)
+        return x + self.reach * way * (neighbor - x)
 
     def _move(self, device: torch.device) -> None:
         for name in ("reference", "_origin", "_units", "_points", "_squares"):
@@ -336,7 +314,7 @@ def _random_state_kept(x: Tensor) -> Iterator[None]:
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         yield
         return
-    with draws_kept(), torch.random.fork_rng([x.device] if x.is_cuda else []):
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
         yield
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._dropout import ReLUDropout, draws_kept, start_anew
 from pnl_sklearn.networks import (
     CNN13,
     MLP,
@@ -179,7 +178,7 @@ def test_hidden_units_are_torchs_relu_times_what_dropout_keeps(p, dtype):
     hidden = MLP(50, 3, dropout=p).body[1]
     x = torch.randn(400, 50, dtype=dtype, requires_grad=True)
     weights = torch.randn(400, 50, dtype=dtype)
-    with draws_kept():
+    with torch.random.fork_rng():
         kept = hidden(torch.ones_like(x)).detach()
     out = hidden(x)
     expected = x.relu() * kept
@@ -190,54 +189,17 @@ def test_hidden_units_are_torchs_relu_times_what_dropout_keeps(p, dtype):
     torch.testing.assert_close(found, gradient, rtol=rounding, atol=0)
 
 
-def masks(n, seed, position):
-    """What a layer drops of n batches, each a bool Tensor of 1000 values."""
-    layer = ReLUDropout(0.5)
-    layer.load_state_dict({"position": torch.tensor(position)})
-    torch.manual_seed(seed)
-    return [layer(torch.ones(1000)) == 0 for _ in range(n)]
+def test_copies_of_a_layer_drop_other_units():
+    hidden = MLP(50, 3, dropout=0.5).body[1]
+    dropped = [layer(torch.ones(1000)) == 0 for layer in (hidden, deepcopy(hidden))]
+    agreement = (dropped[0] == dropped[1]).float().mean().item()
+    assert agreement == pytest.approx(0.5, abs=0.07)
 
 
-def agreement(first, second):
-    return (first == second).float().mean().item()
-
-
-def test_dropout_draws_by_seed_and_position_alone():
-    a, b, c = masks(3, seed=0, position=5)
-    torch.rand(1)
-    again = masks(2, seed=0, position=6)
-    assert torch.equal(torch.stack(again), torch.stack([b, c]))
-    others = [b, masks(1, seed=0, position=2**40)[0]]
-    # Seeds as close as those of two processes that train at once.
-    others += [m for seed in (1, 3) for m in masks(4, seed=seed, position=2)]
-    for other in others:
-        assert agreement(a, other) == pytest.approx(0.5, abs=0.07)
-
-
-def test_dropout_leaves_the_generator_of_torch_alone():
-    layer = ReLUDropout(0.5)
-    before = torch.get_rng_state()
-    layer(torch.ones(1000))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_two_layers_and_copies_drop_others():
-    torch.manual_seed(0)
-    layer, second = ReLUDropout(0.5), ReLUDropout(0.5)
-    copy, anew = deepcopy(layer), deepcopy(layer)
-    start_anew(anew)
-    x = torch.ones(1000)
-    first = layer(x)
-    assert torch.equal(copy(x), first)
-    for other in (second, anew):
-        assert agreement(first, other(x)) == pytest.approx(0.5, abs=0.07)
-
-
-def test_draws_kept_are_drawn_again():
+def test_dropout_draws_from_torchs_generator():
     network = MLP(20, 3, dropout=0.5, n_layers=2)
     x = torch.randn(50, 20)
-    with draws_kept():
+    with torch.random.fork_rng():
         first = network(x)
-        assert torch.equal(network(x), first)
     assert torch.equal(network(x), first)
     assert not torch.equal(network(x), first)

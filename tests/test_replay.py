@@ -104,7 +104,7 @@ class Tape(TorchDispatchMode):
 
 
 @pytest.fixture
-def tapes(monkeypatch, draws_as_on_a_gpu):
+def tapes(monkeypatch):
     """Record on the CPU; yields the list of what was recorded."""
     recorded = []
 

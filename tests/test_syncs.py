@@ -58,7 +58,6 @@ def fit(inputs, n_steps, **params):
 
 
 @each_setting
-@pytest.mark.usefixtures("draws_as_on_a_gpu")
 def test_reads_do_not_grow_with_the_steps(inputs, params):
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the mode sees this thread only
@@ -71,7 +70,6 @@ def test_reads_do_not_grow_with_the_steps(inputs, params):
     assert counts[0] == counts[1] > 0
 
 
-@pytest.mark.usefixtures("draws_as_on_a_gpu")
 def test_a_read_in_a_step_would_be_noticed():
     def view(x):
         return x + float(x.sum() > 0)

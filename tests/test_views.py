@@ -239,15 +239,6 @@ def test_the_reach_of_a_neighbor_view():
     assert moved.mean() == pytest.approx(0.125, abs=0.01)
 
 
-@pytest.mark.parametrize("n_neighbors", [0, 3])
-def test_copies_are_views_of_the_batch_over_and_over(n_neighbors):
-    X = torch.randn(60, 4)
-    view, x = NeighborView(X, n_neighbors), X[:20]
-    copies = view.copies(x, 3, seeded())
-    torch.testing.assert_close(copies, view(torch.cat([x] * 3), seeded()))
-    assert (copies[:20] == copies[20:40]).all() == (n_neighbors == 0)
-
-
 @pytest.mark.parametrize("X", [torch.ones(200, 3), torch.ones(1, 3), rows(200)])
 def test_neighbor_views_of_odd_tables(X):
     view = NeighborView(X, n_neighbors=5)
