@@ -7,35 +7,24 @@ from torch import Tensor
 
 
 class Mean:
-    """Mean of vectors that stay on the device.
-
-    Their memory is taken once: kept one by one, they would lie between what the steps
-    free, in its way, and the memory of a long epoch would grow.
-    """
-
-    _n_kept = 2**12
+    """Mean of vectors that stay on the device."""
 
     def __init__(self) -> None:
-        self._kept: Tensor | None = None
-        self._total: Tensor | float = 0.0
+        self._total: Tensor | None = None
         self._n = 0
 
     def add(self, vectors: list[Tensor]) -> None:
         """Take in some vectors."""
         for vector in vectors:
-            if self._kept is None:
-                self._kept = vector.new_zeros(self._n_kept, len(vector))
-            place = self._n % self._n_kept
-            if self._n and not place:
-                self._total = self._total + self._kept.sum(dim=0)
-                self._kept.zero_()
-            self._kept[place] = vector
+            # A copy, since a replayed step writes to the same tensors again.
+            total = self._total
+            self._total = vector.clone() if total is None else total.add_(vector)
             self._n += 1
 
     def value(self) -> Tensor:
         """Return the mean, on the device."""
-        assert self._kept is not None
-        return (self._total + self._kept.sum(dim=0)) / self._n
+        assert self._total is not None
+        return self._total / self._n
 
 
 def summary(means: list[float], n_classes: int) -> dict:
