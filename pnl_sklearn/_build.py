@@ -18,11 +18,6 @@ from ._ranks import ALONE, Ranks
 from ._submodel import Submodel
 from .networks import MODULES
 
-# Pixels a side from which on images are large enough for bfloat16 to pay on a CPU.
-_LARGE = 16
-# Rows a step from which on it does in a perceptron.
-_MANY_ROWS = 512
-
 
 def check_device(device: str, ranks: Ranks = ALONE) -> str:
     """Resolve "auto"; refuse a device that this machine does not have."""
@@ -94,7 +89,7 @@ def build_submodels(
             shift=shift,
             scale=scale,
             ema_decay=estimator.ema_decay,
-            precision=_precision(estimator, inputs.sample_shape, device),
+            precision=estimator.precision,
             optimizer=estimator.optimizer,
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,
@@ -109,38 +104,6 @@ def build_submodels(
     _check_groups(submodels[0], estimator.net_params or {})
     _check_output(submodels[0], rows, len(inputs), len(estimator.classes_))
     return submodels
-
-
-def _precision(estimator, shape: tuple[int, ...], device: str) -> str:
-    """Resolve "auto" to bfloat16 where that was measured to be faster."""
-    if estimator.precision != "auto":
-        return estimator.precision
-    name = _own_name(estimator.module, shape)
-    if name is None:
-        return "float32"
-    if device == "cpu":
-        many = name == "mlp" and estimator.batch_size >= _MANY_ROWS
-        large = name != "mlp" and min(shape[1:]) >= _LARGE
-        is_faster = (many or large) and has_fast_bfloat16()
-    else:
-        # Small networks keep a GPU busy with all but arithmetic.
-        large = name == "cnn13"
-        is_faster = large and device.startswith("cuda") and _is_ampere(device)
-    return "bfloat16" if is_faster else "float32"
-
-
-def _is_ampere(device: str) -> bool:
-    """Tell whether a CUDA device is of the first generation with bfloat16, or later."""
-    return torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-def has_fast_bfloat16() -> bool:
-    """Tell whether the processor's flags promise matrix instructions for bfloat16.
-
-    Vector instructions alone (avx512_bf16) made all steps that were timed slower.
-    """
-    flags: dict = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(flags.get("amx_bf16"))
 
 
 def _softmax(logits: Tensor) -> Tensor:

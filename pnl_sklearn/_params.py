@@ -49,7 +49,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "warm_start": ["boolean", StrOptions({"resume"})],
     "device": [str],
     "accelerator": [HasMethods(["prepare_model", "free_memory"]), None],
-    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "precision": [StrOptions({"float32", "bfloat16"})],
     "compile": ["boolean", StrOptions({"auto"})],
     "random_state": ["random_state"],
     "verbose": ["verbose"],

@@ -184,14 +184,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         several GPUs or machines. All call `fit` with the same X and y, and each draws
         `batch_size` and `labeled_batch_size` rows of its own at a step; all end with
         the same networks. Clones share the accelerator, pickles leave it out.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
+    precision : {"float32", "bfloat16"}, default="float32"
         "bfloat16" computes convolutions and linear layers in that type, by torch's
-        autocast; weights, losses and averages stay float32. "auto" does so on an x86
-        CPU of which torch tells that it multiplies matrices of it (AMX), where the
-        network is one of the package's for images, of 16 pixels a side or more, or
-        "mlp" with a `batch_size` of 512 or more; and on a GPU for "cnn13", since this
-        is where it is faster. It is settled when the networks are built, not by later
-        fits that go on with them.
+        autocast; weights, losses and averages stay float32. It is faster for large
+        networks on GPUs, and on CPUs that multiply matrices of it (AMX). It is settled
+        when the networks are built, not by later fits that go on with them.
     compile : bool or "auto", default="auto"
         Whether a CUDA device is prepared for the steps of a fit, which are then faster.
         "auto": steps are recorded as CUDA graphs and replayed, where the network and
@@ -305,7 +302,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         warm_start=False,
         device="auto",
         accelerator=None,
-        precision="auto",
+        precision="float32",
         compile="auto",
         random_state=None,
         verbose=0,

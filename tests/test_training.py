@@ -1,8 +1,6 @@
 """The training loop against steps taken by hand."""
 
 import pickle
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +10,10 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
-from pnl_sklearn._build import _precision, has_fast_bfloat16
 from pnl_sklearn._means import Mean
 from pnl_sklearn._prior import ClassPrior
 from pnl_sklearn.companions import Guidance
 from pnl_sklearn.negatives import without
-from pnl_sklearn.networks import CNN13, MLP, SmallCNN
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
@@ -382,60 +378,13 @@ def test_bfloat16_computes_the_same_up_to_its_rounding(digits, module):
     np.testing.assert_array_equal(loaded.predict_proba(X), q)
 
 
-@pytest.mark.parametrize("has_instructions", [True, False])
-def test_the_precision_is_low_where_that_is_faster(has_instructions, monkeypatch):
-    monkeypatch.setattr(
-        "pnl_sklearn._build.has_fast_bfloat16", lambda: has_instructions
+def test_the_precision_is_float32_on_any_processor(digits):
+    images, y = digits
+    large = np.kron(images, np.ones((2, 2)))
+    fitted = PNLClassifier(max_epochs=1, steps_per_epoch=1, graph_weight=0).fit(
+        large, y
     )
-    y = np.array([0, 1] * 5 + [-1] * 10)
-
-    def used(shape, **params):
-        params |= {"max_epochs": 1, "steps_per_epoch": 1}
-        fit = PNLClassifier(**params).fit(np.zeros((20, *shape), np.uint8), y)
-        return {submodel.precision for submodel in fit.submodels_}
-
-    expected = {"bfloat16" if has_instructions else "float32"}
-    assert used((16, 16)) == expected
-    assert used((16, 15)) == used((256,)) == {"float32"}
-    assert used((256,), image_shape=(1, 16, 16)) == expected
-    assert used((16, 16), module=SmallCNN) == expected
-    assert used((16, 16), module="mlp") == {"float32"}
-    assert used((16, 16), module="mlp", batch_size=512) == expected
-    assert used((9,), batch_size=512) == used((9,), module=MLP, batch_size=512)
-    assert used((9,), batch_size=512) == expected
-    assert used((9,), batch_size=511) == {"float32"}
-    assert used((16, 16), module=partial(SmallCNN, width=8)) == {"float32"}
-    assert used((16, 16), precision="float32") == {"float32"}
-    assert used((15,), precision="bfloat16") == {"bfloat16"}
-
-
-@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
-def test_the_precision_is_low_on_gpus_for_large_networks(capability, monkeypatch):
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
-
-    def used(module, **params):
-        return _precision(PNLClassifier(module, **params), (3, 32, 32), "cuda")
-
-    has_it = capability >= (8, 0)
-    assert used("cnn13") == used(CNN13) == ("bfloat16" if has_it else "float32")
-    assert used("auto") == used("wrn28-2") == used(SmallCNN) == "float32"
-    assert used("cnn13", precision="float32") == "float32"
-
-
-def test_bfloat16_is_promised_by_the_flags_of_the_processor():
-    cpu = Path("/proc/cpuinfo")
-    if not (cpu.exists() and hasattr(torch.cpu, "get_capabilities")):
-        pytest.skip("nothing to compare with")
-    flags = set(cpu.read_text().split())
-    assert has_fast_bfloat16() == ("amx_bf16" in flags)
-
-
-@pytest.mark.parametrize("name", ["avx512_bf16", "amx_bf16"])
-def test_vector_instructions_alone_do_not_make_bfloat16_fast(name, monkeypatch):
-    monkeypatch.setattr(
-        "torch.cpu.get_capabilities", lambda: {name: True}, raising=False
-    )
-    assert has_fast_bfloat16() == (name == "amx_bf16")
+    assert {submodel.precision for submodel in fitted.submodels_} == {"float32"}
 
 
 def test_layers_compute_in_bfloat16_and_weights_stay_float32(digits):

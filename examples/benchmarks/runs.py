@@ -18,7 +18,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import pnl_sklearn
-from pnl_sklearn._build import check_device, has_fast_bfloat16
+from pnl_sklearn._build import check_device
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .methods import estimators, quick
@@ -163,8 +163,8 @@ def circumstances(device):
     """What a figure depends on beside the method."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    # What is computed in bfloat16 by default depends on it, and how fast that is.
-    matrices = " with AMX" if has_fast_bfloat16() else ""
+    flags = getattr(torch.cpu, "get_capabilities", dict)()
+    matrices = " with AMX" if flags.get("amx_bf16") else ""
     record = {
         "device": platform.machine() + matrices,
         "threads": torch.get_num_threads(),
