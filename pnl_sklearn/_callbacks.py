@@ -16,7 +16,7 @@ from skorch.callbacks import (
 )
 from skorch.callbacks.scoring import ScoringBase
 
-from ._measures import VALIDATED
+from ._measures import LABEL_CHANGE, VALIDATED
 
 _PREFIX = "callbacks__"
 # Callbacks of skorch that need what a fit of two submodels has not, and what to do.
@@ -134,12 +134,17 @@ def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) ->
             _check_monitor(callback, monitor, columns)
 
 
+def monitored(callbacks: list[tuple[str, Any]]) -> set:
+    """Return the columns of the history that callbacks of skorch monitor."""
+    return {getattr(callback, "monitor", None) for _, callback in callbacks}
+
+
 def _counts_itself(callback) -> bool:
     return getattr(callback, "batches_per_epoch", "auto") != "auto"
 
 
 def _check_monitor(callback, monitor: str, columns: Sequence[str]) -> None:
-    if monitor in (*COLUMNS, *columns, *_OF_SKORCH):
+    if monitor in (*COLUMNS, LABEL_CHANGE, *columns, *_OF_SKORCH):
         return
     begins = f"The callback {type(callback).__name__} monitors {monitor!r}, but "
     if monitor.startswith("valid") and not set(VALIDATED) & set(columns):
@@ -149,5 +154,5 @@ def _check_monitor(callback, monitor: str, columns: Sequence[str]) -> None:
             "y_val, or set validation_fraction: both add "
             f"{', '.join(map(repr, VALIDATED))}."
         )
-    names = ", ".join(map(repr, (*COLUMNS, *columns)))
+    names = ", ".join(map(repr, (*COLUMNS, *columns, LABEL_CHANGE)))
     raise ValueError(f"{begins}the columns of history_ that are numbers are {names}.")

@@ -192,8 +192,8 @@ def _held_out_rows(codes: np.ndarray, share: float, seed: int) -> np.ndarray:
             f"validation_fraction={share!r} of {len(labeled)} labeled rows of "
             f"{len(classes)} classes leaves a class without a label to learn or to "
             "measure on. Label more rows, or hold out another share; give labeled "
-            "rows as X_val and y_val; or do without: stop by tol, let EarlyStopping "
-            "monitor 'train_loss', and compare settings by SemiSupervisedSplit."
+            "rows as X_val and y_val; or do without: let EarlyStopping monitor "
+            "'label_change', and compare settings by SemiSupervisedSplit."
         )
     return mask
 

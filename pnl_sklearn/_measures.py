@@ -15,6 +15,8 @@ from ._submodel import Submodel
 
 # Columns of `history_` that held-out rows add.
 VALIDATED = ("valid_loss", "valid_accuracy", "valid_negatives_right")
+# And the one that is recorded where a callback monitors it.
+LABEL_CHANGE = "label_change"
 
 
 def of_held_out_rows(
@@ -60,7 +62,7 @@ def of_changes(
     """Return what tells how many pseudo-labels changed since it was last asked."""
     n_unlabeled = int((codes < 0).sum())
     if not n_unlabeled:
-        return lambda _: {"changed": math.nan}
+        return lambda _: {LABEL_CHANGE: math.nan}
     last: list[np.ndarray] = []
 
     def measure(submodels: list[Submodel]) -> dict[str, float]:
@@ -68,7 +70,7 @@ def of_changes(
         parts = log_probabilities(submodels, rows, indices)
         last.append(joined((part.argmax(dim=1) for part in parts), n_unlabeled))
         if len(last) == 1:
-            return {"changed": math.nan}
-        return {"changed": float((last.pop(0) != last[0]).mean())}
+            return {LABEL_CHANGE: math.nan}
+        return {LABEL_CHANGE: float((last.pop(0) != last[0]).mean())}
 
     return measure

@@ -43,8 +43,6 @@ PARAMETER_CONSTRAINTS: dict = {
     "ema_decay": [Interval(Real, 0, 1, closed="left"), None],
     "class_weight": [StrOptions({"balanced"}), dict, None],
     "callbacks": [list, None],
-    "tol": [_share, None],
-    "n_iter_no_change": [_positive],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
     "warm_start": ["boolean", StrOptions({"resume"})],
     "device": [str],

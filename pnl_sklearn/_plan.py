@@ -14,10 +14,10 @@ from torch import Tensor
 from ._batches import Batches, Rows
 from ._beliefs import class_beliefs, may_believe
 from ._build import make_rows
-from ._callbacks import named_callbacks
+from ._callbacks import monitored, named_callbacks
 from ._inputs import Inputs
 from ._material import Material
-from ._measures import of_changes, of_held_out_rows
+from ._measures import LABEL_CHANGE, of_changes, of_held_out_rows
 from ._prior import ClassPrior
 from ._ranks import Ranks
 from ._replay import compiles, may_replay
@@ -120,7 +120,7 @@ def build_plan(
         if inputs is not given.inputs:
             held_out = make_rows(inputs, device, estimator.net_params or {})
         measures.append(of_held_out_rows(held_out, shape, codes, select, device))
-    if estimator.tol is not None:
+    if LABEL_CHANGE in monitored(named_callbacks(estimator)):
         measures.append(of_changes(rows, shape, given.codes, device))
     companion = _companion(estimator, submodels[0].ema_decay)
     scheduled = any(
@@ -142,8 +142,6 @@ def build_plan(
         n_steps=steps_per_epoch(estimator, given.codes, ranks.count),
         verbose=bool(estimator.verbose),
         measures=measures,
-        tol=estimator.tol,
-        n_iter_no_change=estimator.n_iter_no_change,
         ranks=ranks,
         compiles=compiles(estimator, device),
         replays=not scheduled

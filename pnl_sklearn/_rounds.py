@@ -52,8 +52,6 @@ class Plan:
     n_steps: int
     verbose: bool
     measures: list[Measure]
-    tol: float | None
-    n_iter_no_change: int
     ranks: Ranks
     compiles: bool
     replays: bool
@@ -96,7 +94,6 @@ def _epochs(
     """Run and watch over the epochs, as `run` says."""
     error = None
     usable = True
-    n_before = len(history) - plan.n_done
     kept = [submodel.snapshot() for submodel in submodels]
     try:
         if plan.n_done:
@@ -116,8 +113,7 @@ def _epochs(
             history.append(row)
             if plan.verbose and plan.ranks.index == 0:
                 print_row(row)
-            ended = _end_epoch(submodels, row)
-            if ended or _has_converged(history[n_before:], plan):
+            if _end_epoch(submodels, row):
                 break
     except KeyboardInterrupt:
         # As in skorch, what there is can be used.
@@ -160,19 +156,6 @@ def _take_up(
     for measure in plan.measures:  # since some compare with the epoch before
         measure(submodels)
     standing.restore(submodels, prior, plan.ranks)
-
-
-def _has_converged(rows: list[dict], plan: Plan) -> bool:
-    """Tell whether pseudo-labels have hardly changed for the last epochs.
-
-    `rows` are those of this fit. Only epochs that end after the ramp-up count.
-    """
-    n_rampup = round(plan.rampup * plan.n_epochs * plan.n_steps)
-    last = rows[n_rampup // plan.n_steps :][-plan.n_iter_no_change :]
-    if plan.tol is None or len(last) < plan.n_iter_no_change:
-        return False
-    # A fit that is taken up may not have measured them before.
-    return all(row.get("changed", math.nan) <= plan.tol for row in last)
 
 
 def _divergence(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:

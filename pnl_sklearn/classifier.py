@@ -158,13 +158,6 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         skorch callbacks, or pairs (name, callback); each submodel gets copies. Of
         what they can monitor there are the columns of `history_`. Those that
         cannot serve two submodels, such as Checkpoint and EpochScoring, are refused.
-    tol : float or None, default=None
-        End the fit before `max_epochs` where at most this share of the unlabeled rows
-        has changed its predicted class in each of the last `n_iter_no_change` epochs,
-        all after the ramp-up. The learning rate has not fallen to 0 then, so that a
-        smaller `max_epochs` is often the better way to a shorter fit. None: never.
-    n_iter_no_change : int, default=3
-        Number of epochs that `tol` looks at.
     validation_fraction : float or None, default=None
         Share of the labeled rows, between 0 and 1, stratified, whose labels are held
         out: they are measured on as `X_val` of `fit` is, and count as unlabeled. Which,
@@ -230,8 +223,9 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         `validation_fraction` also ``valid_loss`` (the mean cross-entropy, in nats),
         ``valid_accuracy`` and ``valid_negatives_right`` (the share of pseudo-negative
         labels that are right; NaN where there are none), of what predicts, without
-        neighbors. With `tol` also ``changed``, the share of unlabeled rows whose
-        predicted class is another than an epoch before; NaN in the first.
+        neighbors. Where a callback monitors it also ``label_change``, the share of
+        unlabeled rows whose predicted class is another than an epoch before; NaN in the
+        first.
     n_iter_ : int
         Number of epochs trained.
     transduction_ : array of shape (n_samples,)
@@ -296,8 +290,6 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         ema_decay=0.99,
         class_weight=None,
         callbacks=None,
-        tol=None,
-        n_iter_no_change=3,
         validation_fraction=None,
         warm_start=False,
         device="auto",
@@ -332,8 +324,6 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.ema_decay = ema_decay
         self.class_weight = class_weight
         self.callbacks = callbacks
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
         self.validation_fraction = validation_fraction
         self.warm_start = warm_start
         self.device = device
@@ -605,8 +595,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
 
     def _further_columns(self, given):
         """Return the columns of `history_` that only some fits have."""
-        validated = VALIDATED if given.held_out is not None else ()
-        return [*validated] if self.tol is None else [*validated, "changed"]
+        return VALIDATED if given.held_out is not None else ()
 
     def _transduce(self, given, batches):
         """Label all rows: as given, or else as predicted, with neighbors weighed in."""
@@ -644,7 +633,7 @@ def supervised_twin(estimator):
     """Return the same estimator with every unlabeled term off.
 
     It has the same two submodels, weight averages, views of labeled rows and number of
-    optimizer steps (unless `tol` ends a fit), so that what differs is what the
+    optimizer steps (unless a callback ends a fit), so that what differs is what the
     unlabeled rows are worth. Give it the same X and y: the unlabeled rows still set the
     standardization, the number of steps, the batches and, in tables, the neighbors of
     the weak view, but no loss. It learns `negative_labels`, which are labels, too.

@@ -52,7 +52,7 @@ QUICK = {"max_epochs": 4, "steps_per_epoch": 5, "random_state": 0}
 EARLY = EarlyStopping("valid_loss", patience=1, threshold=0.9)
 ALIKE = {
     "batch norm": {"module": "cnn", "image_shape": (1, 8, 8)},
-    "tol": {"tol": 1.0, "n_iter_no_change": 2, "rampup": 0.0},
+    "label change": {"callbacks": [EarlyStopping("label_change", patience=2)]},
     "early stopping": {"callbacks": [EARLY], "validation_fraction": 0.3},
     "quick": {"verbose": 1},
 }
@@ -180,7 +180,9 @@ def test_the_first_process_draws_the_seed_of_both(ranks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n_epochs"), [("tol", 3), ("early stopping", 2)])
+@pytest.mark.parametrize(
+    ("name", "n_epochs"), [("label change", 3), ("early stopping", 2)]
+)
 def test_a_fit_ends_early_in_both_processes(ranks, name, n_epochs):
     assert [len(results[name][0]) for results in ranks[:2]] == [n_epochs] * 2
 

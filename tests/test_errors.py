@@ -461,10 +461,6 @@ PARAMETERS = {
         lambda: fit(callbacks=[EarlyStopping("class_distribution")]),
         "monitors 'class_distribution', but the columns",
     ),
-    "EarlyStopping, tol": (
-        lambda: fit(callbacks=[EarlyStopping("changed")]),
-        "monitors 'changed', but the columns",
-    ),
     "EarlyStopping, an entry": (
         lambda: fit(
             callbacks=[EarlyStopping("train_loss")],

@@ -1104,9 +1104,10 @@ def test_views_and_selections_that_look_across_a_batch(n_classes):
 
 
 def test_what_a_callback_can_monitor_is_in_the_history():
-    row = tiny(validation_fraction=0.5, tol=0.0).fit(X, Y).history_[-1]
+    watch = EarlyStopping("label_change")
+    row = tiny(validation_fraction=0.5, callbacks=[watch]).fit(X, Y).history_[-1]
     numbers = [name for name, value in row.items() if not isinstance(value, list)]
-    assert sorted([*COLUMNS, *VALIDATED, "changed"]) == sorted(numbers)
+    assert sorted([*COLUMNS, *VALIDATED, "label_change"]) == sorted(numbers)
 
 
 # On a CUDA device.
@@ -1158,9 +1159,10 @@ def test_predictions_and_measures_on_cuda(monkeypatch):
     """What is copied part by part is what is copied at once, and labels are of it."""
     excluded = np.zeros((len(Y), 3), dtype=bool)
     excluded[Y < 0, 1] = True
-    estimator = tiny(device="cuda", tol=1e-9)
+    watch = EarlyStopping("label_change")
+    estimator = tiny(device="cuda", callbacks=[watch])
     estimator.fit(X, Y, X_val=X, y_val=TRUTH, negative_labels=excluded)
-    assert {"valid_accuracy", "changed"} <= estimator.history_[-1].keys()
+    assert {"valid_accuracy", "label_change"} <= estimator.history_[-1].keys()
     assert not (estimator.transduction_[Y < 0] == 1).any()
     expected = estimator.predict_proba(X)
     np.testing.assert_array_equal(estimator.predict(X), expected.argmax(axis=1))

@@ -424,7 +424,7 @@ def test_early_stopping_on_a_share_of_the_labels():
 @pytest.mark.parametrize(("share", "n"), [(0.1, 18), (0.9, 18), (0.5, 3)])
 def test_too_few_labels_to_hold_some_out(share, n):
     y = np.where(np.arange(90) < n, ALL, -1)
-    message = f"of {n} labeled rows of 3 classes leaves a class.*stop by tol"
+    message = f"of {n} labeled rows of 3 classes leaves a class.*'label_change'"
     with pytest.raises(ValueError, match=message):
         tiny(validation_fraction=share).fit(X, y)
 
@@ -435,20 +435,14 @@ def test_two_ways_to_validate_are_one_too_many():
         classifier.fit(X, ALL, X_val=X[60:], y_val=TRUTH[60:])
 
 
-def test_a_fit_ends_when_predictions_hardly_change():
-    classifier = tiny(max_epochs=40, rampup=0.25, tol=0.0, n_iter_no_change=2)
+def test_early_stopping_when_predictions_hardly_change():
+    stop = EarlyStopping(monitor="label_change", patience=3)
+    classifier = tiny(max_epochs=40, rampup=0.25, callbacks=[stop])
     history = classifier.fit(X, ALL).history_
-    changed = [row["changed"] for row in history]
-    assert np.isnan(changed[0])
-    assert 10 <= len(history) < 40  # not before the ramp-up ends
-    assert changed[-2:] == [0, 0]
-    weights = [row["negative_weight"] for row in history]
-    ended = [
-        i
-        for i in range(1, len(history))
-        if weights[i - 1] == 1 and changed[i - 1 : i + 1] == [0, 0]
-    ]
-    assert ended == [len(history) - 1]
+    change = [row["label_change"] for row in history]
+    assert np.isnan(change[0])
+    assert len(change) < 40
+    assert min(change[-3:]) >= np.nanmin(change)
 
 
 def test_changes_are_those_of_the_predictions():
@@ -458,18 +452,13 @@ def test_changes_are_those_of_the_predictions():
         def on_epoch_end(self, net, **kwargs):
             seen.append(net.log_probabilities(torch.from_numpy(X[18:])).exp().numpy())
 
-    spied = tiny(max_epochs=3, callbacks=[Spy()], tol=0.0).fit(X, ALL)
+    watch = EarlyStopping("label_change", patience=9)
+    spied = tiny(max_epochs=3, callbacks=[Spy(), watch]).fit(X, ALL)
     first, second = seen[::2], seen[1::2]
     predicted = [np.argmax(a + b, axis=1) for a, b in zip(first, second, strict=True)]
-    changed = [row["changed"] for row in spied.history_]
+    changed = [row["label_change"] for row in spied.history_]
     expected = [np.mean(a != b) for a, b in pairwise(predicted)]
     assert changed[1:] == pytest.approx(expected)
-
-
-def test_a_twin_ends_no_sooner_than_after_the_ramp_up():
-    twin = supervised_twin(tiny(max_epochs=8, rampup=0.5, tol=1.0, n_iter_no_change=2))
-    # The ramp-up ends with the fourth epoch; the fifth and the sixth are looked at.
-    assert twin.fit(X, ALL).n_iter_ == 6
 
 
 def test_a_selection_with_a_memory_is_not_asked_for_the_audit():
@@ -488,8 +477,9 @@ def test_a_selection_with_a_memory_is_not_asked_for_the_audit():
 
 
 def test_without_unlabeled_rows_nothing_changes():
-    classifier = tiny(max_epochs=2, tol=1.0, n_iter_no_change=1).fit(X[:18], Y)
-    assert np.isnan([row["changed"] for row in classifier.history_]).all()
+    watch = EarlyStopping("label_change")
+    classifier = tiny(max_epochs=2, callbacks=[watch]).fit(X[:18], Y)
+    assert np.isnan([row["label_change"] for row in classifier.history_]).all()
     assert classifier.n_iter_ == 2
 
 
