@@ -27,8 +27,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from pnl_sklearn import PNLClassifier
-from pnl_sklearn.inspection import PoolWarning, check_pool
+from pnl_sklearn import PNLClassifier, PoolWarning
+from pnl_sklearn.inspection import check_pool
 from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser()

@@ -1,9 +1,14 @@
 """Semi-supervised classification with pseudo-negative labels, as in scikit-learn."""
 
-from ._paper import paper_style
-from .classifier import PNLClassifier, supervised_twin
-from .companions import DualStudent, MeanTeacher
-from .negatives import AdaptiveNegatives, LowestNegatives, RandomNegatives
+from .estimator import PNLClassifier, paper_style, supervised_twin
+from .exceptions import PoolWarning
+from .objectives import (
+    AdaptiveNegatives,
+    DualStudent,
+    LowestNegatives,
+    MeanTeacher,
+    RandomNegatives,
+)
 
 __all__ = [
     "AdaptiveNegatives",
@@ -11,6 +16,7 @@ __all__ = [
     "LowestNegatives",
     "MeanTeacher",
     "PNLClassifier",
+    "PoolWarning",
     "RandomNegatives",
     "paper_style",
     "supervised_twin",

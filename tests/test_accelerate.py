@@ -19,9 +19,10 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._batches import ArrayRows, Batches
-from pnl_sklearn._plan import steps_per_epoch
-from pnl_sklearn._ranks import Ranks
+from pnl_sklearn.data._sampler import Batches
+from pnl_sklearn.data._sources import ArrayRows
+from pnl_sklearn.estimator._trainer import steps_per_epoch
+from pnl_sklearn.utils._distributed import Ranks
 
 # Not there where the oldest dependencies are tested.
 accelerate = pytest.importorskip("accelerate")

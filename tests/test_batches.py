@@ -6,17 +6,16 @@ import pytest
 import torch
 from scipy import sparse
 
-from pnl_sklearn._batches import (
+from pnl_sklearn.data._sampler import Batches, _UnlabeledParts
+from pnl_sklearn.data._sources import (
     ArrayRows,
-    Batches,
     DatasetRows,
     SparseRows,
-    _UnlabeledParts,
     chunks,
     moments,
     unlabeled_chunks,
 )
-from pnl_sklearn._predictions import joined
+from pnl_sklearn.training._predict import joined
 
 X = np.random.default_rng(0).normal(3, 2, size=(40, 6)).astype(np.float32)
 X[X < 1] = 0
@@ -136,7 +135,9 @@ class Elsewhere(torch.Tensor):
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3)])
 def test_parts_are_joined_and_those_of_another_device_copied_seldom(shape, monkeypatch):
-    monkeypatch.setattr("pnl_sklearn._predictions._N_HELD", 3 * math.prod(shape[1:]))
+    monkeypatch.setattr(
+        "pnl_sklearn.training._predict._N_HELD", 3 * math.prod(shape[1:])
+    )
     monkeypatch.setattr(Elsewhere, "n_copies", 0)
     values = torch.arange(math.prod(shape)).reshape(shape)
     parts = values.split(2)
@@ -151,7 +152,7 @@ def test_parts_are_joined_and_those_of_another_device_copied_seldom(shape, monke
 @pytest.mark.parametrize("n_rows", [33, 40])
 def test_many_rows_are_permuted_in_parts(n_rows, monkeypatch):
     """Each unlabeled row as often as any other, and rows in turns are mixed."""
-    monkeypatch.setattr("pnl_sklearn._batches._N_ROWS", 8)
+    monkeypatch.setattr("pnl_sklearn.data._sampler.N_ROWS", 8)
     codes = np.where(np.arange(n_rows) % 5, -1, 0)
     rows = ArrayRows(np.arange(n_rows, dtype=np.float32)[:, None], (1,), "cpu")
     unlabeled = np.flatnonzero(codes < 0)
@@ -161,7 +162,7 @@ def test_many_rows_are_permuted_in_parts(n_rows, monkeypatch):
 
 
 def test_parts_of_rows_that_come_in_turns_are_mixed(monkeypatch):
-    monkeypatch.setattr("pnl_sklearn._batches._N_ROWS", 500)
+    monkeypatch.setattr("pnl_sklearn.data._sampler.N_ROWS", 500)
     parts = _UnlabeledParts(np.full(1000, -1))
     assert len(parts) == 2
     for part in parts:
@@ -173,7 +174,7 @@ def test_unlabeled_rows_are_cut_into_chunks(monkeypatch):
     shape = (2**19 // 16,)  # so wide that 16 are one chunk
     expected = np.flatnonzero(codes == -1)
     for n_searched in (2**20, 70):  # all at once, and in three parts
-        monkeypatch.setattr("pnl_sklearn._batches._N_ROWS", n_searched)
+        monkeypatch.setattr("pnl_sklearn.data._sources.N_ROWS", n_searched)
         parts = list(unlabeled_chunks(codes, shape))
         assert max(map(len, parts)) == 16
         np.testing.assert_array_equal(np.concatenate(parts), expected)

@@ -18,7 +18,7 @@ from examples.benchmarks.study import ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
 from examples.benchmarks.tasks import GROUPS, TASKS, Data, Options
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._plan import steps_per_epoch
+from pnl_sklearn.estimator._trainer import steps_per_epoch
 
 
 def test_every_group_is_of_tasks():

@@ -9,8 +9,7 @@ from sklearn.datasets import make_blobs
 from torch import nn
 
 from pnl_sklearn import DualStudent, MeanTeacher, PNLClassifier, supervised_twin
-from pnl_sklearn.companions import Guidance
-from pnl_sklearn.losses import consistency_loss
+from pnl_sklearn.objectives import Guidance, consistency_loss
 
 N_ROWS, N_CLASSES = 400, 3
 

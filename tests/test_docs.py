@@ -9,7 +9,7 @@ import pytest
 import sklearn
 from sklearn.datasets import load_digits
 
-from pnl_sklearn import _plan
+from pnl_sklearn.estimator import _trainer
 from pnl_sklearn.model_selection import hide_labels
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -33,7 +33,7 @@ def test_few_labels(monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    monkeypatch.setattr(_plan, "_MIN_STEPS", 8)  # of an epoch, to be quick
+    monkeypatch.setattr(_trainer, "_MIN_STEPS", 8)  # of an epoch, to be quick
     X, y = (part[:400] for part in load_digits(return_X_y=True))
     y_few = hide_labels(y, 60, random_state=0)
     names = {"X": X, "y": y_few, "np": np}

@@ -36,10 +36,9 @@ from pnl_sklearn import (
     RandomNegatives,
     supervised_twin,
 )
-from pnl_sklearn._callbacks import COLUMNS
-from pnl_sklearn._measures import VALIDATED
-from pnl_sklearn.randaugment import RandAugmentView
-from pnl_sklearn.views import AdversarialView, NeighborView
+from pnl_sklearn.training._callbacks import COLUMNS
+from pnl_sklearn.training._metrics import VALIDATED
+from pnl_sklearn.views import AdversarialView, NeighborView, RandAugmentView
 
 TINY = {
     "max_epochs": 2,
@@ -1166,8 +1165,10 @@ def test_predictions_and_measures_on_cuda(monkeypatch):
     assert not (estimator.transduction_[Y < 0] == 1).any()
     expected = estimator.predict_proba(X)
     np.testing.assert_array_equal(estimator.predict(X), expected.argmax(axis=1))
-    monkeypatch.setattr("pnl_sklearn._predictions._N_HELD", 1)
-    monkeypatch.setattr("pnl_sklearn.classifier.chunks", lambda i, *_: [i[:9], i[9:]])
+    monkeypatch.setattr("pnl_sklearn.training._predict._N_HELD", 1)
+    monkeypatch.setattr(
+        "pnl_sklearn.estimator._classifier.chunks", lambda i, *_: [i[:9], i[9:]]
+    )
     np.testing.assert_allclose(estimator.predict_proba(X), expected, atol=1e-4)
 
 

@@ -12,13 +12,14 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch.utils.data import TensorDataset
 
-from pnl_sklearn import PNLClassifier, _plan
-from pnl_sklearn import _beliefs as beliefs_module
-from pnl_sklearn import _graph as graph_module
-from pnl_sklearn._batches import ArrayRows
-from pnl_sklearn._beliefs import class_beliefs
-from pnl_sklearn._graph import neighbor_graph
-from pnl_sklearn.features import HOG, DeformableHOG
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn.data._sources import ArrayRows
+from pnl_sklearn.estimator import _trainer
+from pnl_sklearn.graph import HOG, DeformableHOG
+from pnl_sklearn.graph import _beliefs as beliefs_module
+from pnl_sklearn.graph import _neighbors as graph_module
+from pnl_sklearn.graph._beliefs import class_beliefs
+from pnl_sklearn.graph._neighbors import neighbor_graph
 from pnl_sklearn.model_selection import hide_labels
 
 TURN = 2 * math.pi
@@ -221,7 +222,7 @@ def test_fit_asks_for_beliefs_by_the_features(monkeypatch, digits):
     def stub(rows, shape, codes, n_classes, features, *further):
         asked.append((shape, features))
 
-    monkeypatch.setattr(_plan, "class_beliefs", stub)
+    monkeypatch.setattr(_trainer, "class_beliefs", stub)
     X, y, truth = digits
     hog = HOG()
     model(graph_features=hog).fit(X, y)
@@ -272,7 +273,7 @@ def test_automatic_features_are_of_images_of_any_form(form, monkeypatch, digits)
         found.append(class_beliefs(*given))
         return found[-1]
 
-    monkeypatch.setattr(_plan, "class_beliefs", kept)
+    monkeypatch.setattr(_trainer, "class_beliefs", kept)
     images = doubled(digits[0])
     shape = (1, 16, 16) if form in ("flat", "sparse") else None
     model().fit(images, digits[1])

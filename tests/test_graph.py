@@ -15,16 +15,19 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from examples.benchmarks.tables import waves
-from pnl_sklearn import PNLClassifier, _plan
-from pnl_sklearn import _beliefs as beliefs_module
-from pnl_sklearn._batches import ArrayRows, Batches, SparseRows
-from pnl_sklearn._beliefs import _moved, class_beliefs, may_believe, spread_out
-from pnl_sklearn._graph import neighbor_graph
-from pnl_sklearn._prior import ClassPrior
-from pnl_sklearn._visits import visit_densities
-from pnl_sklearn._walks import Walks
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn.data._sampler import Batches
+from pnl_sklearn.data._sources import ArrayRows, SparseRows
+from pnl_sklearn.estimator import _trainer
+from pnl_sklearn.graph import _beliefs as beliefs_module
+from pnl_sklearn.graph._beliefs import _moved, class_beliefs, may_believe, spread_out
+from pnl_sklearn.graph._neighbors import neighbor_graph
+from pnl_sklearn.graph._visits import visit_densities
+from pnl_sklearn.graph._walks import Walks
 from pnl_sklearn.model_selection import hide_labels
-from pnl_sklearn.negatives import AdaptiveNegatives, weighed
+from pnl_sklearn.objectives import AdaptiveNegatives
+from pnl_sklearn.objectives._class_prior import ClassPrior
+from pnl_sklearn.objectives._selection import weighed
 
 
 def beliefs(X, codes, n_classes, prior=None, odds=1.0):
@@ -521,7 +524,7 @@ def seen_by_selection(monkeypatch, X, y, negative_labels=None, **params):
         asked.append(len(codes))
         return np.eye(n_classes, dtype=np.float32)[np.ones(len(codes), dtype=int)]
 
-    monkeypatch.setattr(_plan, "class_beliefs", stub)
+    monkeypatch.setattr(_trainer, "class_beliefs", stub)
     Spy.seen.clear()
     params = {"max_epochs": 1, "steps_per_epoch": 3, "random_state": 0} | params
     model = PNLClassifier(selection=Spy(), **params)
@@ -590,7 +593,9 @@ def test_a_long_look_for_neighbors_is_announced(
 )
 def test_beliefs_may_have_the_prior_of_the_classes(monkeypatch, params, prior, odds):
     asked = []
-    monkeypatch.setattr(_plan, "class_beliefs", lambda *given: asked.extend(given[5:7]))
+    monkeypatch.setattr(
+        _trainer, "class_beliefs", lambda *given: asked.extend(given[5:7])
+    )
     X, truth = make_blobs(80, centers=[[0, 0], [1, 0], [0, 1]], random_state=0)
     y = np.full(80, -1)
     for k, n in enumerate([5, 3, 2]):

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing
 from torch.utils.data import Dataset, TensorDataset
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._targets import check_targets
+from pnl_sklearn.data._targets import check_targets
 
 
 def tiny(**params):

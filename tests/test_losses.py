@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pnl_sklearn.losses import (
+from pnl_sklearn.objectives import (
     balance_loss,
     candidate_loss,
     negative_learning_loss,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._inputs import check_inputs
+from pnl_sklearn.data._inputs import check_inputs
 
 _STATUS = Path("/proc/self/status")
 _SCRIPT = """

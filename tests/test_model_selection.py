@@ -38,11 +38,7 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.model_selection import (
-    SemiSupervisedSplit,
-    hide_labels,
-    labeled_scorer,
-)
+from pnl_sklearn.model_selection import SemiSupervisedSplit, hide_labels, labeled_scorer
 
 pd = pytest.importorskip("pandas")
 hypothesis = pytest.importorskip("hypothesis")

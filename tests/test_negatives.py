@@ -4,7 +4,7 @@ import torch
 from sklearn.base import clone
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, RandomNegatives
-from pnl_sklearn.losses import candidate_loss, negative_learning_loss
+from pnl_sklearn.objectives import candidate_loss, negative_learning_loss
 
 RNG = np.random.default_rng(0)
 PROBABILITIES = RNG.dirichlet(np.full(6, 0.4), size=200)

@@ -6,14 +6,8 @@ import pytest
 import torch
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.networks import (
-    CNN13,
-    MLP,
-    SmallCNN,
-    Standardized,
-    WideResNet,
-    _WeightNormConv2d,
-)
+from pnl_sklearn.networks import CNN13, MLP, SmallCNN, Standardized, WideResNet
+from pnl_sklearn.networks._cnn import _WeightNormConv2d
 
 
 def n_parameters(network):

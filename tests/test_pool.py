@@ -15,16 +15,14 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 
-from pnl_sklearn import PNLClassifier
-from pnl_sklearn._batches import ArrayRows, Batches
-from pnl_sklearn._pool import (
-    _agreement,
-    _compare_novelty,
-    warn_of_starved_classes,
-)
-from pnl_sklearn._visits import meeting_probabilities
-from pnl_sklearn.inspection import PoolWarning, check_pool
+from pnl_sklearn import PNLClassifier, PoolWarning
+from pnl_sklearn.data._sampler import Batches
+from pnl_sklearn.data._sources import ArrayRows
+from pnl_sklearn.graph._visits import meeting_probabilities
+from pnl_sklearn.inspection import check_pool
+from pnl_sklearn.inspection._check_unlabeled import _agreement, _compare_novelty
 from pnl_sklearn.model_selection import hide_labels
+from pnl_sklearn.training._metrics import warn_of_starved_classes
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pnl_sklearn import PNLClassifier, randaugment
-from pnl_sklearn.randaugment import RandAugmentView
+from pnl_sklearn import PNLClassifier
+from pnl_sklearn.views import RandAugmentView
+from pnl_sklearn.views import _randaugment as randaugment
 
 # Not there where the oldest dependencies are tested.
 tv = pytest.importorskip("torchvision.transforms.v2.functional")

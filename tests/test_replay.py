@@ -21,15 +21,14 @@ from pnl_sklearn import (
     DualStudent,
     MeanTeacher,
     PNLClassifier,
-    _replay,
-    _submodel,
     supervised_twin,
 )
-from pnl_sklearn._replay import N_BEFORE
-from pnl_sklearn.losses import negative_learning_loss
 from pnl_sklearn.networks import CNN13, MLP, SmallCNN, WideResNet
-from pnl_sklearn.randaugment import RandAugmentView
-from pnl_sklearn.views import AdversarialView
+from pnl_sklearn.objectives import negative_learning_loss
+from pnl_sklearn.training import _cuda_graph as _replay
+from pnl_sklearn.training import _submodel
+from pnl_sklearn.training._cuda_graph import N_BEFORE
+from pnl_sklearn.views import AdversarialView, RandAugmentView
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)

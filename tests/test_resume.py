@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._batches import Batches
+from pnl_sklearn.data._sampler import Batches
 
 TRUTH = np.arange(60) % 3
 Y = np.where(np.arange(60) < 18, TRUTH, -1)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pnl_sklearn._schedules import average_decay, cosine, rampup, relaxation
+from pnl_sklearn.training._schedules import average_decay, cosine, rampup, relaxation
 
 
 @pytest.mark.parametrize(

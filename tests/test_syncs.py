@@ -8,8 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.randaugment import RandAugmentView
-from pnl_sklearn.views import AdversarialView
+from pnl_sklearn.views import AdversarialView, RandAugmentView
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)

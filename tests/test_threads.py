@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from pnl_sklearn._threads import each_in_a_thread
+from pnl_sklearn.utils._parallel import each_in_a_thread
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
-from pnl_sklearn._means import Mean
-from pnl_sklearn._prior import ClassPrior
-from pnl_sklearn.companions import Guidance
-from pnl_sklearn.negatives import without
+from pnl_sklearn.objectives import Guidance
+from pnl_sklearn.objectives._class_prior import ClassPrior
+from pnl_sklearn.objectives._selection import without
+from pnl_sklearn.training._metrics import Mean
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)

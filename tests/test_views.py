@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn._dropout import ReLUDropout
+from pnl_sklearn.networks._mlp import ReLUDropout
 from pnl_sklearn.views import (
     AdversarialView,
     ImageView,

@@ -9,8 +9,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from pnl_sklearn import PNLClassifier, paper_style, supervised_twin
-from pnl_sklearn._build import check_device
-from pnl_sklearn._plan import steps_per_epoch
+from pnl_sklearn.estimator._networks import check_device
+from pnl_sklearn.estimator._trainer import steps_per_epoch
 from pnl_sklearn.views import ImageView
 
 from .study import FACTORS, ConfidentPseudoLabels, variations

@@ -18,7 +18,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import pnl_sklearn
-from pnl_sklearn._build import check_device
+from pnl_sklearn.estimator._networks import check_device
 
 from .checkpoints import read_checkpoint, write_checkpoint
 from .methods import estimators, quick

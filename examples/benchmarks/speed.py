@@ -30,10 +30,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pnl_sklearn import AdaptiveNegatives, PNLClassifier
-from pnl_sklearn._batches import chunks
-from pnl_sklearn._build import check_device
-from pnl_sklearn._schedules import average_decay, cosine, rampup
-from pnl_sklearn.losses import balance_loss, candidate_loss
+from pnl_sklearn.data._sources import chunks
+from pnl_sklearn.estimator._networks import check_device
+from pnl_sklearn.objectives import balance_loss, candidate_loss
+from pnl_sklearn.training._schedules import average_decay, cosine, rampup
 from pnl_sklearn.views import auto_views
 
 from .runs import circumstances

@@ -14,9 +14,9 @@ from pnl_sklearn import (
     PNLClassifier,
     RandomNegatives,
 )
-from pnl_sklearn._plan import steps_per_epoch
-from pnl_sklearn.losses import candidate_loss
+from pnl_sklearn.estimator._trainer import steps_per_epoch
 from pnl_sklearn.networks import MLP, SmallCNN
+from pnl_sklearn.objectives import candidate_loss
 from pnl_sklearn.views import AdversarialView, ImageView, TableView
 
 

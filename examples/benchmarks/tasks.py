@@ -14,9 +14,8 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
 from pnl_sklearn import AdaptiveNegatives
-from pnl_sklearn.features import DeformableHOG
-from pnl_sklearn.randaugment import RandAugmentView
-from pnl_sklearn.views import ImageView
+from pnl_sklearn.graph import DeformableHOG
+from pnl_sklearn.views import ImageView, RandAugmentView
 
 from .tables import TABLES
 

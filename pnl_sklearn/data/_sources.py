@@ -1,0 +1,153 @@
+"""Sources of batches: arrays, sparse rows, Datasets.
+
+An array stays what it is and where it is, or goes to another device once; a batch is an
+index_select there. Sparse rows are densified batch by batch. A DataLoader serves
+Datasets only. Nothing here takes memory that grows with the rows, so that what does not
+fit can be a memory-mapped file.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+# Rows, as an array of positions or as a range of them.
+Index = np.ndarray | range
+# Rows that are put in order at a time, and steps at most.
+N_ROWS = 2**20
+
+
+class ArrayRows:
+    """Rows of a dense array, kept on the device.
+
+    Parameters
+    ----------
+    array : array of shape (n_rows, n_values)
+    shape : tuple of int
+        Of a row in a batch, (n_values,) or (channels, height, width).
+    device : str
+    channels_last : bool, default=False
+        Whether the values of an image are in the order height, width, channels.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        shape: tuple[int, ...],
+        device: str,
+        channels_last: bool = False,
+    ) -> None:
+        if channels_last:
+            shape = *shape[1:], shape[0]
+        with warnings.catch_warnings():
+            # Nothing here writes to the tensor, so a read-only array does no harm.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            rows = torch.from_numpy(array.reshape(len(array), *shape))
+        halved = rows.dtype == torch.float64 and torch.device(device).type != "cpu"
+        self.rows = rows.to(device, torch.float32 if halved else rows.dtype)
+        self.channels_last = channels_last
+
+    def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the rows of each index as a float32 batch."""
+        for index in indices:
+            if isinstance(index, range):
+                batch = self.rows[index.start : index.stop]
+            else:
+                where = torch.from_numpy(index).to(self.rows.device, non_blocking=True)
+                batch = self.rows.index_select(0, where)
+            if self.channels_last:
+                batch = batch.permute(0, 3, 1, 2).contiguous()
+            yield batch.float()
+
+
+class SparseRows:
+    """Rows of a CSR matrix, dense and on the device in batches only."""
+
+    def __init__(self, matrix: csr_matrix, shape: tuple[int, ...], device: str) -> None:
+        self.matrix = matrix
+        self.shape = shape
+        self.device = device
+
+    def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the rows of each index as a float32 batch."""
+        for index in indices:
+            dense = self.matrix[index].toarray().reshape(len(index), *self.shape)
+            yield torch.from_numpy(dense).to(self.device).float()
+
+
+class DatasetRows:
+    """Items of a Dataset of tensors of one shape, read when they are needed."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        device: str,
+        loader_params: dict[str, Any],
+        seed: int = 0,
+    ) -> None:
+        # A DataLoader without a generator draws from torch's global one.
+        generator = torch.Generator().manual_seed(seed)
+        loader_params = {"generator": generator} | loader_params
+        self.dataset = dataset
+        self.device = device
+        self.loader_params = loader_params
+
+    def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the items of each index as a float32 batch."""
+        batches = (list(map(int, index)) for index in indices)
+        loader = DataLoader(self.dataset, batch_sampler=batches, **self.loader_params)
+        for batch in loader:
+            yield batch.to(self.device, non_blocking=True).float()
+
+
+Rows = ArrayRows | SparseRows | DatasetRows
+
+
+def chunks(index: Index, shape: tuple[int, ...], device: str = "cpu") -> list[Any]:
+    """Cut an index into parts that keep the memory of a forward pass within bounds.
+
+    A CPU is fastest where the values of a layer stay in its caches, other devices where
+    they have much to do at a time.
+    """
+    is_cpu = torch.device(device).type == "cpu"
+    most, n_values = (2048, 2**19) if is_cpu else (8192, 2**21)
+    size = max(16, min(most, n_values // math.prod(shape)))
+    return [index[i : i + size] for i in range(0, len(index), size)]
+
+
+def unlabeled_chunks(
+    codes: np.ndarray, shape: tuple[int, ...], device: str = "cpu"
+) -> Iterator[np.ndarray]:
+    """Yield the positions of unlabeled rows in chunks."""
+    for i in range(0, len(codes), N_ROWS):
+        rows = i + np.flatnonzero(codes[i : i + N_ROWS] < 0)
+        yield from chunks(rows, shape, device)
+
+
+def moments(rows: Rows, n_rows: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column or channel, float64, in two passes.
+
+    Of a Dataset, which may be slow to read, at most 10,000 items are used, at even
+    distances.
+    """
+    used: Index = range(n_rows)
+    if isinstance(rows, DatasetRows) and n_rows > 10_000:
+        used = np.linspace(0, n_rows - 1, 10_000).round().astype(np.int64)
+    dims = [0, *range(2, len(shape) + 1)]
+    n_values = len(used) * math.prod(shape[1:])
+
+    def mean(function: Callable[[Tensor], Tensor]) -> Tensor:
+        total: Any = 0
+        # In place: a list of results would lie between what is freed, in its way.
+        for x in rows.stream(chunks(used, shape)):
+            total += function(x.double()).sum(dim=dims, keepdim=True)[0]
+        return total / n_values
+
+    center = mean(lambda x: x)
+    return center, mean(lambda x: (x - center).square()).sqrt()

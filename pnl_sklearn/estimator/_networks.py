@@ -1,0 +1,206 @@
+"""From the estimator's parameters and its inputs to the submodels that `fit` trains."""
+
+import fnmatch
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from ..data._inputs import Inputs
+from ..data._sources import ArrayRows, DatasetRows, Rows, SparseRows, moments
+from ..networks._registry import MODULES
+from ..training._callbacks import named_callbacks
+from ..training._submodel import Submodel
+from ..utils._distributed import ALONE, Ranks
+from ._parameters import argument_names, check_net_params
+
+
+def check_device(device: str, ranks: Ranks = ALONE) -> str:
+    """Resolve "auto"; refuse a device that this machine does not have."""
+    if ranks.device is not None:
+        if device not in ("auto", ranks.device, ranks.device.split(":")[0]):
+            raise ValueError(
+                f"device={device!r} was asked for, but the accelerator trains on "
+                f"{ranks.device!r} in this process. Leave device='auto' and let it "
+                "choose; Accelerator(cpu=True) chooses the CPU."
+            )
+        return ranks.device
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.device(device).type
+    available: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if kind in available and not available[kind]():
+        raise ValueError(
+            f"device={device!r} was asked for, but torch finds no {kind} device here. "
+            "Use device='auto' for the best one there is."
+        )
+    return device
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Have torch make float32 tensors where nothing else is said, as batches are."""
+    given = torch.get_default_dtype()
+    if given == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(given)
+
+
+def make_rows(
+    inputs: Inputs, device: str, net_params: dict[str, Any], seed: int = 0
+) -> Rows:
+    """Put the inputs behind one interface: index arrays in, batches out."""
+    if inputs.is_dataset:
+        prefix = "iterator_train__"
+        params = {
+            name.removeprefix(prefix): value
+            for name, value in net_params.items()
+            if name.startswith(prefix)
+        }
+        return DatasetRows(inputs.data, device, params, seed)
+    if sparse.issparse(inputs.data):
+        return SparseRows(inputs.data, inputs.sample_shape, device)
+    return ArrayRows(inputs.data, inputs.sample_shape, device, inputs.channels_last)
+
+
+def build_submodels(
+    estimator, inputs: Inputs, rows: Rows, device: str, seed: int
+) -> list[Submodel]:
+    """Build the two submodels from one template, seeded apart."""
+    module, params = _module_and_params(estimator, inputs.sample_shape)
+    shift, scale = _standardization(estimator.standardize, inputs, rows)
+    submodels = []
+    for offset in (1, 2):
+        torch.manual_seed(seed + offset)
+        submodel = Submodel(
+            module,
+            shift=shift,
+            scale=scale,
+            ema_decay=estimator.ema_decay,
+            precision=estimator.precision,
+            optimizer=estimator.optimizer,
+            lr=estimator.lr,
+            max_epochs=estimator.max_epochs,
+            callbacks=named_callbacks(estimator),
+            device=device,
+            train_split=None,
+            predict_nonlinearity=_softmax,
+            verbose=0,
+            **params,
+        )
+        submodels.append(submodel.initialize())
+    _check_groups(submodels[0], estimator.net_params or {})
+    _check_output(submodels[0], rows, len(inputs), len(estimator.classes_))
+    return submodels
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(dim=-1)
+
+
+def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+    module, name = estimator.module, _own_name(estimator.module, shape)
+    if name is not None:
+        if name != "mlp" and len(shape) != 3:
+            raise ValueError(
+                f"module={name!r} needs images, but X is a table. If its rows are "
+                "images, give their image_shape=(channels, height, width)."
+            )
+        module = MODULES[name]
+    inferred = {
+        ("n_features", "in_features"): math.prod(shape),
+        ("n_channels", "in_channels"): shape[0],
+        ("n_classes", "num_classes", "out_features"): len(estimator.classes_),
+        ("image_shape",): shape,
+    }
+    takes = set() if isinstance(module, nn.Module) else argument_names(module)
+    params = {
+        f"module__{name}": value
+        for names, value in inferred.items()
+        for name in names
+        if name in takes
+    }
+    if "fused" in argument_names(estimator.optimizer):
+        # One kernel for all weights: on a CPU, AdamW's step takes a third of the time.
+        params["optimizer__fused"] = True
+    net_params = estimator.net_params or {}
+    if {"optimizer__foreach", "optimizer__differentiable"} & net_params.keys():
+        params.pop("optimizer__fused", None)
+    check_net_params(estimator, module)
+    others = {n: v for n, v in net_params.items() if not n.startswith("callbacks__")}
+    return module, params | others
+
+
+def _own_name(module, shape: tuple[int, ...]) -> str | None:
+    """Return the name of a network of this package, given by its name or its class.
+
+    "auto" is the one for the shape of a row; None is returned for anything else.
+    """
+    if module == "auto":
+        return "cnn" if len(shape) == 3 else "mlp"
+    if isinstance(module, str):
+        return module
+    return next((name for name, own in MODULES.items() if own is module), None)
+
+
+def renew_callbacks(estimator, submodels: list[Submodel]) -> None:
+    """Give submodels that go on the callbacks that the estimator has now."""
+    for submodel in submodels:
+        submodel.callbacks = named_callbacks(estimator)
+        # By hand, since skorch's set_params would initialize those from before.
+        submodel.initialize_callbacks()
+
+
+def _standardization(
+    standardize: bool, inputs: Inputs, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Shift and scale of each column or channel; sparse rows are not centered."""
+    if not standardize:
+        return torch.zeros(1), torch.ones(1)
+    mean, deviation = moments(rows, len(inputs), inputs.sample_shape)
+    # What varies by less than rounding does not vary.
+    constant = deviation <= 1e-7 * mean.abs()
+    scale = torch.where(constant, 1.0, 1 / deviation)
+    shift = torch.zeros_like(mean) if isinstance(rows, SparseRows) else mean
+    return shift.float().cpu(), scale.float().cpu()
+
+
+def _check_groups(submodel: Submodel, net_params: dict[str, Any]) -> None:
+    """Refuse patterns of parameter groups that match no parameter."""
+    names = [name for name, _ in submodel.get_all_learnable_params()]
+    for pattern, _ in net_params.get("optimizer__param_groups", []):
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(
+                f"optimizer__param_groups has the pattern {pattern!r}, which matches "
+                f"none of the parameters: {', '.join(names)}."
+            )
+
+
+def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -> None:
+    x = next(rows.stream([range(min(2, n_rows))]))
+    with torch.no_grad():
+        submodel._set_training(False)
+        logits = submodel.infer(x)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+        raise ValueError(
+            f"The module has to map a batch to logits of shape (n_rows, {n_classes}), "
+            f"got {shape}."
+        )
+    if logits.shape[1] != n_classes:
+        raise ValueError(
+            f"The module puts out {logits.shape[1]} columns, but y has {n_classes} "
+            "classes. Let its last layer have as many outputs as there are classes."
+        )

@@ -1,0 +1,158 @@
+"""skorch's callbacks: which can serve here, and copies of them for each submodel."""
+
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+from sklearn.base import clone
+from skorch.callbacks import (
+    Checkpoint,
+    InputShapeSetter,
+    LoadInitState,
+    PassthroughScoring,
+    ProgressBar,
+    TrainEndCheckpoint,
+)
+from skorch.callbacks.scoring import ScoringBase
+
+from ._metrics import LABEL_CHANGE, VALIDATED
+
+_PREFIX = "callbacks__"
+# Callbacks of skorch that need what a fit of two submodels has not, and what to do.
+_UNFIT: dict[tuple[type, ...], str] = {
+    (Checkpoint, TrainEndCheckpoint, LoadInitState): (
+        "Both submodels would write, or read, the same file. Save the estimator after "
+        "fit, with joblib.dump for example; EarlyStopping(load_best=True) goes back to "
+        "the best epoch, and warm_start='resume' takes up a fit that was interrupted."
+    ),
+    (ScoringBase, PassthroughScoring): (
+        "It scores batches of inputs and targets, which submodels do not train on. "
+        "Give fit labeled rows as X_val and y_val, or set validation_fraction: "
+        f"history_ then has {', '.join(map(repr, VALIDATED))}."
+    ),
+    (ProgressBar,): (
+        "It counts the batches of a Dataset, unless batches_per_epoch is 'count' or a "
+        "number. verbose=1 prints each epoch."
+    ),
+    (InputShapeSetter,): (
+        "A module is given n_features, n_channels or image_shape where its signature "
+        "names them."
+    ),
+}
+
+
+# What history_ holds of numbers, for callbacks to monitor.
+COLUMNS = (
+    "epoch",
+    "train_loss",
+    "supervised_loss",
+    "negative_loss",
+    "balance_loss",
+    "consistency_loss",
+    "agreement",
+    "coverage",
+    "negative_weight",
+    "seconds",
+)
+# And what callbacks of skorch record in the submodels' histories.
+_OF_SKORCH = ("dur", "event_lr")
+
+
+def named_callbacks(estimator) -> list[tuple[str, Any]]:
+    """Return names and copies of the callbacks, as `net_params` changes them.
+
+    Copies, since one instance would be shared by both submodels. Names are skorch's:
+    those given, or those of the classes.
+    """
+    items = list(estimator.callbacks or [])
+    given = [item[1] if isinstance(item, tuple) else item for item in items]
+    copies = [_copied(callback) for callback in given]
+    names = [
+        item[0] if isinstance(item, tuple) else type(copy).__name__
+        for item, copy in zip(items, copies, strict=True)
+    ]
+    counts, seen = Counter(names), Counter[str]()
+    for k, name in enumerate(names):
+        if counts[name] > 1:
+            seen[name] += 1
+            names[k] = f"{name}_{seen[name]}"
+    return _changed(dict(zip(names, copies, strict=True)), estimator.net_params or {})
+
+
+def _copied(callback) -> Any:
+    """Copy a callback, or make one of its class; refuse what is none."""
+    if isinstance(callback, type):
+        callback = callback()
+    if not hasattr(callback, "on_train_begin"):
+        raise TypeError(
+            f"callbacks hold {callback!r}, which is no callback of skorch. Give "
+            "objects of classes derived from skorch.callbacks.Callback."
+        )
+    try:
+        return clone(callback, safe=False)
+    except (RuntimeError, TypeError):  # its state is more than its parameters
+        return deepcopy(callback)
+
+
+def _changed(
+    callbacks: dict[str, Any], net_params: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """Apply entries such as callbacks__name=None and callbacks__name__patience=3."""
+    entries = {n: v for n, v in net_params.items() if n.startswith(_PREFIX)}
+    for entry in sorted(entries, key=lambda entry: entry.count("__")):
+        name, _, parameter = entry.removeprefix(_PREFIX).partition("__")
+        if name not in callbacks:
+            raise ValueError(
+                f"net_params holds the unknown name {entry!r}; the callbacks are named "
+                f"{list(callbacks)}."
+            )
+        value = entries[entry]
+        if not parameter:
+            callbacks[name] = None if value is None else _copied(value)
+        elif callbacks[name] is not None:
+            callbacks[name].set_params(**{parameter: value})
+    return [pair for pair in callbacks.items() if pair[1] is not None]
+
+
+def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) -> None:
+    """Refuse callbacks that would fail, or have no effect, once training has begun.
+
+    `columns` are those of `history_` that it will have beside `COLUMNS`.
+    """
+    packages = {type(callback).__module__.split(".")[0] for _, callback in callbacks}
+    for _, callback in callbacks:
+        for unfit, cure in _UNFIT.items():
+            if isinstance(callback, unfit) and not _counts_itself(callback):
+                raise ValueError(
+                    f"The callback {type(callback).__name__} cannot be used. {cure}"
+                )
+        monitor = getattr(callback, "monitor", None)
+        # Other callbacks than skorch's may record columns of their own.
+        is_known = packages == {"skorch"} or monitor in VALIDATED
+        if isinstance(monitor, str) and is_known:
+            _check_monitor(callback, monitor, columns)
+
+
+def monitored(callbacks: list[tuple[str, Any]]) -> set:
+    """Return the columns of the history that callbacks of skorch monitor."""
+    return {getattr(callback, "monitor", None) for _, callback in callbacks}
+
+
+def _counts_itself(callback) -> bool:
+    return getattr(callback, "batches_per_epoch", "auto") != "auto"
+
+
+def _check_monitor(callback, monitor: str, columns: Sequence[str]) -> None:
+    if monitor in (*COLUMNS, LABEL_CHANGE, *columns, *_OF_SKORCH):
+        return
+    begins = f"The callback {type(callback).__name__} monitors {monitor!r}, but "
+    if monitor.startswith("valid") and not set(VALIDATED) & set(columns):
+        raise ValueError(
+            f"{begins}nothing is held out for validation. Let it monitor 'train_loss' "
+            "or another column of history_; or give fit labeled rows as X_val and "
+            "y_val, or set validation_fraction: both add "
+            f"{', '.join(map(repr, VALIDATED))}."
+        )
+    names = ", ".join(map(repr, (*COLUMNS, *columns, LABEL_CHANGE)))
+    raise ValueError(f"{begins}the columns of history_ that are numbers are {names}.")

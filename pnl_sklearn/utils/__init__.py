@@ -1,0 +1,1 @@
+"""What two rooms share: several processes, threads, pipelines."""
