@@ -37,7 +37,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
-from pnl_sklearn import PNLClassifier, supervised_twin
+from pnl_sklearn import PNLClassifier, supervised_baseline
 
 parser = argparse.ArgumentParser(description="Twenty labels on the digits.")
 parser.add_argument("--draws", type=int, nargs="+", default=[100, 101, 102])
@@ -125,7 +125,7 @@ if args.epochs is not None:
     model.set_params(max_epochs=args.epochs)
 fitted = {}
 for name, template in {
-    "supervised twin": supervised_twin(model),
+    "supervised twin": supervised_baseline(model),
     "PNLClassifier": model,
 }.items():
     results[name] = []
@@ -162,7 +162,10 @@ history = pd.DataFrame(fitted["PNLClassifier", args.draws[0]].history_)
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 
 shares, losses = left, left.twinx()
-for name, style in {"agreement": "o-", "coverage": "s-"}.items():
+for name, style in {
+    "teacher_student_agreement": "o-",
+    "negative_coverage": "s-",
+}.items():
     shares.plot(history["epoch"], 100 * history[name], style, label=name, ms=4)
 for name, color in {"supervised_loss": "tab:green", "negative_loss": "tab:red"}.items():
     label = name.replace("_", " ")

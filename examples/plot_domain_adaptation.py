@@ -33,7 +33,7 @@ from sklearn.base import clone
 from torch.nn import functional as F
 from torchvision.datasets import MNIST, USPS
 
-from pnl_sklearn import PNLClassifier, supervised_twin
+from pnl_sklearn import PNLClassifier, supervised_baseline
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path, default=Path("data"))
@@ -72,11 +72,11 @@ model.fit(X, y)
 # %%
 # What it is worth
 # ----------------
-# Two anchors: the same networks trained on the source alone (``supervised_twin``), and
+# Two anchors: the same networks trained on the source alone (``supervised_baseline``), and
 # on the target with all of its labels. The share of the gap between them that is closed
 # tells what adaptation is worth.
 
-twin = supervised_twin(model).set_params(
+twin = supervised_baseline(model).set_params(
     steps_per_epoch=model.submodels_[0].n_steps_ // model.n_iter_, verbose=0
 )
 fitted = {

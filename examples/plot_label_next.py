@@ -9,7 +9,7 @@ labels there are should be looked at again?
 # %%
 # Twenty more labels
 # ------------------
-# :func:`~pnl_sklearn.inspection.query` names digits on which the two networks disagree.
+# :func:`~pnl_sklearn.inspection.rank_for_labeling` names digits on which the two networks disagree.
 # They are labeled, and a new classifier is fitted; beside it one with twenty more
 # labels drawn at random. Labels asked for so are of unequal classes, mostly of those
 # that are hard to tell; ``class_weight="balanced"`` keeps the others from being lost.
@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.semi_supervised import LabelSpreading
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.inspection import query, suspect_labels
+from pnl_sklearn.inspection import find_label_issues, rank_for_labeling
 from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser()
@@ -46,7 +46,7 @@ for draw in range(100, 100 + options.draws):
         max_epochs=options.epochs, class_weight="balanced", random_state=draw
     )
     errors = [1 - model.fit(X, few).score(X_test, y_test)]
-    chosen = pool[query(model, X[pool], n_instances=20, random_state=draw)]
+    chosen = pool[rank_for_labeling(model, X[pool], n_instances=20, random_state=draw)]
     drawn = np.random.default_rng(draw).choice(pool, size=20, replace=False)
     for more in (chosen, drawn):
         asked = few.copy()
@@ -63,7 +63,7 @@ print(table.mean().round(2).to_string())
 # %%
 # Labels to doubt
 # ---------------
-# Of 200 labels 20 are made wrong. :func:`~pnl_sklearn.inspection.suspect_labels` lists
+# Of 200 labels 20 are made wrong. :func:`~pnl_sklearn.inspection.find_label_issues` lists
 # those that a fit without them disputes. The graph of LabelSpreading takes a second.
 
 few = hide_labels(y, n_labeled=200, random_state=0)
@@ -72,7 +72,7 @@ rng = np.random.default_rng(0)
 wrong = rng.choice(labeled, size=20, replace=False)
 few[wrong] = (few[wrong] + rng.integers(1, 10, size=20)) % 10
 spreading = LabelSpreading(kernel="knn", n_neighbors=7, alpha=0.5, max_iter=1000)
-suspects = suspect_labels(spreading, images.reshape(len(y), -1), few).rows
+suspects = find_label_issues(spreading, images.reshape(len(y), -1), few).rows
 found = np.isin(suspects, wrong)
 print(
     f"{len(suspects)} labels are disputed; of the 20 wrong ones {found.sum()} are "

@@ -30,7 +30,7 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from pnl_sklearn import PNLClassifier, supervised_twin
+from pnl_sklearn import PNLClassifier, supervised_baseline
 
 parser = argparse.ArgumentParser(description="Own network, views and callbacks.")
 parser.add_argument("--epochs", type=int, default=8)
@@ -150,7 +150,7 @@ model.fit(X_train, hidden)
 # The supervised twin has the same network, views, callbacks and number of steps. Only
 # the unlabeled recordings teach it nothing.
 
-twin = supervised_twin(model).set_params(verbose=0).fit(X_train, hidden)
+twin = supervised_baseline(model).set_params(verbose=0).fit(X_train, hidden)
 fitted = {"supervised twin": twin, "PNLClassifier": model}
 errors = {name: 100 * (1 - m.score(X_test, y_test)) for name, m in fitted.items()}
 print(f"\nTest error in %, {n_per_class} labels for each of {n_classes} movements:\n")
@@ -172,8 +172,8 @@ left.set(xlabel="time (samples)", ylabel="acceleration along the first axis")
 left.set(title="One recording and its views", yticks=[])
 left.legend(loc="upper right", ncols=3, fontsize="small")
 left.margins(y=0.15)
-right.plot("epoch", "agreement", "o-", data=history)
-right.plot("epoch", "coverage", "s-", data=history)
+right.plot("epoch", "teacher_student_agreement", "o-", data=history)
+right.plot("epoch", "negative_coverage", "s-", data=history)
 right.set(xlabel="epoch", ylabel="share of unlabeled recordings", ylim=(0, 1.02))
 right.set_title("PNLClassifier in training")
 right.legend(loc="lower right")

@@ -115,13 +115,22 @@ print(errors.round(1).to_string())
 histories = {
     name: pd.DataFrame(model["pnl"].history_) for name, model in fitted.items()
 }
-columns = ["epoch", "supervised_loss", "negative_loss", "agreement", "coverage"]
+columns = [
+    "epoch",
+    "supervised_loss",
+    "negative_loss",
+    "teacher_student_agreement",
+    "negative_coverage",
+]
 print("\nHistory of the fit to wine:\n")
 print(histories["wine"][columns].round(3).to_string(index=False))
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for (name, history), color in zip(histories.items(), ("C0", "C1"), strict=True):
-    for column, style in {"agreement": "o-", "coverage": "s--"}.items():
+    for column, style in {
+        "teacher_student_agreement": "o-",
+        "negative_coverage": "s--",
+    }.items():
         label = f"{column}, {name}"
         left.plot("epoch", column, style, color=color, label=label, data=history, ms=4)
 left.set(xlabel="epoch", ylabel="share of unlabeled rows", ylim=(0, 1.02))

@@ -1,7 +1,7 @@
 """Semi-supervised classification with pseudo-negative labels, as in scikit-learn."""
 
-from .estimator import PNLClassifier, paper_style, supervised_twin
-from .exceptions import PoolWarning
+from .estimator import PNLClassifier, paper_style, supervised_baseline
+from .exceptions import UnlabeledDataWarning
 from .objectives import (
     AdaptiveNegatives,
     DualStudent,
@@ -16,9 +16,9 @@ __all__ = [
     "LowestNegatives",
     "MeanTeacher",
     "PNLClassifier",
-    "PoolWarning",
     "RandomNegatives",
+    "UnlabeledDataWarning",
     "paper_style",
-    "supervised_twin",
+    "supervised_baseline",
 ]
 __version__ = "0.1.0"

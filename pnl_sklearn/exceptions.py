@@ -1,5 +1,5 @@
 """Warnings of this package."""
 
 
-class PoolWarning(UserWarning):
+class UnlabeledDataWarning(UserWarning):
     """Unlabeled rows may mislead, or have misled."""

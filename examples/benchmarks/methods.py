@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
-from pnl_sklearn import PNLClassifier, paper_style, supervised_twin
+from pnl_sklearn import PNLClassifier, paper_style, supervised_baseline
 from pnl_sklearn.estimator._networks import check_device
 from pnl_sklearn.estimator._trainer import steps_per_epoch
 from pnl_sklearn.views import ImageView
@@ -51,16 +51,16 @@ def estimators(method, task, data, draw, device="auto"):
     elif method == "best":
         estimator = default.set_params(**task.best)
     elif method == "twin":
-        estimator = supervised_twin(default)
+        estimator = supervised_baseline(default)
     elif method == "all_labels":
         # As many steps, each of as many rows as there are unlabeled ones elsewhere.
         sizes = {"labeled_batch_size": default.batch_size, "steps_per_epoch": n_steps}
-        estimator = supervised_twin(default).set_params(**sizes)
+        estimator = supervised_baseline(default).set_params(**sizes)
     elif method == "pseudo_labels":
         rule = {"selection": ConfidentPseudoLabels(), "class_prior": None}
         estimator = PNLClassifier(**common | rule | {"graph_weight": 0})
     elif method in ("mean_teacher", "dual_student"):
-        estimator = PNLClassifier(**common | off | {"companion": method})
+        estimator = PNLClassifier(**common | off | {"consistency": method})
     elif method in ("paper_style", "paper_style_small"):
         length = {"max_epochs": default.max_epochs, "steps_per_epoch": n_steps}
         estimator = paper_style(task.style).set_params(

@@ -155,7 +155,7 @@ def _balances(_default):
 
 def _companions(_default):
     for companion in ("mean_teacher", "dual_student"):
-        yield companion.replace("_", " "), {"companion": companion}
+        yield companion.replace("_", " "), {"consistency": companion}
 
 
 def _averages(_default):
@@ -247,7 +247,7 @@ _CHANGES = {
     "weight": ("Weight of the negative loss, ramp-up", _weights),
     "exchange": ("Exchange", _exchanges),
     "balance": ("Class balance", _balances),
-    "companion": ("Companion", _companions),
+    "consistency": ("Consistency", _companions),
     "average": ("Average of the weights", _averages),
     "views": ("Views, and neighbors of rows of tables", None),
 }

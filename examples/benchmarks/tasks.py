@@ -311,7 +311,7 @@ TASKS = {
             "USPS labeled, MNIST unlabeled",
             _usps_to_mnist,
             "mnist",
-            best={"companion": "mean_teacher"},
+            best={"consistency": "mean_teacher"},
             large=True,
         ),
         Task(

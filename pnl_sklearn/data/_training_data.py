@@ -218,7 +218,7 @@ def check_unlabeled_weight(
         )
     if len(unlabeled) and not unlabeled.sum() > 0:
         raise ValueError(
-            "The weights of the unlabeled rows are all zero. Use supervised_twin to "
+            "The weights of the unlabeled rows are all zero. Use supervised_baseline to "
             "train without them."
         )
     return weights

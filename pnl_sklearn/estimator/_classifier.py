@@ -90,8 +90,8 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         nothing is exchanged, each is its own partner (then Dual Student adds nothing).
     companion : {"mean_teacher", "dual_student"}, object or None, default=None
         Consistency loss beside the pseudo-negative labels:
-        :class:`~pnl_sklearn.companions.MeanTeacher`,
-        :class:`~pnl_sklearn.companions.DualStudent`, or an object with the same
+        :class:`~pnl_sklearn.objectives.MeanTeacher`,
+        :class:`~pnl_sklearn.objectives.DualStudent`, or an object with the same
         ``guide`` method.
     class_prior : {"auto", "uniform", "labeled"}, array-like, dict or None, \
             default="auto"
@@ -116,15 +116,15 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         class has two labels. 0 turns them off.
     graph_features : "auto" or callable, default="auto"
         What rows are near in. "auto": the columns of tables of up to 10,000 rows, and
-        :class:`~pnl_sklearn.features.HOG` of images with one channel, of 16 to 256
+        :class:`~pnl_sklearn.graph.HOG` of images with one channel, of 16 to 256
         pixels a side and up to 2^27 in all; other images have no neighbors then. A
         callable makes features of shape (n_rows, n_features) of a batch in the units of
         X: ``HOG(deskew=True)`` for handwriting, ``HOG()`` for small or color images
         whose classes differ in shape, or the embedding of a pretrained network (a
         module is asked in evaluation mode). Distances are those of the features as they
         are, of more than 128 those of the first 128 principal components;
-        :class:`~pnl_sklearn.features.DeformableHOG`, and a
-        :class:`~pnl_sklearn.features.Comparer` of your own, choose among the nearest by
+        :class:`~pnl_sklearn.graph.DeformableHOG`, and a
+        :class:`~pnl_sklearn.graph.Comparer` of your own, choose among the nearest by
         a distance that takes longer. Features are for up to 100,000 rows, and 10
         million pairs of a row and one of the labels, of which a hundred are used, but
         three of each class; beyond these, "auto" does without neighbors.
@@ -211,16 +211,16 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
     history_ : list of dict
         One row an epoch: ``epoch``, ``train_loss``, ``supervised_loss``,
         ``negative_loss``, ``balance_loss``, ``consistency_loss`` (of the companion; 0
-        without one), ``agreement`` (share of unlabeled rows on whose class the
+        without one), ``teacher_student_agreement`` (share of unlabeled rows on whose class the
         student's strong and the partner's weak view agree),
-        ``coverage`` (share of unlabeled rows with a pseudo-negative label),
+        ``negative_coverage`` (share of unlabeled rows with a pseudo-negative label),
         ``class_distribution`` (mean prediction, a list) and ``class_coverage`` (the
         coverage of the rows that the partner takes for each class, a list), each the
         mean over the epoch, and ``negative_weight`` at its end and ``seconds``. What
         the partner says has neighbors weighed in, if any (`graph_weight`). Without
         unlabeled rows the last four of the means are NaN. With `X_val` or
         `validation_fraction` also ``valid_loss`` (the mean cross-entropy, in nats),
-        ``valid_accuracy`` and ``valid_negatives_right`` (the share of pseudo-negative
+        ``valid_accuracy`` and ``valid_negative_precision`` (the share of pseudo-negative
         labels that are right; NaN where there are none), of what predicts, without
         neighbors. Where a callback monitors it also ``label_change``, the share of
         unlabeled rows whose predicted class is another than an epoch before; NaN in the
@@ -236,7 +236,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
 
     See Also
     --------
-    supervised_twin : The same classifier without what unlabeled rows add.
+    supervised_baseline : The same classifier without what unlabeled rows add.
     sklearn.semi_supervised.LabelSpreading : Spreads labels over a graph of the rows.
     sklearn.semi_supervised.SelfTrainingClassifier : Trains a classifier on its own
         confident predictions.
@@ -273,7 +273,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         negative_weight=1.0,
         rampup=0.3,
         exchange="simultaneous",
-        companion=None,
+        consistency=None,
         class_prior="auto",
         balance_weight=4,
         graph_weight=1.0,
@@ -307,7 +307,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         self.negative_weight = negative_weight
         self.rampup = rampup
         self.exchange = exchange
-        self.companion = companion
+        self.consistency = consistency
         self.class_prior = class_prior
         self.balance_weight = balance_weight
         self.graph_weight = graph_weight
@@ -379,11 +379,11 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             weight 0 never is, and counts for the standardization, the number of steps
             and the neighbors only. For the rows of X, and then those of
             `X_unlabeled`, or for the latter alone. Those of labeled rows are not used.
-            :func:`~pnl_sklearn.inspection.check_pool` gives low weights to rows that
+            :func:`~pnl_sklearn.inspection.check_unlabeled` gives low weights to rows that
             seem to be of no labeled class.
         X_val, y_val : as X and y, default=None
             Labeled rows to measure on at the end of each epoch, not to learn: they add
-            ``valid_loss``, ``valid_accuracy`` and ``valid_negatives_right`` to
+            ``valid_loss``, ``valid_accuracy`` and ``valid_negative_precision`` to
             `history_`, which callbacks such as EarlyStopping can monitor.
 
         Returns
@@ -407,7 +407,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             If Ctrl-C ended the fit; if X, y or `image_shape` can be read in two ways,
             or columns of X vary too little for float32; if `classes` are not sorted; or
             if a fit is taken up with other rows or labels.
-        PoolWarning
+        UnlabeledDataWarning
             If predictions of the unlabeled rows have all but given up a class.
         """
         ranks = Ranks(self.accelerator)
@@ -628,7 +628,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
             return joined(map(function, parts), len(inputs), names)
 
 
-def supervised_twin(estimator):
+def supervised_baseline(estimator):
     """Return the same estimator with every unlabeled term off.
 
     It has the same two submodels, weight averages, views of labeled rows and number of
@@ -646,13 +646,13 @@ def supervised_twin(estimator):
     -------
     twin : PNLClassifier or Pipeline
         Unfitted copy with ``negative_weight=0``, ``balance_weight=0`` and
-        ``companion=None``.
+        ``consistency=None``.
 
     Examples
     --------
-    >>> from pnl_sklearn import PNLClassifier, supervised_twin
-    >>> supervised_twin(PNLClassifier(random_state=0))
+    >>> from pnl_sklearn import PNLClassifier, supervised_baseline
+    >>> supervised_baseline(PNLClassifier(random_state=0))
     PNLClassifier(balance_weight=0, negative_weight=0, random_state=0)
     """
-    off = {"negative_weight": 0, "balance_weight": 0, "companion": None}
+    off = {"negative_weight": 0, "balance_weight": 0, "consistency": None}
     return with_final_step(estimator, clone(final_step(estimator)).set_params(**off))

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..networks._registry import MODULES
-from ..objectives._consistency import COMPANIONS
+from ..objectives._consistency import CONSISTENCIES
 from ..objectives._selection import SELECTIONS
 
 _positive = Interval(Integral, 1, None, closed="left")
@@ -26,7 +26,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "negative_weight": [_weight],
     "rampup": [_share],
     "exchange": [StrOptions({"simultaneous", "alternating"}), None],
-    "companion": [StrOptions(set(COMPANIONS)), HasMethods("guide"), None],
+    "consistency": [StrOptions(set(CONSISTENCIES)), HasMethods("guide"), None],
     "class_prior": [
         StrOptions({"auto", "uniform", "labeled"}),
         "array-like",
@@ -59,11 +59,11 @@ PARAMETER_CONSTRAINTS: dict = {
 }
 
 
-_NAMED: dict[str, dict] = {"selection": SELECTIONS, "companion": COMPANIONS}
+_NAMED: dict[str, dict] = {"selection": SELECTIONS, "consistency": CONSISTENCIES}
 
 
 class NamedParameters:
-    """Reads and sets entries of `net_params`, `selection` and `companion` by name."""
+    """Reads and sets entries of `net_params`, `selection` and `consistency` by name."""
 
     def get_params(self, deep=True):
         """Return the parameters; if deep, the entries of `net_params` by name too.
@@ -71,7 +71,7 @@ class NamedParameters:
         Parameters
         ----------
         deep : bool, default=True
-            Also list the parameters of `selection` and of `companion`, and the entries
+            Also list the parameters of `selection` and of `consistency`, and the entries
             of `net_params`.
 
         Returns
@@ -84,14 +84,14 @@ class NamedParameters:
         return params
 
     def set_params(self, **params):
-        """Set parameters, also of `selection` and `companion`, and in `net_params`.
+        """Set parameters, also of `selection` and `consistency`, and in `net_params`.
 
         Parameters
         ----------
         **params : dict
             Besides the constructor's names: ``selection__tolerance`` and the like
             (a selection given by name becomes the object it names), the same of
-            `companion`, and skorch's
+            `consistency`, and skorch's
             ``module__...``, ``optimizer__...``, ``iterator_train__...`` and
             ``callbacks__...``, which are kept in `net_params`.
 

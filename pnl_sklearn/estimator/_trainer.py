@@ -17,7 +17,7 @@ from ..data._sources import Rows
 from ..data._training_data import Material
 from ..graph._beliefs import class_beliefs, may_believe
 from ..objectives._class_prior import ClassPrior
-from ..objectives._consistency import COMPANIONS
+from ..objectives._consistency import CONSISTENCIES
 from ..objectives._selection import SELECTIONS
 from ..training._callbacks import monitored, named_callbacks
 from ..training._cuda_graph import compiles, may_replay
@@ -225,16 +225,16 @@ def _of_class(name: str, given: type) -> ValueError:
 
 
 def _companion(estimator, ema_decay: float | None):
-    companion = estimator.companion
+    companion = estimator.consistency
     if isinstance(companion, str):
-        companion = COMPANIONS[companion]()
+        companion = CONSISTENCIES[companion]()
     if isinstance(companion, type):
-        raise _of_class("companion", companion)
+        raise _of_class("consistency", companion)
     if isinstance(companion, BaseEstimator):
         companion._validate_params()
     if getattr(companion, "needs_average", False) and ema_decay is None:
         raise ValueError(
-            f"companion={estimator.companion!r} needs the average of the weights, but "
+            f"consistency={estimator.consistency!r} needs the average of the weights, but "
             "the submodels were built with ema_decay=None. Fit anew with a decay, for "
             "example ema_decay=0.99."
         )

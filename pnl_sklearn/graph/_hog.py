@@ -84,7 +84,7 @@ class HOG:
     Examples
     --------
     >>> import torch
-    >>> from pnl_sklearn.features import HOG
+    >>> from pnl_sklearn.graph import HOG
     >>> HOG()(torch.zeros(5, 3, 32, 32)).shape
     torch.Size([5, 972])
     """

@@ -1,17 +1,17 @@
 """What to trust, and what to label next, where most labels are missing."""
 
-from ._check_unlabeled import check_pool
+from ._check_unlabeled import check_unlabeled
 from ._displays import HistoryDisplay, LabelBudgetDisplay
-from ._query import query
-from ._suspect_labels import suspect_labels
+from ._label_issues import find_label_issues
+from ._rank_for_labeling import rank_for_labeling
 from ._unlabeled_gain import UnlabeledGain, unlabeled_gain
 
 __all__ = [
     "HistoryDisplay",
     "LabelBudgetDisplay",
     "UnlabeledGain",
-    "check_pool",
-    "query",
-    "suspect_labels",
+    "check_unlabeled",
+    "find_label_issues",
+    "rank_for_labeling",
     "unlabeled_gain",
 ]

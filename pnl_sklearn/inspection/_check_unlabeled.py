@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_consistent_length
 
 from ..data._targets import known_labels
-from ..exceptions import PoolWarning
+from ..exceptions import UnlabeledDataWarning
 from ..graph._beliefs import spread_out
 from ..graph._neighbors import N_NEIGHBORS, neighbor_graph
 from ..graph._visits import meeting_probabilities
@@ -31,7 +31,7 @@ _N_PERMUTATIONS, _SEED = 499, 0
     {"n_neighbors": [Interval(Integral, 1, None, closed="left")]},
     prefer_skip_nested_validation=True,
 )
-def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
+def check_unlabeled(X, y, *, n_neighbors=N_NEIGHBORS):
     """Ask of unlabeled rows, before any fit, whether they can help.
 
     A random walk starts at each row and goes to one of its near neighbors at each step,
@@ -46,7 +46,7 @@ def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
     of the label more often than by chance. If it is not, no method that passes labels
     along dense regions can help.
 
-    A :class:`PoolWarning` says so where the answer seems to be no.
+    A :class:`UnlabeledDataWarning` says so where the answer seems to be no.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
 
     Warns
     -----
-    PoolWarning
+    UnlabeledDataWarning
         If `outside` is at least 0.15 with a p-value below 0.01; or if the p-value of
         the agreement is above 0.05, it is nearer to that of random labels than to 1,
         and there are labels enough to show more.
@@ -110,10 +110,10 @@ def check_pool(X, y, *, n_neighbors=N_NEIGHBORS):
     --------
     >>> import numpy as np
     >>> from sklearn.datasets import make_blobs
-    >>> from pnl_sklearn.inspection import check_pool
+    >>> from pnl_sklearn.inspection import check_unlabeled
     >>> from pnl_sklearn.model_selection import hide_labels
     >>> X, y = make_blobs(300, centers=[[0, 0], [9, 0]], random_state=0)
-    >>> report = check_pool(X, hide_labels(y, 20, random_state=0))
+    >>> report = check_unlabeled(X, hide_labels(y, 20, random_state=0))
     >>> report.agreement
     1.0
     """
@@ -164,7 +164,7 @@ def _compare_novelty(report: Bunch, reference: np.ndarray, unlabeled: np.ndarray
             "were drawn at random). Look at the rows of largest novelty, leave them "
             "out or label them; or give fit the weights of this report as "
             "unlabeled_weight.",
-            PoolWarning,
+            UnlabeledDataWarning,
             stacklevel=4,
         )
 
@@ -193,7 +193,7 @@ def _compare_labels(report: Bunch, meets: np.ndarray, codes: np.ndarray):
             f"{report.agreement_pvalue:.1g}). Unlabeled rows may do harm then. Compare "
             "by unlabeled_gain, and look for features in which rows of a class are "
             "near each other.",
-            PoolWarning,
+            UnlabeledDataWarning,
             stacklevel=4,
         )
 

@@ -24,10 +24,10 @@ _LOSSES = {
     "consistency_loss": "consistency",
 }
 _SHARES = {
-    "agreement": "networks agree",
-    "coverage": "rows with a negative label",
+    "teacher_student_agreement": "networks agree",
+    "negative_coverage": "rows with a negative label",
     "valid_accuracy": "held-out rows predicted right",
-    "valid_negatives_right": "negative labels right on these",
+    "valid_negative_precision": "negative labels right on these",
 }
 _BY_CLASS = {
     "class_distribution": "mean prediction of each class",

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import indexable
 
 from ..data._targets import known_labels
-from ..estimator._classifier import PNLClassifier, supervised_twin
+from ..estimator._classifier import PNLClassifier, supervised_baseline
 from ..model_selection._hide_labels import mark_unlabeled
 from ..model_selection._split import SemiSupervisedSplit
 from ..utils._pipelines import final_step, with_final_step
@@ -177,7 +177,7 @@ def unlabeled_gain(
     baseline : classifier, default=None
         Is fitted on labeled rows only; a :class:`~pnl_sklearn.PNLClassifier`, such as a
         twin, on all rows. None: for a PNLClassifier its
-        :func:`~pnl_sklearn.supervised_twin`, for a SelfTrainingClassifier the
+        :func:`~pnl_sklearn.supervised_baseline`, for a SelfTrainingClassifier the
         classifier in it. Others, such as LabelSpreading, need one.
     cv : int or splitter, default=5
         Splits the labeled rows, as in
@@ -267,7 +267,7 @@ def derived_baseline(estimator):
     """Return what learns labeled rows only, in a pipeline if the estimator is."""
     final = final_step(estimator)
     if isinstance(final, PNLClassifier):
-        return supervised_twin(estimator)
+        return supervised_baseline(estimator)
     if isinstance(final, SelfTrainingClassifier) and final.estimator is not None:
         return with_final_step(estimator, clone(final.estimator))
     raise ValueError(

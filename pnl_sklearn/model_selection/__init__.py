@@ -6,7 +6,7 @@ What is here puts that right, for any semi-supervised estimator, not for
 """
 
 from ._hide_labels import hide_labels
-from ._scorer import labeled_scorer
+from ._scorer import make_labeled_scorer
 from ._split import SemiSupervisedSplit
 
-__all__ = ["SemiSupervisedSplit", "hide_labels", "labeled_scorer"]
+__all__ = ["SemiSupervisedSplit", "hide_labels", "make_labeled_scorer"]

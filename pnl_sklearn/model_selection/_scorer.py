@@ -11,7 +11,7 @@ from sklearn.utils.validation import _num_samples, indexable
 from ..data._targets import known_labels
 
 
-def labeled_scorer(scoring):
+def make_labeled_scorer(scoring):
     """Return a scorer that leaves out rows whose target is unknown.
 
     For test parts that hold unlabeled rows. With :class:`SemiSupervisedSplit` there are
@@ -35,16 +35,16 @@ def labeled_scorer(scoring):
     --------
     >>> import numpy as np
     >>> from sklearn.dummy import DummyClassifier
-    >>> from pnl_sklearn.model_selection import labeled_scorer
+    >>> from pnl_sklearn.model_selection import make_labeled_scorer
     >>> X, y = np.zeros((4, 1)), np.array([0, 0, 1, -1])
     >>> model = DummyClassifier().fit(X[:3], y[:3])
-    >>> round(labeled_scorer("accuracy")(model, X, y), 2)
+    >>> round(make_labeled_scorer("accuracy")(model, X, y), 2)
     0.67
     """
     if isinstance(scoring, Mapping):
-        return {name: labeled_scorer(scorer) for name, scorer in scoring.items()}
+        return {name: make_labeled_scorer(scorer) for name, scorer in scoring.items()}
     if isinstance(scoring, list | tuple | set):
-        return {name: labeled_scorer(name) for name in scoring}
+        return {name: make_labeled_scorer(name) for name in scoring}
     return _LabeledScorer(_own_score if scoring is None else get_scorer(scoring))
 
 
@@ -59,7 +59,7 @@ class _LabeledScorer:
         self._scorer = scorer
 
     def __repr__(self) -> str:
-        return f"labeled_scorer({self._scorer!r})"
+        return f"make_labeled_scorer({self._scorer!r})"
 
     def __call__(self, estimator, X, y, **params):
         labeled, labels = known_labels(y, one_class=True)

@@ -38,7 +38,7 @@ class SemiSupervisedSplit(BaseEstimator):
 
     See Also
     --------
-    labeled_scorer : Scores known targets only, where a test part holds unlabeled rows.
+    make_labeled_scorer : Scores known targets only, where a test part holds unlabeled rows.
 
     Notes
     -----

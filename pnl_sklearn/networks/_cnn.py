@@ -1,5 +1,7 @@
 """Convolutional networks for images."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +40,8 @@ class SmallCNN(_ConvolutionalNetwork):
     dropout : float, default=0.0
         Share of features that are zeroed before the last layer in training.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, image_shape, n_classes, width=128, dropout=0.0):
         super().__init__()
@@ -86,6 +90,8 @@ class CNN13(_ConvolutionalNetwork):
     A. Tarvainen and H. Valpola, "Mean teachers are better role models", NIPS 2017,
     Table 5. Weight normalization: T. Salimans and D. Kingma, NIPS 2016.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self, image_shape, n_classes, dropout=0.5, noise=0.0, second_head=False

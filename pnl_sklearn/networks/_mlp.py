@@ -1,5 +1,7 @@
 """Multilayer perceptron for tables."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,8 @@ class MLP(nn.Module):
     dropout : float, default=0.2
         Share of hidden units that are zeroed in training.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, n_features, n_classes, hidden=512, n_layers=1, dropout=0.2):
         super().__init__()

@@ -1,5 +1,7 @@
 """Wide residual network for images."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,8 @@ class WideResNet(_ConvolutionalNetwork):
     LeakyReLU(0.1), as in A. Oliver et al., "Realistic Evaluation of Deep
     Semi-Supervised Learning Algorithms", NeurIPS 2018.
     """
+
+    capturable: ClassVar[bool] = True
 
     def __init__(self, image_shape, n_classes, depth=28, widen=2, dropout=0.0):
         super().__init__()

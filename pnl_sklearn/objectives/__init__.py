@@ -1,6 +1,12 @@
 """Losses, selections of pseudo-negative labels, companions, the class prior."""
 
-from ._consistency import Companion, DualStudent, Guidance, MeanTeacher, Predictor
+from ._consistency import (
+    Consistency,
+    ConsistencyTargets,
+    DualStudent,
+    MeanTeacher,
+    Predictor,
+)
 from ._losses import (
     balance_loss,
     candidate_loss,
@@ -12,9 +18,9 @@ from ._selection import AdaptiveNegatives, LowestNegatives, RandomNegatives
 
 __all__ = [
     "AdaptiveNegatives",
-    "Companion",
+    "Consistency",
+    "ConsistencyTargets",
     "DualStudent",
-    "Guidance",
     "LowestNegatives",
     "MeanTeacher",
     "Predictor",

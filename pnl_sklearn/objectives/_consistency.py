@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 
-class Guidance(NamedTuple):
+class ConsistencyTargets(NamedTuple):
     """What a student's predictions of the unlabeled rows are drawn to.
 
     Parameters
@@ -42,7 +42,7 @@ class Predictor(Protocol):
         """Predict with the average of the weights, in evaluation mode."""
 
 
-class Companion(Protocol):
+class Consistency(Protocol):
     """What has a method `guide` and a ramp-up."""
 
     rampup: float
@@ -54,7 +54,7 @@ class Companion(Protocol):
         weak: Tensor,
         strong: Tensor,
         partner_weak: Tensor,
-    ) -> Guidance:
+    ) -> ConsistencyTargets:
         """Return what the student is to follow on a batch of unlabeled rows.
 
         Parameters
@@ -68,7 +68,7 @@ class Companion(Protocol):
 
         Returns
         -------
-        guidance : Guidance
+        guidance : ConsistencyTargets
         """
 
 
@@ -108,15 +108,15 @@ class MeanTeacher(BaseEstimator):
         weak: Tensor,
         strong: Tensor,
         partner_weak: Tensor,
-    ) -> Guidance:
+    ) -> ConsistencyTargets:
         """Return what the student is to follow on a batch of unlabeled rows.
 
-        Inputs and output are those of :meth:`pnl_sklearn.companions.Companion.guide`.
+        Inputs and output are those of :meth:`pnl_sklearn.objectives.Consistency.guide`.
         """
         target = student.average_probabilities(weak)
         everywhere = torch.ones(len(weak), device=weak.device)
         weights = self.consistency_weight * everywhere
-        return Guidance(target[None], weights[None], everywhere.bool())
+        return ConsistencyTargets(target[None], weights[None], everywhere.bool())
 
 
 class DualStudent(BaseEstimator):
@@ -173,10 +173,10 @@ class DualStudent(BaseEstimator):
         weak: Tensor,
         strong: Tensor,
         partner_weak: Tensor,
-    ) -> Guidance:
+    ) -> ConsistencyTargets:
         """Return what the student is to follow on a batch of unlabeled rows.
 
-        Inputs and output are those of :meth:`pnl_sklearn.companions.Companion.guide`.
+        Inputs and output are those of :meth:`pnl_sklearn.objectives.Consistency.guide`.
         """
         own = student.probabilities(weak), student.probabilities(strong)
         other = partner_weak, partner.probabilities(strong)
@@ -187,7 +187,9 @@ class DualStudent(BaseEstimator):
                 self.stabilization_weight * follows.float(),
             ]
         )
-        return Guidance(torch.stack([own[0], partner_weak]), weights, ~follows)
+        return ConsistencyTargets(
+            torch.stack([own[0], partner_weak]), weights, ~follows
+        )
 
     def follows(
         self, own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
@@ -218,7 +220,7 @@ def _distance(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).square().sum(dim=1)
 
 
-COMPANIONS: dict[str, type[BaseEstimator]] = {
+CONSISTENCIES: dict[str, type[BaseEstimator]] = {
     "mean_teacher": MeanTeacher,
     "dual_student": DualStudent,
 }

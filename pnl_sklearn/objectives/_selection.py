@@ -3,7 +3,7 @@
 A selection is any callable that maps probabilities of shape (n_rows, n_classes) to a
 boolean mask of the same shape, True where the class is a pseudo-negative label ("this
 row is not of class k"). Its attribute ``loss``, where it has one, is the loss that its
-masks are learned with; :func:`~pnl_sklearn.losses.negative_learning_loss` otherwise.
+masks are learned with; :func:`~pnl_sklearn.objectives.negative_learning_loss` otherwise.
 """
 
 from collections.abc import Callable
@@ -102,7 +102,7 @@ class AdaptiveNegatives(BaseEstimator):
 
     A confident row yields C - 1 pseudo-negative labels, which is a pseudo-label; a row
     about which the partner knows nothing yields none. The student learns that "the
-    class is one of the candidates" (:func:`~pnl_sklearn.losses.candidate_loss`).
+    class is one of the candidates" (:func:`~pnl_sklearn.objectives.candidate_loss`).
 
     Parameters
     ----------

@@ -50,8 +50,8 @@ COLUMNS = (
     "negative_loss",
     "balance_loss",
     "consistency_loss",
-    "agreement",
-    "coverage",
+    "teacher_student_agreement",
+    "negative_coverage",
     "negative_weight",
     "seconds",
 )

@@ -10,7 +10,7 @@ from torch import Tensor, cuda, nn
 
 from ..data._sampler import Batch
 from ..networks._registry import MODULES
-from ..objectives._consistency import COMPANIONS
+from ..objectives._consistency import CONSISTENCIES
 from ..objectives._selection import SELECTIONS
 from ..views._adversarial import AdversarialView
 from ..views._base import View, identity
@@ -38,7 +38,7 @@ _STEADY_PARTS = (
     RandAugmentView,
     TableView,
     *SELECTIONS.values(),
-    *COMPANIONS.values(),
+    *CONSISTENCIES.values(),
 )
 # Callbacks that leave the networks and their optimizers as they are.
 _STEADY_CALLBACKS = (EarlyStopping, EpochTimer, PrintLog)

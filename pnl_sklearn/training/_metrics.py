@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data._sources import Rows, chunks, unlabeled_chunks
-from ..exceptions import PoolWarning
+from ..exceptions import UnlabeledDataWarning
 from ._predict import joined, log_probabilities
 from ._submodel import Submodel
 
@@ -44,8 +44,8 @@ def summary(means: list[float], n_classes: int) -> dict:
     by_class = np.reshape(means[len(names) :], (4, n_classes))
     distribution, believed, covered, agreed = by_class
     n_rows = believed.sum() or math.nan
-    row["agreement"] = float(agreed.sum() / n_rows)
-    row["coverage"] = float(covered.sum() / n_rows)
+    row["teacher_student_agreement"] = float(agreed.sum() / n_rows)
+    row["negative_coverage"] = float(covered.sum() / n_rows)
     row["class_distribution"] = distribution.tolist()
     coverage = np.full(n_classes, math.nan)
     np.divide(covered, believed, out=coverage, where=believed > 0)
@@ -56,7 +56,7 @@ def summary(means: list[float], n_classes: int) -> dict:
 # Measurements of the submodels at the end of an epoch.
 Measure = Callable[[list[Submodel]], dict[str, float]]
 # Columns of `history_` that held-out rows add.
-VALIDATED = ("valid_loss", "valid_accuracy", "valid_negatives_right")
+VALIDATED = ("valid_loss", "valid_accuracy", "valid_negative_precision")
 # And the one that is recorded where a callback monitors it.
 LABEL_CHANGE = "label_change"
 
@@ -125,8 +125,8 @@ _WIDTHS = {
     "negative_loss": 13,
     "balance_loss": 12,
     "negative_weight": 15,
-    "agreement": 9,
-    "coverage": 8,
+    "teacher_student_agreement": 9,
+    "negative_coverage": 8,
     "seconds": 7,
 }
 
@@ -191,6 +191,6 @@ def warn_of_starved_classes(
         f"{what}. If that is not so rare, label a few more rows of it, give the shares "
         "that you know as class_prior, or raise balance_weight; lower lr if the loss "
         "jumps. The column class_distribution of history_ shows when it happened.",
-        PoolWarning,
+        UnlabeledDataWarning,
         stacklevel=4,  # of fit, and of scikit-learn's wrapper around it
     )

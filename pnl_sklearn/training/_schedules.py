@@ -10,7 +10,7 @@ from torch import Tensor
 class Pace(NamedTuple):
     """What the schedules give at one step, as floats or as tensors of shape ().
 
-    `unlabeled`, `companion` and `balance` are the shares of their weights that the
+    `unlabeled`, `consistency` and `balance` are the shares of their weights that the
     unlabeled terms, the companion and the pull to the prior have; `rate` is that of the
     learning rates; `decays` are those of the submodels' weight averages.
     """
@@ -29,7 +29,7 @@ class Pace(NamedTuple):
 
     def values(self) -> list[float | Tensor]:
         """Return the values in a row."""
-        return [self.unlabeled, self.companion, self.balance, self.rate, *self.decays]
+        return [self.unlabeled, self.consistency, self.balance, self.rate, *self.decays]
 
 
 def rampup(step: int, length: int) -> float:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..networks._standardized import Standardized
-from ..objectives._consistency import Guidance
+from ..objectives._consistency import ConsistencyTargets
 from ..objectives._losses import (
     balance_loss,
     candidate_loss,
@@ -68,7 +68,7 @@ class Lesson(NamedTuple):
     negative_loss: Callable[[Tensor, Tensor], Tensor]
     negative_weight: float | Tensor
     balance_weight: Tensor
-    guidance: Guidance | None
+    guidance: ConsistencyTargets | None
     guidance_weight: float | Tensor
     decay: float | Tensor
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data._sampler import Batch, Batches
 from ..objectives._class_prior import ClassPrior
-from ..objectives._consistency import Companion
+from ..objectives._consistency import Consistency
 from ..objectives._losses import negative_learning_loss
 from ..objectives._selection import weighed, without
 from ..utils._distributed import Ranks
@@ -37,7 +37,7 @@ class Plan:
     weak_view: View
     strong_view: View
     exchange: str | None
-    companion: Companion | None
+    companion: Consistency | None
     negative_weight: float
     balance_weight: float
     rampup: float
@@ -208,7 +208,7 @@ def _pace(submodels: list[Submodel], plan: Plan, step: int) -> Pace:
     n_total = plan.n_epochs * plan.n_steps
     return Pace(
         unlabeled=rampup(step, round(plan.rampup * n_total)),
-        companion=rampup(step, round(plan.companion_rampup * n_total)),
+        consistency=rampup(step, round(plan.companion_rampup * n_total)),
         balance=relaxation(step, n_total),
         rate=cosine(step, n_total),
         decays=[submodel.next_decay() for submodel in submodels],

@@ -6,7 +6,7 @@ to a batch of the same shape.
 
 from ._adversarial import AdversarialView
 from ._auto import auto_views
-from ._base import View
+from ._base import StudentView, View
 from ._image import ImageView
 from ._randaugment import RandAugmentView
 from ._table import NeighborView, TableView
@@ -16,6 +16,7 @@ __all__ = [
     "ImageView",
     "NeighborView",
     "RandAugmentView",
+    "StudentView",
     "TableView",
     "View",
     "auto_views",

@@ -41,6 +41,7 @@ class AdversarialView:
 
     # Length of the probe whose gradient shows the direction, of that of the view.
     probe: ClassVar[float] = 0.1
+    capturable: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the batch with noise: what can be done without a network."""

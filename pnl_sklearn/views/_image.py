@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,8 @@ class ImageView:
     flip: bool = False
     noise: float = 0.0
     fill: tuple[float, ...] | None = None
+
+    capturable: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a view of each image of the batch."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,8 @@ class RandAugmentView:
     cutout: float = 0.5
     flip: bool = True
     white: float = 255.0
+
+    capturable: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a view of each image of the batch (n, channels, height, width)."""

@@ -1,6 +1,7 @@
 """Views of tables: noise, corruption, and neighbors."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class TableView:
 
     noise: float = 0.0
     corruption: float = 0.0
+
+    capturable: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a view of each row of the batch."""
@@ -71,6 +74,7 @@ class NeighborView:
     n_neighbors: int = 10
     reach: float = 1.0
     units: Tensor | None = field(default=None, repr=False)
+    capturable: ClassVar[bool] = True
     # Near 0, where matrix products are the most exact, and in units of the distance.
     _origin: Tensor = field(init=False, repr=False)
     _units: Tensor = field(init=False, repr=False)

@@ -10,7 +10,7 @@ they be told before?
 # %%
 # Asking the pool
 # ---------------
-# :func:`~pnl_sklearn.inspection.check_pool` follows walks from neighbor to neighbor.
+# :func:`~pnl_sklearn.inspection.check_unlabeled` follows walks from neighbor to neighbor.
 # Rows from which no walk meets a label are novel. It warns if there are many.
 #
 # Then three fits: with the whole pool, with the weights of the report, and, what nobody
@@ -27,8 +27,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from pnl_sklearn import PNLClassifier, PoolWarning
-from pnl_sklearn.inspection import check_pool
+from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
+from pnl_sklearn.inspection import check_unlabeled
 from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser()
@@ -46,8 +46,8 @@ for draw in range(100, 100 + options.draws):
     known, known_test = y_train < 5, y_test < 5
     few = hide_labels(np.where(known, y_train, -1), 20, random_state=draw)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PoolWarning)
-        report = check_pool(X, few)
+        warnings.simplefilter("always", UnlabeledDataWarning)
+        report = check_unlabeled(X, few)
     print(caught[0].message if caught else "no warning")
     pool = few == -1
     auc = roc_auc_score(~known[pool], report.novelty[pool])

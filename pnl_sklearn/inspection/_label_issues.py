@@ -9,7 +9,7 @@ from ..model_selection._hide_labels import mark_unlabeled
 from ._unlabeled_gain import fit_rows, split_labeled
 
 
-def suspect_labels(estimator, X, y, *, cv=5):
+def find_label_issues(estimator, X, y, *, cv=5):
     """List labeled rows whose label is disputed by a fit that has not seen it.
 
     Parameters
@@ -41,10 +41,10 @@ def suspect_labels(estimator, X, y, *, cv=5):
     --------
     >>> import numpy as np
     >>> from sklearn.semi_supervised import LabelSpreading
-    >>> from pnl_sklearn.inspection import suspect_labels
+    >>> from pnl_sklearn.inspection import find_label_issues
     >>> X = np.array([[0.0], [0.1], [0.2], [0.3], [0.4], [5.0], [5.1], [5.2], [5.3]])
     >>> y = np.array([0, 0, 1, 0, -1, 1, 1, 1, -1])  # the third is wrong
-    >>> suspect_labels(LabelSpreading(gamma=1), X, y, cv=3).rows
+    >>> find_label_issues(LabelSpreading(gamma=1), X, y, cv=3).rows
     array([2])
     """
     known, labels = known_labels(y)

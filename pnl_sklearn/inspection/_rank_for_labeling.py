@@ -29,7 +29,7 @@ _N_CANDIDATES = 10
     },
     prefer_skip_nested_validation=True,
 )
-def query(
+def rank_for_labeling(
     estimator,
     X,
     n_instances=10,
@@ -79,10 +79,10 @@ def query(
     --------
     >>> import numpy as np
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from pnl_sklearn.inspection import query
+    >>> from pnl_sklearn.inspection import rank_for_labeling
     >>> X = np.array([[0.0], [1.0], [0.6]])
     >>> model = LogisticRegression().fit(X[:2], [0, 1])
-    >>> query(model, X, n_instances=1, strategy="margin", diverse=False)
+    >>> rank_for_labeling(model, X, n_instances=1, strategy="margin", diverse=False)
     array([2])
     """
     check_is_fitted(estimator)

@@ -23,7 +23,7 @@ from sklearn.semi_supervised import LabelSpreading
 from skorch.callbacks import Callback, EarlyStopping
 from torch.utils.data import TensorDataset
 
-from pnl_sklearn import PNLClassifier, supervised_twin
+from pnl_sklearn import PNLClassifier, supervised_baseline
 
 pd = pytest.importorskip("pandas")
 
@@ -266,7 +266,7 @@ def test_negative_labels_teach(selection, twin):
                  for i, k in enumerate(TRUTH)]  # fmt: skip
     classifier = tiny(selection=selection, steps_per_epoch=200)
     if twin:
-        classifier = supervised_twin(classifier)
+        classifier = supervised_baseline(classifier)
     assert classifier.fit(X, y).score(X[3:], TRUTH[3:]) < 0.3
     taught = classifier.fit(X, y, negative_labels=negatives)
     assert taught.score(X[3:], TRUTH[3:]) > 0.8
@@ -274,7 +274,7 @@ def test_negative_labels_teach(selection, twin):
 
 
 def test_negative_labels_with_a_pool_and_a_companion():
-    classifier = tiny(companion="dual_student")
+    classifier = tiny(consistency="dual_student")
     classifier.fit(X[:40], ALL[:40], X_unlabeled=X[40:], negative_labels=MASK[:40])
     assert len(classifier.transduction_) == 90
     assert classifier.transduction_[21] == 2
@@ -348,14 +348,14 @@ def test_negative_labels_are_audited_on_validation_rows(selection):
             np.put_along_axis(mask, order, before >= 0.95, axis=1)
         n_all += mask.sum()
         n_wrong += mask[np.arange(30), TRUTH[60:]].sum()
-    right = classifier.history_[-1]["valid_negatives_right"]
+    right = classifier.history_[-1]["valid_negative_precision"]
     assert right == pytest.approx(1 - n_wrong / n_all)
 
 
 def test_no_negative_labels_to_audit():
     classifier = tiny(selection=lambda p: torch.zeros_like(p, dtype=torch.bool))
     classifier.fit(X[:60], ALL[:60], X_val=X[60:], y_val=TRUTH[60:])
-    assert np.isnan(classifier.history_[-1]["valid_negatives_right"])
+    assert np.isnan(classifier.history_[-1]["valid_negative_precision"])
     assert classifier.history_[-1]["class_coverage"] == [0, 0, 0]
 
 
@@ -512,7 +512,7 @@ def test_held_out_rows_may_be_all_that_is_unlabeled():
         validation_fraction=0.3, max_epochs=1, steps_per_epoch=2, random_state=0
     )
     classifier.fit(X, np.arange(40) % 2, unlabeled_weight=np.ones(40))
-    assert classifier.history_[0]["coverage"] >= 0
+    assert classifier.history_[0]["negative_coverage"] >= 0
 
 
 def test_one_row_of_a_structured_array_is_predicted():

@@ -21,7 +21,7 @@ from pnl_sklearn import (
     DualStudent,
     MeanTeacher,
     PNLClassifier,
-    supervised_twin,
+    supervised_baseline,
 )
 from pnl_sklearn.networks import CNN13, MLP, SmallCNN, WideResNet
 from pnl_sklearn.objectives import negative_learning_loss
@@ -153,8 +153,8 @@ SETTINGS = [
     (IMAGES, {}),
     (TABLE, {}),
     (TABLE, {"exchange": None, "ema_decay": None, "class_prior": None}),
-    (IMAGES, {"companion": MeanTeacher(rampup=0.8), "selection": "lowest"}),
-    (TABLE, {"companion": DualStudent(rampup=0.8), "class_prior": "labeled"}),
+    (IMAGES, {"consistency": MeanTeacher(rampup=0.8), "selection": "lowest"}),
+    (TABLE, {"consistency": DualStudent(rampup=0.8), "class_prior": "labeled"}),
     (PHOTOS, DEEP | {"strong_view": RandAugmentView()}),
     (IMAGES, {"strong_view": AdversarialView(noise=0.1)}),
     (IMAGES, {"optimizer": torch.optim.SGD, "selection": "random"}),
@@ -229,7 +229,7 @@ def test_a_fit_without_unlabeled_rows(tapes):
     fits = []
     params = SIZES | {"max_epochs": 12, "validation_fraction": 0.25}
     for compile in ("auto", False):
-        twin = supervised_twin(PNLClassifier(**params, compile=compile))
+        twin = supervised_baseline(PNLClassifier(**params, compile=compile))
         fits.append(twin.fit(TABLE, y))
     assert len(tapes) == 2
     compare(*fits, 1e-5)

@@ -73,8 +73,8 @@ same = np.testing.assert_array_equal
     [
         {},
         {"exchange": "alternating", "steps_per_epoch": 1},
-        {"selection": "random", "companion": "mean_teacher"},
-        {"validation_fraction": 0.3, "ema_decay": None, "companion": "dual_student"},
+        {"selection": "random", "consistency": "mean_teacher"},
+        {"validation_fraction": 0.3, "ema_decay": None, "consistency": "dual_student"},
     ],
 )
 def test_it_has_the_bits_of_one_that_was_not_interrupted(inputs, params):
@@ -97,13 +97,13 @@ def test_it_has_the_bits_of_one_that_was_not_interrupted(inputs, params):
 def test_in_a_new_process(tmp_path):
     joblib.dump(tiny(epoch=3).fit(X, Y), tmp_path / "first.joblib")
     script = (
-        "import sys, joblib, test_resume as t\n"
+        "import sys, joblib, test_checkpoint as t\n"
         "first, second = sys.argv[1:]\n"
         "estimator = joblib.load(first).set_params(warm_start='resume')\n"
         "joblib.dump(estimator.fit(t.X, t.Y), second)"
     )
     here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
     paths = [str(tmp_path / f"{name}.joblib") for name in ("first", "second")]
     subprocess.run([sys.executable, "-c", script, *paths], check=True, env=environment)
     resumed, whole = joblib.load(paths[1]), tiny().fit(X, Y)

@@ -20,13 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from skorch.callbacks import Callback
 
-from pnl_sklearn import PNLClassifier, supervised_twin
+from pnl_sklearn import PNLClassifier, supervised_baseline
 from pnl_sklearn.inspection import (
     HistoryDisplay,
     LabelBudgetDisplay,
     UnlabeledGain,
-    query,
-    suspect_labels,
+    find_label_issues,
+    rank_for_labeling,
     unlabeled_gain,
 )
 from pnl_sklearn.model_selection import SemiSupervisedSplit, hide_labels
@@ -86,8 +86,8 @@ def test_scores_are_paired_on_the_same_labeled_rows():
 def test_our_own_baseline_is_the_twin_in_a_pipeline_too():
     scaler = StandardScaler()
     for model, twin in [
-        (TINY, supervised_twin(TINY)),
-        (make_pipeline(scaler, TINY), make_pipeline(scaler, supervised_twin(TINY))),
+        (TINY, supervised_baseline(TINY)),
+        (make_pipeline(scaler, TINY), make_pipeline(scaler, supervised_baseline(TINY))),
     ]:
         split = SemiSupervisedSplit(2)
         gain = unlabeled_gain(model, X, Y, cv=split, scoring="neg_log_loss")
@@ -112,7 +112,7 @@ def test_a_gain_that_is_there_is_found():
 
 def test_a_twin_that_is_given_is_the_one_derived():
     derived = unlabeled_gain(TINY, X, Y, cv=2, scoring="neg_log_loss")
-    twin = supervised_twin(TINY)
+    twin = supervised_baseline(TINY)
     given = unlabeled_gain(TINY, X, Y, baseline=twin, cv=2, scoring="neg_log_loss")
     np.testing.assert_array_equal(given.baseline_scores, derived.baseline_scores)
 
@@ -163,24 +163,26 @@ def test_disagreement_is_the_jensen_shannon_divergence(fitted):
     each = [net.predict_proba(inputs).astype(float) for net in fitted.submodels_]
     # The mean Kullback-Leibler divergence of each from their mean.
     divergence = np.mean([entropy(p, np.mean(each, 0), axis=1) for p in each], axis=0)
-    rows = query(fitted, X, 20, diverse=False)
+    rows = rank_for_labeling(fitted, X, 20, diverse=False)
     assert (np.diff(divergence[rows]) <= 1e-7).all()
     assert divergence[rows].min() >= np.sort(divergence)[-20] - 1e-7
     model = make_pipeline(StandardScaler(), fitted)
     model[0].fit(X)
     scaled = model[0].transform(X)
-    expected = query(fitted, scaled, 20, diverse=False)
-    np.testing.assert_array_equal(query(model, X, 20, diverse=False), expected)
+    expected = rank_for_labeling(fitted, scaled, 20, diverse=False)
+    np.testing.assert_array_equal(
+        rank_for_labeling(model, X, 20, diverse=False), expected
+    )
 
 
 def test_entropy_and_margin():
     model = LogisticRegression().fit(X[LABELED], Y[LABELED])
     p = model.predict_proba(X)
     expected = np.argsort(-entropy(p, axis=1), kind="stable")[:15]
-    found = query(model, X, 15, strategy="entropy", diverse=False)
+    found = rank_for_labeling(model, X, 15, strategy="entropy", diverse=False)
     np.testing.assert_array_equal(found, expected)
     margins = np.abs(p[:, 0] - p[:, 1])
-    found = query(model, X, 15, strategy="margin", diverse=False)
+    found = rank_for_labeling(model, X, 15, strategy="margin", diverse=False)
     np.testing.assert_allclose(margins[found], np.sort(margins)[:15])
 
 
@@ -204,13 +206,15 @@ def test_diverse_rows_are_of_all_clusters():
     centers = 20 * np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     cluster = np.repeat(np.arange(4), [25, 5, 5, 5])
     rows = centers[cluster] + rng.normal(size=(40, 2))
-    chosen = query(Undecided(), rows, 4, strategy="entropy", random_state=0)
+    chosen = rank_for_labeling(Undecided(), rows, 4, strategy="entropy", random_state=0)
     assert set(cluster[chosen]) == {0, 1, 2, 3}
     images = rows.reshape(40, 1, 1, 2)
-    again = query(Undecided(), images, 4, strategy="entropy", random_state=0)
+    again = rank_for_labeling(
+        Undecided(), images, 4, strategy="entropy", random_state=0
+    )
     np.testing.assert_array_equal(again, chosen)
     twins = np.zeros((12, 2))  # all rows alike: still as many as asked for
-    chosen = query(Undecided(), twins, 5, strategy="margin", random_state=0)
+    chosen = rank_for_labeling(Undecided(), twins, 5, strategy="margin", random_state=0)
     assert len(set(chosen)) == 5
 
 
@@ -220,21 +224,26 @@ def test_a_pipeline_prepares_what_is_grouped():
     )
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression())
     pipeline.fit(texts[:4], [0, 1, 0, 1])
-    rows = query(pipeline, texts, 3, strategy="entropy", random_state=0)
+    rows = rank_for_labeling(pipeline, texts, 3, strategy="entropy", random_state=0)
     assert len(set(rows)) == 3
     alone = make_pipeline(LogisticRegression()).fit(X[LABELED], Y[LABELED])
-    assert len(query(alone, coo_array(X), 4, strategy="margin", random_state=0)) == 4
+    assert (
+        len(
+            rank_for_labeling(alone, coo_array(X), 4, strategy="margin", random_state=0)
+        )
+        == 4
+    )
 
 
 def test_queries_that_cannot_be_answered(fitted):
     with pytest.raises(NotFittedError):
-        query(clone(TINY), X)
+        rank_for_labeling(clone(TINY), X)
     with pytest.raises(ValueError, match="n_instances=601, but X has 600 rows"):
-        query(fitted, X, 601)
+        rank_for_labeling(fitted, X, 601)
     with pytest.raises(TypeError, match="LabelSpreading has no submodels"):
-        query(SPREADING.fit(X, Y), X)
+        rank_for_labeling(SPREADING.fit(X, Y), X)
     with pytest.raises(ValueError, match="strategy"):
-        query(fitted, X, strategy="random")
+        rank_for_labeling(fitted, X, strategy="random")
 
 
 @pytest.mark.parametrize("strings", [False, True])
@@ -245,7 +254,7 @@ def test_planted_wrong_labels_are_suspected(strings):
     if strings:
         y = np.where(y == -1, None, np.array(["no", "yes"], dtype=object)[y])
     model = clone(TINY).set_params(max_epochs=3) if strings else SPREADING
-    suspects = suspect_labels(model, X, y, cv=StratifiedKFold(4))
+    suspects = find_label_issues(model, X, y, cv=StratifiedKFold(4))
     assert set(wrong) <= set(suspects.rows)
     assert len(suspects.rows) <= 8
     assert (np.diff(suspects.margins) <= 0).all()
@@ -257,18 +266,18 @@ def test_no_label_is_suspected_without_a_reason():
     rows = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0)
     y = np.repeat([0, 1], 20)
     y[::2] = -1
-    suspects = suspect_labels(LabelSpreading(gamma=0.1), rows, y, cv=2)
+    suspects = find_label_issues(LabelSpreading(gamma=0.1), rows, y, cv=2)
     assert len(suspects.rows) == len(suspects.predicted) == len(suspects.margins) == 0
 
 
 def test_what_cannot_be_judged_is_not_suspected():
     y = np.where(np.arange(600) == LABELED[0], 2, Y)  # the one label of a class
     with pytest.warns(UserWarning, match="Class 2 has 1"):
-        suspects = suspect_labels(TINY, X, y, cv=3)
+        suspects = find_label_issues(TINY, X, y, cv=3)
     assert LABELED[0] not in suspects.rows
     folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
     with pytest.raises(ValueError, match="tests a row in several splits"):
-        suspect_labels(TINY, X, Y, cv=folds)
+        find_label_issues(TINY, X, Y, cv=folds)
 
 
 @pytest.mark.parametrize("value", [np.nan, "a word"])
@@ -284,15 +293,17 @@ def test_without_distances_rows_are_not_spread(value):
     rows = np.full((30, 2), value, dtype=object)
     model = Certain().fit(rows, np.arange(30) % 2)
     with pytest.raises(ValueError, match=r"no distance.*Give diverse=False"):
-        query(model, rows, n_instances=2, strategy="entropy")
-    chosen = query(model, rows, n_instances=2, strategy="entropy", diverse=False)
+        rank_for_labeling(model, rows, n_instances=2, strategy="entropy")
+    chosen = rank_for_labeling(
+        model, rows, n_instances=2, strategy="entropy", diverse=False
+    )
     assert len(chosen) == 2
 
 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda model: suspect_labels(model, X, Y, cv=2),
+        lambda model: find_label_issues(model, X, Y, cv=2),
         lambda model: unlabeled_gain(model, X, Y, cv=2, baseline=LogisticRegression()),
     ],
 )
@@ -317,8 +328,8 @@ def test_the_history_is_drawn(fitted):
         "balance": [row["balance_loss"]],
     }
     assert [line.get_ydata() for line in shares.lines] == [
-        [row["agreement"]],
-        [row["coverage"]],
+        [row["teacher_student_agreement"]],
+        [row["negative_coverage"]],
     ]
     for ax, name in [(predicted, "class_distribution"), (covered, "class_coverage")]:
         assert [line.get_ydata()[0] for line in ax.lines] == row[name]
@@ -356,7 +367,7 @@ def test_the_audit_is_drawn_where_labels_were_held_out():
     drawn = {line.get_label(): line.get_ydata()[0] for line in shares.lines}
     (row,) = audited.history_
     assert drawn["held-out rows predicted right"] == row["valid_accuracy"]
-    assert drawn["negative labels right on these"] == row["valid_negatives_right"]
+    assert drawn["negative labels right on these"] == row["valid_negative_precision"]
     # Nothing is held out of a second fit.
     audited.set_params(validation_fraction=None, warm_start=True).fit(X, Y)
     shares = HistoryDisplay.from_estimator(audited).axes_[1]

@@ -27,7 +27,7 @@ from pnl_sklearn.utils._distributed import Ranks
 # Not there where the oldest dependencies are tested.
 accelerate = pytest.importorskip("accelerate")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 X, LABELS = (part[:400] for part in load_digits(return_X_y=True))
 Y = np.where(np.arange(400) < 60, LABELS, -1)
 WEIGHTS = {
@@ -45,8 +45,8 @@ PLAIN = {
 }
 AS_ONE = {
     "adaptive": {},
-    "mean teacher": {"companion": "mean_teacher", "optimizer": torch.optim.SGD},
-    "alternating": {"companion": "dual_student", "exchange": "alternating"},
+    "mean teacher": {"consistency": "mean_teacher", "optimizer": torch.optim.SGD},
+    "alternating": {"consistency": "dual_student", "exchange": "alternating"},
     "lowest": {"selection": "lowest", "ema_decay": None, "class_weight": "balanced"},
 }
 QUICK = {"max_epochs": 4, "steps_per_epoch": 5, "random_state": 0}

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
-from pnl_sklearn.objectives import Guidance
+from pnl_sklearn.objectives import ConsistencyTargets
 from pnl_sklearn.objectives._class_prior import ClassPrior
 from pnl_sklearn.objectives._selection import without
 from pnl_sklearn.training._metrics import Mean
@@ -147,8 +147,8 @@ def test_history_is_that_of_the_step():
     assert row["balance_loss"] == pytest.approx(balance, abs=1e-6)
     total = supervised + LAMBDA * negative + BETA * balance
     assert row["train_loss"] == pytest.approx(total, rel=1e-5)
-    assert row["agreement"] == 1
-    assert row["coverage"] == 1
+    assert row["teacher_student_agreement"] == 1
+    assert row["negative_coverage"] == 1
     assert row["negative_weight"] == LAMBDA
     assert row["class_distribution"] == pytest.approx(q, rel=1e-5)
 
@@ -253,7 +253,9 @@ class Witness:
             probabilities, partner.module_(weak).detach().softmax(dim=1)
         )
         learns = torch.ones(len(weak), dtype=torch.bool)
-        return Guidance(probabilities[None], torch.zeros(1, len(weak)), learns)
+        return ConsistencyTargets(
+            probabilities[None], torch.zeros(1, len(weak)), learns
+        )
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ class Witness:
 )
 def test_who_teaches_whom(exchange, taught_by):
     witness = Witness()
-    nets = fit(exchange=exchange, companion=witness, steps_per_epoch=2).submodels_
+    nets = fit(exchange=exchange, consistency=witness, steps_per_epoch=2).submodels_
     students = [nets.index(student) for student, _ in witness.pairs]
     assert students == [0, 1] * (len(taught_by) // 2)
     assert [nets.index(partner) for _, partner in witness.pairs] == taught_by
@@ -406,7 +408,7 @@ def test_layers_compute_in_bfloat16_and_weights_stay_float32(digits):
         max_epochs=2,
         steps_per_epoch=20,
         precision="bfloat16",
-        companion="mean_teacher",
+        consistency="mean_teacher",
         random_state=0,
     ).fit(images, y)
     fit.predict(images)

@@ -15,11 +15,11 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 
-from pnl_sklearn import PNLClassifier, PoolWarning
+from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
 from pnl_sklearn.data._sampler import Batches
 from pnl_sklearn.data._sources import ArrayRows
 from pnl_sklearn.graph._visits import meeting_probabilities
-from pnl_sklearn.inspection import check_pool
+from pnl_sklearn.inspection import check_unlabeled
 from pnl_sklearn.inspection._check_unlabeled import _agreement, _compare_novelty
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.training._metrics import warn_of_starved_classes
@@ -64,8 +64,8 @@ def test_walks_meet_targets_as_often_as_a_dense_system_says():
 
 def test_the_report_on_rows_against_numpy_and_scipy():
     X, y, _ = blobs(n_known=2)
-    with pytest.warns(PoolWarning):
-        report = check_pool(X, y, n_neighbors=6)
+    with pytest.warns(UnlabeledDataWarning):
+        report = check_unlabeled(X, y, n_neighbors=6)
     rows = StandardScaler().fit_transform(X)
     graph = kneighbors_graph(rows, 6)
     graph = graph.maximum(graph.T).toarray()
@@ -121,7 +121,7 @@ def test_random_labels_agree_by_chance(counts):
         y[: sum(counts)] = rng.permutation(np.repeat(np.arange(len(counts)), counts))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pvalues.append(check_pool(X, y).agreement_pvalue)
+            pvalues.append(check_unlabeled(X, y).agreement_pvalue)
     assert np.mean(np.array(pvalues) <= 0.05) <= 0.15
     assert np.mean(pvalues) > 0.35
 
@@ -152,7 +152,7 @@ def test_unbalanced_classes_are_no_reason_for_an_alarm():
         y[rows] = moon[rows]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            check_pool(X, y)
+            check_unlabeled(X, y)
         alarms += len(caught)
     assert alarms <= 4
 
@@ -160,8 +160,10 @@ def test_unbalanced_classes_are_no_reason_for_an_alarm():
 @pytest.mark.parametrize("seed", range(8))
 def test_rows_of_other_classes_are_told(seed):
     X, y, truth = blobs(seed, n_known=2)
-    with pytest.warns(PoolWarning, match="seem to be of classes that no label names"):
-        report = check_pool(X, y)
+    with pytest.warns(
+        UnlabeledDataWarning, match="seem to be of classes that no label names"
+    ):
+        report = check_unlabeled(X, y)
     unlabeled = y == -1
     strange = unlabeled & (truth >= 2)
     assert report.novelty[strange].min() > report.novelty[unlabeled & ~strange].max()
@@ -174,8 +176,10 @@ def test_rows_of_other_classes_are_told(seed):
 def test_digits_of_other_classes_are_told(seed):
     X, truth = load_digits(return_X_y=True)
     y = hide_labels(np.where(truth < 5, truth, -1), 20, random_state=seed)
-    with pytest.warns(PoolWarning, match="About [2-9][0-9]% of the unlabeled rows"):
-        report = check_pool(X.reshape(-1, 8, 8), y)
+    with pytest.warns(
+        UnlabeledDataWarning, match="About [2-9][0-9]% of the unlabeled rows"
+    ):
+        report = check_unlabeled(X.reshape(-1, 8, 8), y)
     unlabeled = y == -1
     weights, strange = report.weights[unlabeled], truth[unlabeled] >= 5
     assert weights[strange].mean() < 0.35 < 0.8 < weights[~strange].mean()
@@ -187,7 +191,7 @@ def test_labels_that_do_not_follow_the_pool_are_told():
         X, y = cut_moons(seed)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            report = check_pool(X, y)
+            report = check_unlabeled(X, y)
         found = any("do not seem to follow" in str(w.message) for w in caught)
         assert not found or report.agreement_pvalue > 0.05
         told += found
@@ -199,18 +203,18 @@ def test_labels_that_do_not_follow_the_pool_are_told():
 def test_no_alarm_on_clean_rows(seed):
     """Warnings are errors in these tests."""
     X, moon = make_moons(600, noise=0.1, random_state=seed)
-    report = check_pool(X, hide_labels(moon, 40, random_state=seed))
+    report = check_unlabeled(X, hide_labels(moon, 40, random_state=seed))
     assert report.agreement_pvalue <= 1 / 500
     X, y, _ = blobs(seed)
-    assert check_pool(X, y).agreement == 1
+    assert check_unlabeled(X, y).agreement == 1
     X, truth = load_digits(return_X_y=True)
-    assert check_pool(X, hide_labels(truth, 20, random_state=seed)).agreement > 0.5
+    assert check_unlabeled(X, hide_labels(truth, 20, random_state=seed)).agreement > 0.5
 
 
 def test_forms_of_inputs_and_targets():
     X, truth = load_digits(return_X_y=True)
     y = hide_labels(truth, 40, random_state=0)
-    expected = check_pool(X, y)
+    expected = check_unlabeled(X, y)
     names = np.where(y == -1, None, y.astype(str))
     for form, marks in [
         (X.reshape(-1, 8, 8).astype(np.uint8), y.astype(float)),
@@ -219,12 +223,12 @@ def test_forms_of_inputs_and_targets():
         (pd.DataFrame(X), pd.Series(y)),
         (pl.DataFrame(X), y),
     ]:
-        report = check_pool(form, marks)
+        report = check_unlabeled(form, marks)
         np.testing.assert_allclose(report.novelty, expected.novelty, atol=1e-5)
         assert report.agreement == expected.agreement
     # Sparse rows are scaled column by column, as no common unit can be seen.
-    scaled = check_pool(StandardScaler().fit_transform(X), y)
-    report = check_pool(sparse.csr_array(X), y)
+    scaled = check_unlabeled(StandardScaler().fit_transform(X), y)
+    report = check_unlabeled(sparse.csr_array(X), y)
     np.testing.assert_allclose(report.novelty, scaled.novelty, atol=1e-2)
 
 
@@ -239,7 +243,7 @@ def test_forms_of_inputs_and_targets():
 )
 def test_columns_that_are_not_numbers_are_named_as_in_fit(column, error):
     X = pd.DataFrame({"number": np.arange(12.0), "other": column})
-    for act in (check_pool, PNLClassifier().fit):
+    for act in (check_unlabeled, PNLClassifier().fit):
         with pytest.raises(error, match="Encode them first: dates as"):
             act(X, np.arange(12) % 3 - 1)
 
@@ -248,12 +252,12 @@ def test_what_cannot_be_judged():
     X = np.arange(12.0)[:, None]
     for labels in (np.arange(12) % 2, np.full(12, -1)):
         with pytest.raises(ValueError, match="labeled and unlabeled rows"):
-            check_pool(X, labels)
+            check_unlabeled(X, labels)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        check_pool(X[:5], np.arange(12) - 1)
+        check_unlabeled(X[:5], np.arange(12) - 1)
     y = np.full(12, -1)
     y[[0, 11]] = 0, 1  # the only labels of their classes
-    report = check_pool(X, y)
+    report = check_unlabeled(X, y)
     assert np.isfinite(report.novelty).all()
     assert np.isnan(report.pvalues).all()
     assert np.isnan(report.agreement)
@@ -264,7 +268,7 @@ def test_what_cannot_be_judged():
 def test_of_many_labels_some_are_used():
     X, truth = load_digits(return_X_y=True)
     y = hide_labels(truth, 1200, random_state=0)
-    report = check_pool(X, y)
+    report = check_unlabeled(X, y)
     # p-values are multiples of 1 / 301.
     multiples = report.pvalues * 301
     np.testing.assert_allclose(multiples, multiples.round(), atol=1e-9)
@@ -326,7 +330,9 @@ def test_fit_warns_of_a_class_it_lost():
         net_params={"module__hidden": 128, "module__n_layers": 2},
         random_state=0,
     )
-    with pytest.warns(PoolWarning, match=r"all but gave up 2: 0\.?\d* %") as caught:
+    with pytest.warns(
+        UnlabeledDataWarning, match=r"all but gave up 2: 0\.?\d* %"
+    ) as caught:
         model.fit(X, y)
     assert caught[0].filename == __file__  # not that of a wrapper
 
@@ -374,7 +380,7 @@ def test_weights_of_a_pool_apart_come_last():
         (np.full(400, -1.0), "one number for each row, not negative"),
         (np.full(400, np.nan), "one number for each row, not negative"),
         (np.ones((400, 2)), "one number for each row, not negative"),
-        (np.zeros(400), "all zero. Use supervised_twin"),
+        (np.zeros(400), "all zero. Use supervised_baseline"),
     ],
 )
 def test_bad_weights(weights, message):
@@ -451,8 +457,8 @@ def test_weights_follow_their_rows_into_folds():
 
 def test_weights_keep_rows_of_other_classes_out():
     X, y, truth = blobs(n_known=2)
-    with pytest.warns(PoolWarning):
-        weights = check_pool(X, y).weights
+    with pytest.warns(UnlabeledDataWarning):
+        weights = check_unlabeled(X, y).weights
     seen = []
 
     def spy(x):

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from pnl_sklearn.estimator import _trainer
 from pnl_sklearn.model_selection import hide_labels
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def snippets(page):
@@ -48,6 +48,6 @@ def test_few_labels(monkeypatch):
     assert names["scaled"].predict_proba(X).shape == (len(X), 10)
     assert names["stack"].score(X, y) > 0.3
     assert len(names["gain"].scores) == 6
-    assert 0.5 < names["audited"].history_[-1]["valid_negatives_right"] <= 1
+    assert 0.5 < names["audited"].history_[-1]["valid_negative_precision"] <= 1
     assert len(names["ask"]) == 10
     assert (y_few[names["doubtful"]] >= 0).all()

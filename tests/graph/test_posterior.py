@@ -642,7 +642,7 @@ def test_negative_labels_outdo_neighbors(monkeypatch, few):
 def test_the_companion_sees_predictions_alone(monkeypatch, few):
     seen = []
 
-    class Companion:
+    class Consistency:
         def guide(self, student, partner, weak, strong, probabilities):
             seen.append((probabilities, partner.probabilities(weak)))
             raise KeyboardInterrupt
@@ -651,7 +651,7 @@ def test_the_companion_sees_predictions_alone(monkeypatch, few):
         seen_by_selection(
             monkeypatch,
             *few,
-            companion=Companion(),
+            consistency=Consistency(),
             weak_view=None,
             net_params={"module__dropout": 0.0},
         )
@@ -674,7 +674,7 @@ def test_labels_of_rows_have_neighbors_weighed_in(monkeypatch):
     y = hide_labels(truth, 10, random_state=0)
     told = []
     monkeypatch.setattr(
-        _plan,
+        _trainer,
         "class_beliefs",
         lambda *given: told.append(class_beliefs(*given)) or told[0],
     )

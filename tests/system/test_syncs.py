@@ -20,8 +20,8 @@ SETTINGS = [
     (IMAGES, {}),
     (TABLE, {}),
     (IMAGES, {"exchange": "alternating", "selection": "random"}),
-    (IMAGES, {"companion": "mean_teacher", "selection": "lowest"}),
-    (TABLE, {"companion": "dual_student", "class_prior": "labeled"}),
+    (IMAGES, {"consistency": "mean_teacher", "selection": "lowest"}),
+    (TABLE, {"consistency": "dual_student", "class_prior": "labeled"}),
     (TABLE, {"strong_view": AdversarialView(noise=0.1)}),
     (IMAGES, {"strong_view": RandAugmentView(), "precision": "bfloat16"}),
 ]

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 # One thread each: with pytest-xdist the examples run side by side.
 ENVIRONMENT = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
 
@@ -96,7 +96,9 @@ def test_negative_labels(tmp_path):
 
 @pytest.mark.slow
 def test_check_pool(tmp_path):
-    output = run_script("plot_check_pool.py", tmp_path, "--draws", "1", "--epochs", "1")
+    output = run_script(
+        "plot_check_unlabeled.py", tmp_path, "--draws", "1", "--epochs", "1"
+    )
     names = ["outside", "AUC", "whole pool", "weighted", "without strangers"]
     outside, auc, *errors = (row[0] for row in table_rows(output, *names))
     assert 0.3 < outside < 0.7

@@ -38,7 +38,11 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.model_selection import SemiSupervisedSplit, hide_labels, labeled_scorer
+from pnl_sklearn.model_selection import (
+    SemiSupervisedSplit,
+    hide_labels,
+    make_labeled_scorer,
+)
 
 pd = pytest.importorskip("pandas")
 hypothesis = pytest.importorskip("hypothesis")
@@ -289,7 +293,7 @@ SHARES = np.array([3.0, 2.0, 1.0, 8.0, 9.0])
 
 def test_scores_of_known_targets():
     def score(name, **params):
-        return labeled_scorer(name)(Fixed(), ANSWERS, TARGETS, **params)
+        return make_labeled_scorer(name)(Fixed(), ANSWERS, TARGETS, **params)
 
     # Of the rows 0, 1, 2 the third is wrong; row 1 is ranked above both others.
     assert score("accuracy") == pytest.approx(2 / 3)
@@ -302,13 +306,13 @@ def test_scores_of_known_targets():
     assert score(lambda model, X, y, by: by * len(X), by=np.float64(2)) == 6
     unknown = np.full(5, np.nan)
     with pytest.raises(ValueError, match="No target is known"):
-        labeled_scorer("accuracy")(Fixed(), ANSWERS, unknown)
+        make_labeled_scorer("accuracy")(Fixed(), ANSWERS, unknown)
 
 
 def test_the_own_score_of_known_targets():
     y = np.array([0, 1, 1, -1])
     model = DummyClassifier(strategy="constant", constant=1).fit(np.zeros((4, 1)), y)
-    scorer = labeled_scorer(None)
+    scorer = make_labeled_scorer(None)
     assert scorer(model, np.zeros((4, 1)), y) == pytest.approx(2 / 3)
     weights = np.array([2.0, 1, 1, 5])
     assert scorer(model, np.zeros((4, 1)), y, sample_weight=weights) == 0.5
@@ -320,7 +324,7 @@ def test_the_own_score_of_known_targets():
 def test_several_scores_over_plain_folds(scoring):
     folds = KFold(3)
     scores = cross_validate(
-        LabelSpreading(), X, Y, cv=folds, scoring=labeled_scorer(scoring)
+        LabelSpreading(), X, Y, cv=folds, scoring=make_labeled_scorer(scoring)
     )
     for i, (train, test) in enumerate(folds.split(X)):
         model = LabelSpreading().fit(X[train], Y[train])
@@ -340,7 +344,7 @@ def test_weights_are_routed_to_the_scorer():
             X,
             Y,
             cv=KFold(2),
-            scoring=labeled_scorer(accuracy),
+            scoring=make_labeled_scorer(accuracy),
             params={"sample_weight": weights},
         )
     for score, (train, test) in zip(scores, KFold(2).split(X), strict=True):

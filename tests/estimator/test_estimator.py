@@ -34,7 +34,7 @@ from pnl_sklearn import (
     LowestNegatives,
     PNLClassifier,
     RandomNegatives,
-    supervised_twin,
+    supervised_baseline,
 )
 from pnl_sklearn.training._callbacks import COLUMNS
 from pnl_sklearn.training._metrics import VALIDATED
@@ -402,7 +402,7 @@ def test_history():
     assert estimator.n_iter_ == len(history) == 4
     losses = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
     losses.append("consistency_loss")
-    shares = ["agreement", "coverage"]
+    shares = ["teacher_student_agreement", "negative_coverage"]
     others = ["epoch", "class_distribution", "class_coverage"]
     others += ["negative_weight", "seconds"]
     for epoch, row in enumerate(history, 1):
@@ -413,8 +413,8 @@ def test_history():
         assert len(row["class_distribution"]) == 3
         assert sum(row["class_distribution"]) == pytest.approx(1)
         # The coverage of all rows is between that of the classes.
-        assert min(row["class_coverage"]) <= row["coverage"]
-        assert max(row["class_coverage"]) >= row["coverage"] - 1e-6
+        assert min(row["class_coverage"]) <= row["negative_coverage"]
+        assert max(row["class_coverage"]) >= row["negative_coverage"] - 1e-6
         total = row["supervised_loss"] + 0.7 * row["negative_loss"]
         if epoch > 2:  # after the ramp
             assert row["negative_weight"] == 0.7
@@ -469,7 +469,7 @@ def far_unlabeled(**params):
     """Predictions of a network whose rows do not meet, with unlabeled rows moved."""
     moved = np.where((Y < 0)[:, None], 3 * X + 1, X)
     estimator = tiny(module=nn.Linear, standardize=False, strong_view=None, **params)
-    for model in (estimator, supervised_twin(estimator)):
+    for model in (estimator, supervised_baseline(estimator)):
         first = model.fit(X, Y).predict_proba(X)
         yield np.array_equal(first, model.fit(moved, Y).predict_proba(X))
 
@@ -483,7 +483,7 @@ def test_unlabeled_rows_do_not_enter_the_loss_of_the_twin():
 @pytest.mark.parametrize("params", [{"module": "mlp"}, {"selection": "random"}])
 def test_supervised_twin(params):
     estimator = tiny(**params).fit(X, Y)
-    twin = supervised_twin(estimator)
+    twin = supervised_baseline(estimator)
     assert not hasattr(twin, "submodels_")
     off = {"negative_weight": 0, "balance_weight": 0}
     assert twin.get_params(deep=False).keys() == estimator.get_params(deep=False).keys()
@@ -497,11 +497,11 @@ def test_supervised_twin(params):
 
 def test_supervised_twin_of_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), tiny()).fit(X, Y)
-    twin = supervised_twin(pipeline)
-    assert twin[-1].get_params() == supervised_twin(tiny()).get_params()
+    twin = supervised_baseline(pipeline)
+    assert twin[-1].get_params() == supervised_baseline(tiny()).get_params()
     assert twin[0] is not pipeline[0]
     assert pipeline[-1].negative_weight == 1  # as it was
-    expected = supervised_twin(tiny()).fit(StandardScaler().fit_transform(X), Y)
+    expected = supervised_baseline(tiny()).fit(StandardScaler().fit_transform(X), Y)
     scaled = pipeline[0].transform(X)
     same(twin.fit(X, Y).predict_proba(X), expected.predict_proba(scaled))
 
@@ -856,7 +856,7 @@ def test_exchange():
     for exchange, expected_steps in steps.items():
         estimator = tiny(exchange=exchange).fit(X, Y)
         assert [net.n_steps_ for net in estimator.submodels_] == expected_steps
-    twin = supervised_twin(estimator).fit(X, Y)
+    twin = supervised_baseline(estimator).fit(X, Y)
     assert [net.n_steps_ for net in twin.submodels_] == [3, 3]
 
 
@@ -881,7 +881,7 @@ def test_selections_learn(selection, expected):
     estimator = tiny(selection=selection, steps_per_epoch=25, lr=0.01).fit(X, Y)
     assert estimator.score(X, TRUTH) > 0.9
     if not isinstance(selection, AdaptiveNegatives):
-        assert estimator.history_[-1]["coverage"] == 1
+        assert estimator.history_[-1]["negative_coverage"] == 1
 
 
 def test_selection_may_be_any_callable():
@@ -1048,7 +1048,9 @@ def test_entries_change_callbacks():
     assert n_epochs(callbacks__stop__patience=3) == 4
     assert n_epochs(callbacks__stop=None) == 5
     assert n_epochs(callbacks__stop=None, callbacks__stop__patience=1) == 5
-    other = EarlyStopping("agreement", threshold=1e9, threshold_mode="abs")
+    other = EarlyStopping(
+        "teacher_student_agreement", threshold=1e9, threshold_mode="abs"
+    )
     assert n_epochs(callbacks__stop=other, callbacks__stop__patience=2) == 3
 
 
@@ -1138,8 +1140,8 @@ def test_cuda(inputs):
 @pytest.mark.parametrize(
     "params",
     [
-        {"companion": "mean_teacher"},
-        {"companion": "dual_student"},
+        {"consistency": "mean_teacher"},
+        {"consistency": "dual_student"},
         {"strong_view": AdversarialView(noise=0.1)},
         {"weak_view": NeighborView(torch.from_numpy(X), n_neighbors=3)},
         {"strong_view": RandAugmentView()},

@@ -8,8 +8,8 @@ import torch
 from sklearn.datasets import make_blobs
 from torch import nn
 
-from pnl_sklearn import DualStudent, MeanTeacher, PNLClassifier, supervised_twin
-from pnl_sklearn.objectives import Guidance, consistency_loss
+from pnl_sklearn import DualStudent, MeanTeacher, PNLClassifier, supervised_baseline
+from pnl_sklearn.objectives import ConsistencyTargets, consistency_loss
 
 N_ROWS, N_CLASSES = 400, 3
 
@@ -109,7 +109,7 @@ def one_step(companion, whole=False, **params):
         "rampup": 0,
         "negative_weight": 0,
         "balance_weight": 0,
-        "companion": companion,
+        "consistency": companion,
         "random_state": 0,
     }
     classifier = PNLClassifier(**(defaults | params)).fit(X, Y)
@@ -217,7 +217,7 @@ class Silent:
     rampup = 0.0
 
     def guide(self, student, partner, weak, strong, partner_weak):
-        return Guidance(
+        return ConsistencyTargets(
             partner_weak[None],
             torch.zeros(1, len(weak)),
             torch.zeros(len(weak), dtype=torch.bool),
@@ -240,13 +240,13 @@ def test_the_companions_weight_ramps_up_apart():
     np.testing.assert_allclose(found, w - 0.1 * gradient, rtol=1e-5)
 
 
-@pytest.mark.parametrize("companion", ["mean_teacher", "dual_student"])
+@pytest.mark.parametrize("consistency", ["mean_teacher", "dual_student"])
 @pytest.mark.parametrize("exchange", ["simultaneous", "alternating"])
 def test_companions_in_a_fit(companion, exchange, blobs):
     X, y, y_few = blobs
     fits = [
         PNLClassifier(
-            companion=companion,
+            consistency=companion,
             exchange=exchange,
             max_epochs=3,
             steps_per_epoch=50,
@@ -263,30 +263,30 @@ def test_without_a_companion_there_is_no_consistency_loss(blobs):
     X, _, y_few = blobs
     classifier = PNLClassifier(max_epochs=1, random_state=0).fit(X, y_few)
     assert classifier.history_[0]["consistency_loss"] == 0
-    twin = supervised_twin(PNLClassifier(companion="mean_teacher"))
+    twin = supervised_baseline(PNLClassifier(consistency="mean_teacher"))
     assert twin.companion is None
 
 
 def test_a_companion_on_labeled_rows_only(blobs):
     X, y, _ = blobs
     for companion in ("mean_teacher", "dual_student"):
-        classifier = PNLClassifier(companion=companion, max_epochs=1, random_state=0)
+        classifier = PNLClassifier(consistency=companion, max_epochs=1, random_state=0)
         assert classifier.fit(X, y).score(X, y) > 0.9
 
 
 def test_knobs_of_a_companion_are_set_by_name():
-    classifier = PNLClassifier(companion="dual_student")
+    classifier = PNLClassifier(consistency="dual_student")
     classifier.set_params(companion__threshold=0.9, selection__tolerance=0.1)
     assert classifier.companion.threshold == 0.9
     assert classifier.get_params()["companion__threshold"] == 0.9
     with pytest.raises(ValueError, match="Invalid parameter"):
-        PNLClassifier(companion="mean_teacher").set_params(companion__threshold=0.9)
+        PNLClassifier(consistency="mean_teacher").set_params(companion__threshold=0.9)
 
 
 def test_mean_teacher_needs_an_average(blobs):
     X, _, y_few = blobs
     with pytest.raises(ValueError, match="were built with ema_decay=None"):
-        PNLClassifier(companion="mean_teacher", ema_decay=None).fit(X, y_few)
+        PNLClassifier(consistency="mean_teacher", ema_decay=None).fit(X, y_few)
 
 
 def test_going_on_with_mean_teacher_needs_an_average_too(blobs):
@@ -294,16 +294,16 @@ def test_going_on_with_mean_teacher_needs_an_average_too(blobs):
     classifier = PNLClassifier(
         ema_decay=None, warm_start=True, max_epochs=1, steps_per_epoch=2
     ).fit(X, y_few)
-    classifier.set_params(ema_decay=0.9, companion="mean_teacher")
+    classifier.set_params(ema_decay=0.9, consistency="mean_teacher")
     with pytest.raises(ValueError, match="were built with ema_decay=None"):
         classifier.fit(X, y_few)
 
 
 @pytest.mark.parametrize(
-    ("companion", "match"),
+    ("consistency", "match"),
     [
         ("teacher", "'companion' parameter of PNLClassifier"),
-        (MeanTeacher, "is a class. Give an object of it: companion=MeanTeacher()"),
+        (MeanTeacher, "is a class. Give an object of it: consistency=MeanTeacher()"),
         (MeanTeacher(rampup=-3), "'rampup' parameter of MeanTeacher"),
         (DualStudent(threshold=2), "'threshold' parameter of DualStudent"),
     ],
@@ -311,4 +311,4 @@ def test_going_on_with_mean_teacher_needs_an_average_too(blobs):
 def test_what_is_no_companion_is_refused(companion, match, blobs):
     X, _, y_few = blobs
     with pytest.raises(ValueError, match=re.escape(match)):
-        PNLClassifier(companion=companion).fit(X, y_few)
+        PNLClassifier(consistency=companion).fit(X, y_few)
