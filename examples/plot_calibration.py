@@ -9,7 +9,7 @@ that the fit has not seen put that right, by one number: the temperature.
 # %%
 # Expected calibration error
 # --------------------------
-# Of the predictions made with a confidence of 0.8, four of five should be right. Rows
+# Of the predictions made with a confidence of 0.8, four of five should be right. Source
 # are put into ten bins by confidence; the error is the mean distance between the
 # confidence of a bin and its accuracy, weighted by the number of rows.
 

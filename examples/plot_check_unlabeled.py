@@ -11,7 +11,7 @@ they be told before?
 # Asking the pool
 # ---------------
 # :func:`~pnl_sklearn.inspection.check_unlabeled` follows walks from neighbor to neighbor.
-# Rows from which no walk meets a label are novel. It warns if there are many.
+# Source from which no walk meets a label are novel. It warns if there are many.
 #
 # Then three fits: with the whole pool, with the weights of the report, and, what nobody
 # can do who has no labels, with the strangers taken out.

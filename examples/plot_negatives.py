@@ -81,14 +81,14 @@ class Onlooker(Callback):
 # own, outside of it.
 
 
-class Rows(list):
+class Source(list):
     """A list that stays the same one when a callback is copied."""
 
     def __deepcopy__(self, memo):
         return self
 
 
-seen = Rows()
+seen = Source()
 PNLClassifier(
     max_epochs=options.epochs, callbacks=[Onlooker(seen)], random_state=100
 ).fit(images, y_few)

@@ -33,7 +33,7 @@ from pnl_sklearn import AdaptiveNegatives, PNLClassifier
 from pnl_sklearn.data._sources import chunks
 from pnl_sklearn.estimator._networks import check_device
 from pnl_sklearn.objectives import balance_loss, candidate_loss
-from pnl_sklearn.training._schedules import average_decay, cosine, rampup
+from pnl_sklearn.training._schedules import cosine, ema_decay_at, rampup
 from pnl_sklearn.views import auto_views
 
 from .runs import circumstances
@@ -51,7 +51,7 @@ class Workload:
     ----------
     title : str
     n_rows : int
-        Rows of the input, 100 of them labeled.
+        Source of the input, 100 of them labeled.
     shape : tuple of int
         Of one row; images are uint8, rows of tables float32.
     n_steps : int
@@ -126,7 +126,7 @@ class _Reference:
         self.device = device = model.submodels_[0].device
         self.n_steps, self.n_labeled = model.steps_per_epoch, model.labeled_batch_size
         self.networks = [deepcopy(net.module_) for net in model.submodels_]
-        self.averages = [deepcopy(net.average_module_) for net in model.submodels_]
+        self.averages = [deepcopy(net.ema_module_) for net in model.submodels_]
         shape = X.shape[1:]
         self.rows = torch.from_numpy(X).to(device)
         self.labels = torch.from_numpy(y).to(device)
@@ -191,7 +191,7 @@ class _Reference:
                 loss.backward()
                 optimizer.step()
                 with torch.no_grad():
-                    share = 1 - average_decay(step, 0.99)
+                    share = 1 - ema_decay_at(step, 0.99)
                     torch._foreach_lerp_(averages[i], values[i], share)
 
     def floor(self, low=False):

@@ -20,7 +20,7 @@ _CHANNELS = (1, 3, 4)
 _WIDEST = 1e18
 # How many values tell whether columns vary enough.
 _SAMPLE_VALUES = 2**20
-# Rows that a checksum is of.
+# Source that a checksum is of.
 _N_SUMMED = 100
 # Kept as they are; a batch is float32 whatever they are. The first is for all others.
 _DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64]
@@ -113,7 +113,7 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
     Returns
     -------
     inputs : Inputs
-        Rows are of the dtype they came in where torch has it, uint8 for bool, float32
+        Source are of the dtype they came in where torch has it, uint8 for bool, float32
         otherwise; no copy is made of C-contiguous arrays.
     """
     _check_image_shape(estimator.image_shape)
@@ -285,7 +285,7 @@ def _warn_of_lost_digits(rows: np.ndarray) -> None:
         named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
         warnings.warn(
             f"Columns {named} of X vary by less than a millionth of their mean. "
-            "Batches are float32, which has no digits for that: subtract the mean "
+            "BatchSampler are float32, which has no digits for that: subtract the mean "
             "first, for example with sklearn.preprocessing.StandardScaler.",
             stacklevel=6,
         )
@@ -340,7 +340,7 @@ def _image_shape(shape: tuple[int, ...], image_shape) -> tuple[tuple[int, ...], 
 def _check_dataset(dataset: Any, image_shape) -> Inputs:
     if not hasattr(dataset, "__len__"):
         raise TypeError(
-            f"X is a Dataset without a length, {type(dataset).__name__}. Rows are read "
+            f"X is a Dataset without a length, {type(dataset).__name__}. Source are read "
             "in random order: give a Dataset with __len__ and __getitem__."
         )
     if not len(dataset):

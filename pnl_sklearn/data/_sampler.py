@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils._distributed import ALONE, Ranks
-from ._sources import N_ROWS, Rows
+from ..utils._distributed import SINGLE_PROCESS, Processes
+from ._sources import N_ROWS, Source
 
 _N_STEPS = 2**12
 
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     log_beliefs: Tensor | None
 
 
-class Batches:
+class BatchSampler:
     """Endless streams of labeled and unlabeled rows, cut into epochs.
 
     Both streams run through whole random permutations, so that in the long run every
@@ -39,7 +39,7 @@ class Batches:
 
     Parameters
     ----------
-    rows : ArrayRows, SparseRows or DatasetRows
+    rows : ArraySource, SparseSource or DatasetSource
     codes : int64 array of shape (n_rows,)
         Class codes, -1 for unlabeled rows.
     weights : float array of shape (n_labeled,)
@@ -53,7 +53,7 @@ class Batches:
     chances : float array of shape (n_rows,), default=None
         How often unlabeled rows are drawn, relative to one another. None: equally
         often, and in the long run exactly so.
-    ranks : Ranks, default=ALONE
+    ranks : Processes, default=SINGLE_PROCESS
         With equal generators, their batches are the parts of one, `count` times as
         large.
     log_beliefs : float32 array of shape (n_rows, n_classes), default=None
@@ -62,7 +62,7 @@ class Batches:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Source,
         codes: np.ndarray,
         weights: np.ndarray,
         sizes: tuple[int, int],
@@ -70,7 +70,7 @@ class Batches:
         rng: np.random.Generator,
         excluded: np.ndarray | None = None,
         chances: np.ndarray | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Processes = SINGLE_PROCESS,
         log_beliefs: np.ndarray | None = None,
     ) -> None:
         self.rows = rows

@@ -17,14 +17,14 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-# Rows, as an array of positions or as a range of them.
+# Source, as an array of positions or as a range of them.
 Index = np.ndarray | range
-# Rows that are put in order at a time, and steps at most.
+# Source that are put in order at a time, and steps at most.
 N_ROWS = 2**20
 
 
-class ArrayRows:
-    """Rows of a dense array, kept on the device.
+class ArraySource:
+    """Source of a dense array, kept on the device.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class ArrayRows:
             yield batch.float()
 
 
-class SparseRows:
-    """Rows of a CSR matrix, dense and on the device in batches only."""
+class SparseSource:
+    """Source of a CSR matrix, dense and on the device in batches only."""
 
     def __init__(self, matrix: csr_matrix, shape: tuple[int, ...], device: str) -> None:
         self.matrix = matrix
@@ -81,7 +81,7 @@ class SparseRows:
             yield torch.from_numpy(dense).to(self.device).float()
 
 
-class DatasetRows:
+class DatasetSource:
     """Items of a Dataset of tensors of one shape, read when they are needed."""
 
     def __init__(
@@ -106,7 +106,7 @@ class DatasetRows:
             yield batch.to(self.device, non_blocking=True).float()
 
 
-Rows = ArrayRows | SparseRows | DatasetRows
+Source = ArraySource | SparseSource | DatasetSource
 
 
 def chunks(index: Index, shape: tuple[int, ...], device: str = "cpu") -> list[Any]:
@@ -130,14 +130,14 @@ def unlabeled_chunks(
         yield from chunks(rows, shape, device)
 
 
-def moments(rows: Rows, n_rows: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def moments(rows: Source, n_rows: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column or channel, float64, in two passes.
 
     Of a Dataset, which may be slow to read, at most 10,000 items are used, at even
     distances.
     """
     used: Index = range(n_rows)
-    if isinstance(rows, DatasetRows) and n_rows > 10_000:
+    if isinstance(rows, DatasetSource) and n_rows > 10_000:
         used = np.linspace(0, n_rows - 1, 10_000).round().astype(np.int64)
     dims = [0, *range(2, len(shape) + 1)]
     n_values = len(used) * math.prod(shape[1:])

@@ -14,12 +14,12 @@ from torch.utils.data import ConcatDataset
 from ._inputs import Inputs, check_inputs
 from ._targets import check_targets, labeled_weights
 
-# Rows that a message names.
+# Source that a message names.
 _N_NAMED = 5
 
 
 @dataclass
-class Material:
+class TrainingData:
     """The rows of `fit`, and what is known of each.
 
     Parameters
@@ -37,7 +37,7 @@ class Material:
     chances : float array of shape (n_rows,) or None
         How often unlabeled rows are drawn, relative to one another.
     held_out : tuple of Inputs and int array, or None
-        Rows to measure on, and their class codes.
+        Source to measure on, and their class codes.
     """
 
     inputs: Inputs
@@ -49,7 +49,7 @@ class Material:
     held_out: tuple[Inputs, np.ndarray] | None
 
 
-def gather(
+def make_training_data(
     estimator,
     X,
     codes: np.ndarray,
@@ -63,7 +63,7 @@ def gather(
     unlabeled_weight,
     X_val,
     y_val,
-) -> Material:
+) -> TrainingData:
     """Check what `fit` is given beside y, and put the rows together.
 
     Parameters
@@ -81,7 +81,7 @@ def gather(
 
     Returns
     -------
-    material : Material
+    material : TrainingData
     """
     excluded = check_negative_labels(negative_labels, codes, classes)
     inputs = check_inputs(estimator, X, reset=reset, learned=True)
@@ -107,7 +107,7 @@ def gather(
         held_out = check_validation(estimator, X_val, y_val, classes)
     elif held.any():
         held_out = inputs, np.where(held, labels, -1)
-    return Material(inputs, labels, codes, weights, excluded, chances, held_out)
+    return TrainingData(inputs, labels, codes, weights, excluded, chances, held_out)
 
 
 def with_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:

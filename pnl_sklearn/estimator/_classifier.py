@@ -19,19 +19,19 @@ from sklearn.utils.validation import (
 from ..data._inputs import check_inputs
 from ..data._sources import chunks, unlabeled_chunks
 from ..data._targets import check_targets, known_mask, to_array, warn_of_order
-from ..data._training_data import gather
+from ..data._training_data import make_training_data
 from ..training._callbacks import check_callbacks, named_callbacks
-from ..training._checkpoint import Standing
-from ..training._metrics import VALIDATED, warn_of_starved_classes
-from ..training._predict import joined, log_probabilities
+from ..training._checkpoint import TrainingCheckpoint
+from ..training._metrics import VALIDATED, warn_of_class_collapse
+from ..training._predict import concatenate_predictions, log_probabilities
 from ..training._trainer import run
-from ..utils._distributed import Ranks
+from ..utils._distributed import Processes
 from ..utils._pipelines import final_step, with_final_step
 from ._networks import (
     build_submodels,
     check_device,
     float32_by_default,
-    make_rows,
+    make_source,
     renew_callbacks,
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NamedParameters
@@ -410,14 +410,14 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         UnlabeledDataWarning
             If predictions of the unlabeled rows have all but given up a class.
         """
-        ranks = Ranks(self.accelerator)
+        ranks = Processes(self.accelerator)
         codes, classes = check_targets(y, self.classes)
         continues = self._continues(classes)
         if self.classes is not None and not continues:
             warn_of_order(classes)
         seed, n_before = self._begin(continues, ranks)
         n_done = len(self.history_) - n_before
-        given = gather(
+        given = make_training_data(
             self,
             X,
             codes,
@@ -442,7 +442,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
         with torch.random.fork_rng(devices=range(n_cuda)), float32_by_default():
             own_seed = ranks.own_seed(seed)
-            rows = make_rows(given.inputs, device, self.net_params or {}, own_seed)
+            rows = make_source(given.inputs, device, self.net_params or {}, own_seed)
             if continues:
                 submodels = self.submodels_
             else:
@@ -471,7 +471,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
                 self.transduction_ = self._transduce(given, batches)
         if error is not None:
             raise error
-        warn_of_starved_classes(self.history_, expected, is_known, classes, given.codes)
+        warn_of_class_collapse(self.history_, expected, is_known, classes, given.codes)
         return self
 
     def predict_proba(self, X):
@@ -587,7 +587,7 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         if not continues:
             # A fit that is refused leaves nothing that predicts.
             vars(self).pop("submodels_", None)
-            self._standing, self.history_ = Standing(), []
+            self._standing, self.history_ = TrainingCheckpoint(), []
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         return ranks.of_first(seed), len(self.history_)
@@ -620,12 +620,12 @@ class PNLClassifier(NamedParameters, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
         device, shape = self.submodels_[0].device, inputs.sample_shape
-        rows = make_rows(inputs, device, self.net_params or {})
+        rows = make_source(inputs, device, self.net_params or {})
         indices = chunks(range(len(inputs)), shape, device)
         parts = log_probabilities(submodels or self.submodels_, rows, indices)
         names = self.classes_ if names_classes else None
         with float32_by_default():
-            return joined(map(function, parts), len(inputs), names)
+            return concatenate_predictions(map(function, parts), len(inputs), names)
 
 
 def supervised_baseline(estimator):

@@ -11,15 +11,15 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from ..data._inputs import Inputs
-from ..data._sources import ArrayRows, DatasetRows, Rows, SparseRows, moments
+from ..data._sources import ArraySource, DatasetSource, Source, SparseSource, moments
 from ..networks._registry import MODULES
 from ..training._callbacks import named_callbacks
 from ..training._submodel import Submodel
-from ..utils._distributed import ALONE, Ranks
+from ..utils._distributed import SINGLE_PROCESS, Processes
 from ._parameters import argument_names, check_net_params
 
 
-def check_device(device: str, ranks: Ranks = ALONE) -> str:
+def check_device(device: str, ranks: Processes = SINGLE_PROCESS) -> str:
     """Resolve "auto"; refuse a device that this machine does not have."""
     if ranks.device is not None:
         if device not in ("auto", ranks.device, ranks.device.split(":")[0]):
@@ -58,9 +58,9 @@ def float32_by_default() -> Iterator[None]:
         torch.set_default_dtype(given)
 
 
-def make_rows(
+def make_source(
     inputs: Inputs, device: str, net_params: dict[str, Any], seed: int = 0
-) -> Rows:
+) -> Source:
     """Put the inputs behind one interface: index arrays in, batches out."""
     if inputs.is_dataset:
         prefix = "iterator_train__"
@@ -69,14 +69,14 @@ def make_rows(
             for name, value in net_params.items()
             if name.startswith(prefix)
         }
-        return DatasetRows(inputs.data, device, params, seed)
+        return DatasetSource(inputs.data, device, params, seed)
     if sparse.issparse(inputs.data):
-        return SparseRows(inputs.data, inputs.sample_shape, device)
-    return ArrayRows(inputs.data, inputs.sample_shape, device, inputs.channels_last)
+        return SparseSource(inputs.data, inputs.sample_shape, device)
+    return ArraySource(inputs.data, inputs.sample_shape, device, inputs.channels_last)
 
 
 def build_submodels(
-    estimator, inputs: Inputs, rows: Rows, device: str, seed: int
+    estimator, inputs: Inputs, rows: Source, device: str, seed: int
 ) -> list[Submodel]:
     """Build the two submodels from one template, seeded apart."""
     module, params = _module_and_params(estimator, inputs.sample_shape)
@@ -164,7 +164,7 @@ def renew_callbacks(estimator, submodels: list[Submodel]) -> None:
 
 
 def _standardization(
-    standardize: bool, inputs: Inputs, rows: Rows
+    standardize: bool, inputs: Inputs, rows: Source
 ) -> tuple[Tensor, Tensor]:
     """Shift and scale of each column or channel; sparse rows are not centered."""
     if not standardize:
@@ -173,7 +173,7 @@ def _standardization(
     # What varies by less than rounding does not vary.
     constant = deviation <= 1e-7 * mean.abs()
     scale = torch.where(constant, 1.0, 1 / deviation)
-    shift = torch.zeros_like(mean) if isinstance(rows, SparseRows) else mean
+    shift = torch.zeros_like(mean) if isinstance(rows, SparseSource) else mean
     return shift.float().cpu(), scale.float().cpu()
 
 
@@ -188,7 +188,9 @@ def _check_groups(submodel: Submodel, net_params: dict[str, Any]) -> None:
             )
 
 
-def _check_output(submodel: Submodel, rows: Rows, n_rows: int, n_classes: int) -> None:
+def _check_output(
+    submodel: Submodel, rows: Source, n_rows: int, n_classes: int
+) -> None:
     x = next(rows.stream([range(min(2, n_rows))]))
     with torch.no_grad():
         submodel._set_training(False)

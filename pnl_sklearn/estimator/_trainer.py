@@ -12,26 +12,26 @@ from skorch.callbacks import LRScheduler
 from torch import Tensor
 
 from ..data._inputs import Inputs
-from ..data._sampler import Batches
-from ..data._sources import Rows
-from ..data._training_data import Material
+from ..data._sampler import BatchSampler
+from ..data._sources import Source
+from ..data._training_data import TrainingData
 from ..graph._beliefs import class_beliefs, may_believe
 from ..objectives._class_prior import ClassPrior
 from ..objectives._consistency import CONSISTENCIES
 from ..objectives._selection import SELECTIONS
 from ..training._callbacks import monitored, named_callbacks
 from ..training._cuda_graph import compiles, may_replay
-from ..training._metrics import LABEL_CHANGE, of_changes, of_held_out_rows
+from ..training._metrics import LABEL_CHANGE, label_change_metric, validation_metrics
 from ..training._submodel import Submodel
 from ..training._trainer import Plan
-from ..utils._distributed import Ranks
+from ..utils._distributed import Processes
 from ..views._auto import auto_views
 from ..views._base import View, identity
 from ..views._image import ImageView
 from ..views._randaugment import RandAugmentView
-from ._networks import make_rows
+from ._networks import make_source
 
-# Rows that the automatic views look at.
+# Source that the automatic views look at.
 _SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
@@ -41,15 +41,15 @@ _TINY = 1e-9
 
 def build_batches(
     estimator,
-    given: Material,
-    rows: Rows,
+    given: TrainingData,
+    rows: Source,
     device: str,
     seed: int,
-    ranks: Ranks,
+    ranks: Processes,
     prior: ClassPrior,
-) -> Batches:
+) -> BatchSampler:
     """Cut the rows into two streams of batches."""
-    return Batches(
+    return BatchSampler(
         rows,
         given.codes,
         given.weights,
@@ -64,7 +64,7 @@ def build_batches(
 
 
 def _log_beliefs(
-    estimator, given: Material, rows: Rows, prior: ClassPrior, ranks: Ranks
+    estimator, given: TrainingData, rows: Source, prior: ClassPrior, ranks: Processes
 ) -> np.ndarray | None:
     """What neighbors tell of the classes of rows, where negatives use it."""
     weight = estimator.graph_weight
@@ -98,7 +98,11 @@ def _balance_weight(estimator) -> float:
 
 
 def build_plan(
-    estimator, given: Material, rows: Rows, submodels: list[Submodel], ranks: Ranks
+    estimator,
+    given: TrainingData,
+    rows: Source,
+    submodels: list[Submodel],
+    ranks: Processes,
 ) -> Plan:
     """Collect what the training loop needs to know."""
     weak, strong = _views(estimator, given.inputs, rows)
@@ -121,10 +125,10 @@ def build_plan(
         inputs, codes = given.held_out
         held_out = rows
         if inputs is not given.inputs:
-            held_out = make_rows(inputs, device, estimator.net_params or {})
-        measures.append(of_held_out_rows(held_out, shape, codes, select, device))
+            held_out = make_source(inputs, device, estimator.net_params or {})
+        measures.append(validation_metrics(held_out, shape, codes, select, device))
     if LABEL_CHANGE in monitored(named_callbacks(estimator)):
-        measures.append(of_changes(rows, shape, given.codes, device))
+        measures.append(label_change_metric(rows, shape, given.codes, device))
     companion = _companion(estimator, submodels[0].ema_decay)
     scheduled = any(
         isinstance(callback, LRScheduler) for _, callback in named_callbacks(estimator)
@@ -232,7 +236,7 @@ def _companion(estimator, ema_decay: float | None):
         raise _of_class("consistency", companion)
     if isinstance(companion, BaseEstimator):
         companion._validate_params()
-    if getattr(companion, "needs_average", False) and ema_decay is None:
+    if getattr(companion, "needs_ema", False) and ema_decay is None:
         raise ValueError(
             f"consistency={estimator.consistency!r} needs the average of the weights, but "
             "the submodels were built with ema_decay=None. Fit anew with a decay, for "
@@ -241,7 +245,7 @@ def _companion(estimator, ema_decay: float | None):
     return companion
 
 
-def _views(estimator, inputs: Inputs, rows: Rows) -> list[View]:
+def _views(estimator, inputs: Inputs, rows: Source) -> list[View]:
     given = [estimator.weak_view, estimator.strong_view]
     if "auto" in [view for view in given if isinstance(view, str)]:
         index = np.linspace(0, len(inputs) - 1, min(len(inputs), _SAMPLE)).astype(int)
@@ -258,7 +262,9 @@ def _views(estimator, inputs: Inputs, rows: Rows) -> list[View]:
     return [identity if view is None else view for view in given]
 
 
-def build_prior(estimator, codes: np.ndarray, device: str, ranks: Ranks) -> ClassPrior:
+def build_prior(
+    estimator, codes: np.ndarray, device: str, ranks: Processes
+) -> ClassPrior:
     """Turn `class_prior` into the distribution that mean predictions are drawn to."""
     n_classes = len(estimator.classes_)
     prior = np.full(n_classes, 1 / n_classes)

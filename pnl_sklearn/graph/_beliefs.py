@@ -9,8 +9,8 @@ from scipy import sparse
 from scipy.special import softmax
 from torch import Tensor
 
-from ..data._sources import Rows, chunks
-from ..utils._parallel import each_in_a_thread
+from ..data._sources import Source, chunks
+from ..utils._parallel import parallel_map
 from ._hog import HOG
 from ._neighbors import N_NEIGHBORS, feature_graph, neighbor_graph
 from ._visits import product
@@ -21,7 +21,7 @@ _N_LABELED, _N_EACH = 100, 3
 # Tables of which classes are believed: at most so many rows, values, and pairs of a row
 # and a label.
 _N_ROWS, _N_VALUES, _N_PAIRS = 10_000, 2**24, 3_000_000
-# Rows, and pairs of a row and a label, of which features are compared.
+# Source, and pairs of a row and a label, of which features are compared.
 _N_WITH_FEATURES, _N_PAIRS_WITH_FEATURES = 100_000, 10_000_000
 # Images of fewer pixels a side show little of edges, of which the automatic features
 # are; those of more, or of more in all, take long.
@@ -71,7 +71,7 @@ def may_believe(n_rows: int, shape: tuple[int, ...], has_features: bool) -> bool
 
 
 def class_beliefs(
-    rows: Rows,
+    rows: Source,
     shape: tuple[int, ...],
     codes: np.ndarray,
     n_classes: int,
@@ -106,7 +106,7 @@ def class_beliefs(
 
     Parameters
     ----------
-    rows : Rows
+    rows : Source
     shape : tuple of int
         (n_features,) or (channels, height, width).
     codes : int array of shape (n_rows,)
@@ -215,7 +215,7 @@ def _candidates(
 
     by_walks = walks.beliefs(kept)
     own_mean = by_walks.mean(axis=0)
-    return [(1.0, _doubted(by_walks, own_mean)), *each_in_a_thread(moved, ways)]
+    return [(1.0, _doubted(by_walks, own_mean)), *parallel_map(moved, ways)]
 
 
 def _moved(
@@ -230,7 +230,7 @@ def _moved(
     In turns, until hardly a row changes its class, each row takes its most probable
     class, and then the mean of the classes that walks of `n_steps` arrive at, with
     factors for which classes have about their `shares` of all rows. So boundaries get
-    shorter: fewer neighbors are on two sides. Rows with known labels hand these on, in
+    shorter: fewer neighbors are on two sides. Source with known labels hand these on, in
     each step; their own beliefs are what neighbors tell.
 
     The turns are those of E. Merkurjev, T. Kostic and A. L. Bertozzi, "An MBO Scheme on

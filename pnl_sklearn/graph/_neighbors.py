@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from ..data._inputs import numbers_expected, refuse_masked, to_numpy
-from ..data._sources import Rows, chunks
-from ..utils._parallel import each_in_a_thread
+from ..data._sources import Source, chunks
+from ..utils._parallel import parallel_map
 from ..views._table import has_common_unit
 from ._hog import Comparer
 
@@ -32,7 +32,7 @@ _TINY = 1e-12
 
 def feature_graph(
     features: Callable[[Tensor], Tensor],
-    rows: Rows,
+    rows: Source,
     n_rows: int,
     shape: tuple[int, ...],
 ) -> sparse.csr_matrix:
@@ -48,7 +48,7 @@ def feature_graph(
 
 def _features_of(
     features: Callable[[Tensor], Tensor],
-    rows: Rows,
+    rows: Source,
     n_rows: int,
     shape: tuple[int, ...],
 ) -> Tensor:
@@ -89,7 +89,7 @@ def _features_of(
 
 @torch.no_grad()
 def _batches_of(
-    features: Callable[[Tensor], Tensor], rows: Rows, indices: list[np.ndarray]
+    features: Callable[[Tensor], Tensor], rows: Source, indices: list[np.ndarray]
 ) -> Iterator[Tensor]:
     """Make features batch by batch, and refuse what cannot be some."""
     features = _in_evaluation(features)
@@ -126,7 +126,7 @@ def _on_device(features: _Features, x: Tensor) -> _Features:
 
 def _comparison(
     features: Callable[[Tensor], Tensor],
-    rows: Rows,
+    rows: Source,
     n_rows: int,
     shape: tuple[int, ...],
 ) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -164,7 +164,7 @@ def _comparison(
 
         starts = range(0, n_rows, size)
         if on_cpu:
-            each_in_a_thread(compare, starts)
+            parallel_map(compare, starts)
         else:
             for start in starts:
                 compare(start)
@@ -179,7 +179,7 @@ def _comparison(
 
 @torch.no_grad()
 def _parts_of(
-    comparer: Comparer, rows: Rows, n_rows: int, shape: tuple[int, ...]
+    comparer: Comparer, rows: Source, n_rows: int, shape: tuple[int, ...]
 ) -> list[Tensor]:
     """Make parts of all rows, and refuse what cannot be some."""
     parts: list[Tensor] = []

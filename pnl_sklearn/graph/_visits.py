@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 from torch.nn.functional import embedding_bag
 
-from ..utils._parallel import each_in_a_thread
+from ..utils._parallel import parallel_map
 
 # Targets that are solved for at once: of each row they share a line of cache.
 _N_SOLVED = 16
@@ -63,7 +63,7 @@ def visit_densities(
         return _solved(walk, units) / np.outer(root, root[some])
 
     parts = np.array_split(targets, max(1, math.ceil(len(targets) / _N_SOLVED)))
-    return np.concatenate(each_in_a_thread(densities, parts), axis=1)
+    return np.concatenate(parallel_map(densities, parts), axis=1)
 
 
 def _solved(walk: sparse.csr_matrix, columns: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def product(matrix: sparse.csr_matrix) -> Callable[[np.ndarray], np.ndarray]:
     weights = torch.from_numpy(matrix.data.astype(np.float32, copy=False))
 
     def multiply(columns: np.ndarray) -> np.ndarray:
-        # Rows of the matrix are bags: each sums some rows of the columns, weighted.
+        # Source of the matrix are bags: each sums some rows of the columns, weighted.
         return embedding_bag(
             places,
             torch.from_numpy(columns),

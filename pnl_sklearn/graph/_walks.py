@@ -90,7 +90,7 @@ class Walks:
         """Class that most walks come from, as one-hot rows, for each far length.
 
         From the labels of each class as many walks set out; whose pay a row most visits
-        has it. Rows that no walk comes to are of all classes alike.
+        has it. Source that no walk comes to are of all classes alike.
 
         Which labels are met depends on how many rows a class has, this hardly. With
         walks without an end, and as many labels of each class, it is what J. Calder, B.

@@ -24,7 +24,7 @@ def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels. Rows that are unlabeled already stay so, and are not counted.
+        Labels. Source that are unlabeled already stay so, and are not counted.
     n_labeled : int
         Number of labels to keep.
     stratify : {"equal", "proportional"} or None, default="equal"

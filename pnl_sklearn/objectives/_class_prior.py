@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..utils._distributed import ALONE, Ranks
+from ..utils._distributed import SINGLE_PROCESS, Processes
 
 
 class ClassPrior:
@@ -28,14 +28,16 @@ class ClassPrior:
         Distribution to start from.
     follows : bool
         Whether it follows the predictions.
-    ranks : Ranks, default=ALONE
+    ranks : Processes, default=SINGLE_PROCESS
         Whose predictions it follows.
     """
 
     momentum = 0.99
     half_way = 0.01
 
-    def __init__(self, prior: Tensor, follows: bool, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, prior: Tensor, follows: bool, ranks: Processes = SINGLE_PROCESS
+    ) -> None:
         self.prior = prior
         self.follows = follows
         self.ranks = ranks

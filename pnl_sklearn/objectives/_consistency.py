@@ -24,7 +24,7 @@ class ConsistencyTargets(NamedTuple):
     weights : float Tensor of shape (n_terms, n_rows)
         How much each row counts in each term.
     learns : bool Tensor of shape (n_rows,)
-        Rows whose pseudo-negative labels the student learns.
+        Source whose pseudo-negative labels the student learns.
     """
 
     targets: Tensor
@@ -38,7 +38,7 @@ class Predictor(Protocol):
     def probabilities(self, x: Tensor) -> Tensor:
         """Predict with the weights as they are, in training mode."""
 
-    def average_probabilities(self, x: Tensor) -> Tensor:
+    def ema_probabilities(self, x: Tensor) -> Tensor:
         """Predict with the average of the weights, in evaluation mode."""
 
 
@@ -95,7 +95,7 @@ class MeanTeacher(BaseEstimator):
         "consistency_weight": [Interval(Real, 0, None, closed="left")],
         "rampup": [Interval(Real, 0, 1, closed="both")],
     }
-    needs_average = True
+    needs_ema = True
 
     def __init__(self, consistency_weight=10.0, rampup=0.05):
         self.consistency_weight = consistency_weight
@@ -113,7 +113,7 @@ class MeanTeacher(BaseEstimator):
 
         Inputs and output are those of :meth:`pnl_sklearn.objectives.Consistency.guide`.
         """
-        target = student.average_probabilities(weak)
+        target = student.ema_probabilities(weak)
         everywhere = torch.ones(len(weak), device=weak.device)
         weights = self.consistency_weight * everywhere
         return ConsistencyTargets(target[None], weights[None], everywhere.bool())
@@ -152,7 +152,7 @@ class DualStudent(BaseEstimator):
         "stabilization_weight": [Interval(Real, 0, None, closed="left")],
         "threshold": [Interval(Real, 0, 1, closed="both")],
     }
-    needs_average = False
+    needs_ema = False
 
     def __init__(
         self,

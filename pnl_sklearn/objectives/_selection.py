@@ -146,7 +146,7 @@ SELECTIONS: dict[str, Callable] = {
 }
 
 
-def weighed(probabilities: Tensor, log_beliefs: Tensor) -> Tensor:
+def product_of_experts(probabilities: Tensor, log_beliefs: Tensor) -> Tensor:
     """Multiply predictions by beliefs and scale them to sum to 1.
 
     Parameters
@@ -162,7 +162,7 @@ def weighed(probabilities: Tensor, log_beliefs: Tensor) -> Tensor:
     return (probabilities.log() + log_beliefs).softmax(dim=1)
 
 
-def without(probabilities: Tensor, excluded: Tensor) -> Tensor:
+def mask_and_renormalize(probabilities: Tensor, excluded: Tensor) -> Tensor:
     """Take excluded classes out of predictions and scale the others to sum to 1.
 
     Parameters

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..data._inputs import checksum
-from ..data._training_data import Material
+from ..data._training_data import TrainingData
 from ..objectives._class_prior import ClassPrior
-from ..utils._distributed import Ranks, fingerprint
+from ..utils._distributed import Processes, fingerprint
 from ._submodel import Submodel
 
 
-class Standing:
+class TrainingCheckpoint:
     """What a fit that is taken up needs beside the submodels, kept on the CPU.
 
     The seed and the number of epochs since `n_before`, which are of earlier fits, tell
@@ -35,14 +35,14 @@ class Standing:
     _means: list[Tensor | None]
     _snapshots: Sequence[dict[str, Any]] = ()
 
-    def begin(self, seed: int, n_before: int, estimator, given: Material) -> None:
+    def begin(self, seed: int, n_before: int, estimator, given: TrainingData) -> None:
         """Take down what a fit begins with, once nothing can be refused any more."""
         self.seed, self.n_before = seed, n_before
         self._callbacks = list(estimator.callbacks or [])
         self._described = _described(estimator)
         self._fingerprint = _fingerprint(given)
 
-    def warn_of_others(self, given: Material) -> None:
+    def warn_of_others(self, given: TrainingData) -> None:
         """Warn of rows or labels that the fit to be taken up has not begun with."""
         if _fingerprint(given) != self._fingerprint:
             warnings.warn(
@@ -62,7 +62,9 @@ class Standing:
             and _described(estimator) == self._described
         )
 
-    def note(self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks) -> None:
+    def note(
+        self, submodels: list[Submodel], prior: ClassPrior, ranks: Processes
+    ) -> None:
         """Take down how things stand at the end of an epoch."""
         device = submodels[0].device
         states = [torch.get_rng_state()]
@@ -87,7 +89,7 @@ class Standing:
             submodel.restore(snapshot)
 
     def restore(
-        self, submodels: list[Submodel], prior: ClassPrior, ranks: Ranks
+        self, submodels: list[Submodel], prior: ClassPrior, ranks: Processes
     ) -> None:
         """Bring everything to where it stood, torch's random states too."""
         device = submodels[0].device
@@ -117,5 +119,5 @@ def _described(estimator) -> str:
     return re.sub("0x[0-9a-fA-F]+", "", repr((entries, callbacks)))
 
 
-def _fingerprint(given: Material) -> tuple[int, ...]:
+def _fingerprint(given: TrainingData) -> tuple[int, ...]:
     return *fingerprint(given.codes), checksum(given.inputs)

@@ -17,12 +17,12 @@ from ..views._base import View, identity
 from ..views._image import ImageView
 from ..views._randaugment import RandAugmentView
 from ..views._table import NeighborView, TableView
-from ._schedules import Pace
+from ._schedules import ScheduleValues
 from ._submodel import Submodel
 
 # From a batch, a pace, whether the prior is settled and whose turn it is to the
 # measurements of the step.
-Step = Callable[[Batch, Pace, bool, int], list[Tensor]]
+Step = Callable[[Batch, ScheduleValues, bool, int], list[Tensor]]
 
 # Steps before one is recorded: by then optimizers have their state, and libraries have
 # what they set up when they are used for the first time.
@@ -119,7 +119,7 @@ def _is_cuda(device: str) -> bool:
 
 
 def _is_hooked(submodel: Submodel) -> bool:
-    networks = submodel.module_, submodel.average_module_
+    networks = submodel.module_, submodel.ema_module_
     modules = [module for network in networks for module in network.modules()]
     parts = [*modules, *submodel.module_.parameters(), submodel.optimizer_]
     return any(getattr(part, hooks, None) for part in parts for hooks in _HOOKS)
@@ -129,7 +129,7 @@ def _callbacks(submodels: list[Submodel]) -> list[Callback]:
     return [callback for s in submodels for _, callback in s.callbacks_]
 
 
-class Replay:
+class GraphedStep:
     """A step of all submodels, whose kernels a CUDA device gets in one call.
 
     Small networks keep a GPU waiting: a step is some hundreds of kernels, each of which
@@ -172,7 +172,7 @@ class Replay:
             self._n_seen = 0
 
     def __call__(
-        self, batch: Batch, pace: Pace, settled: bool, turn: int
+        self, batch: Batch, pace: ScheduleValues, settled: bool, turn: int
     ) -> list[Tensor]:
         """Take the step; what it returns may be overwritten by the next."""
         self._n_seen += 1
@@ -209,7 +209,7 @@ class _Recorded:
         step: Step,
         submodels: list[Submodel],
         batch: Batch,
-        pace: Pace,
+        pace: ScheduleValues,
         settled: bool,
     ) -> None:
         self.settled = settled
@@ -225,7 +225,7 @@ class _Recorded:
             for group in groups:
                 group["capturable"] = True
             with _recording(self._graph, self._device):
-                pace = Pace.of(self._pace.unbind())
+                pace = ScheduleValues.of(self._pace.unbind())
                 self._outcome = step(self._inputs, pace, settled, 0)
         except BaseException:
             for submodel, count in zip(submodels, counts, strict=True):
@@ -238,7 +238,7 @@ class _Recorded:
                 group.clear()
                 group.update(values)
 
-    def run(self, batch: Batch, pace: Pace) -> list[Tensor]:
+    def run(self, batch: Batch, pace: ScheduleValues) -> list[Tensor]:
         """Take the step; what it returns is overwritten by the next."""
         for old, new in zip(self._inputs, batch, strict=True):
             if old is not None and new is not None:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data._sources import Rows, chunks, unlabeled_chunks
+from ..data._sources import Source, chunks, unlabeled_chunks
 from ..exceptions import UnlabeledDataWarning
-from ._predict import joined, log_probabilities
+from ._predict import concatenate_predictions, log_probabilities
 from ._submodel import Submodel
 
 
-class Mean:
+class RunningMean:
     """Mean of vectors that stay on the device."""
 
     def __init__(self) -> None:
@@ -61,8 +61,8 @@ VALIDATED = ("valid_loss", "valid_accuracy", "valid_negative_precision")
 LABEL_CHANGE = "label_change"
 
 
-def of_held_out_rows(
-    rows: Rows,
+def validation_metrics(
+    rows: Source,
     shape: tuple[int, ...],
     codes: np.ndarray,
     select: Callable[[Tensor], Tensor],
@@ -98,8 +98,8 @@ def of_held_out_rows(
     return measure
 
 
-def of_changes(
-    rows: Rows, shape: tuple[int, ...], codes: np.ndarray, device: str
+def label_change_metric(
+    rows: Source, shape: tuple[int, ...], codes: np.ndarray, device: str
 ) -> Measure:
     """Return what tells how many pseudo-labels changed since it was last asked."""
     n_unlabeled = int((codes < 0).sum())
@@ -110,7 +110,9 @@ def of_changes(
     def measure(submodels: list[Submodel]) -> dict[str, float]:
         indices = unlabeled_chunks(codes, shape, device)
         parts = log_probabilities(submodels, rows, indices)
-        last.append(joined((part.argmax(dim=1) for part in parts), n_unlabeled))
+        last.append(
+            concatenate_predictions((part.argmax(dim=1) for part in parts), n_unlabeled)
+        )
         if len(last) == 1:
             return {LABEL_CHANGE: math.nan}
         return {LABEL_CHANGE: float((last.pop(0) != last[0]).mean())}
@@ -131,7 +133,7 @@ _WIDTHS = {
 }
 
 
-def print_row(row: dict) -> None:
+def print_epoch(row: dict) -> None:
     """Print a row of history, below a header if it is the first."""
     if row["epoch"] == 1:
         print("  ".join(f"{name:>{width}}" for name, width in _WIDTHS.items()))
@@ -150,7 +152,7 @@ _STARVED, _STARVED_UNKNOWN = 0.1, 0.02
 _N_EXPECTED = 10
 
 
-def warn_of_starved_classes(
+def warn_of_class_collapse(
     history: list[dict],
     prior: torch.Tensor,
     is_known: bool,

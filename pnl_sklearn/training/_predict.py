@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data._sources import Index, Rows
+from ..data._sources import Index, Source
 from ._submodel import Submodel
 
 # Values that wait on another device than the CPU until they are copied.
@@ -17,7 +17,7 @@ _N_HELD = 2**22
 
 
 def log_probabilities(
-    submodels: list[Submodel], rows: Rows, indices: Iterable[Index]
+    submodels: list[Submodel], rows: Source, indices: Iterable[Index]
 ) -> Iterator[Tensor]:
     """Yield log of the submodels' mean probabilities, float64, for each index."""
     for x in rows.stream(indices):
@@ -25,7 +25,7 @@ def log_probabilities(
         yield reduce(torch.logaddexp, each) - math.log(len(each))
 
 
-def joined(
+def concatenate_predictions(
     parts: Iterable[Tensor], n_rows: int, names: np.ndarray | None = None
 ) -> np.ndarray:
     """Put the rows of tensors into one array, or the names that they are positions of.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Pace(NamedTuple):
+class ScheduleValues(NamedTuple):
     """What the schedules give at one step, as floats or as tensors of shape ().
 
     `unlabeled`, `consistency` and `balance` are the shares of their weights that the
@@ -22,7 +22,7 @@ class Pace(NamedTuple):
     decays: Sequence[float | Tensor]
 
     @classmethod
-    def of(cls, values: Sequence[float | Tensor]) -> "Pace":
+    def of(cls, values: Sequence[float | Tensor]) -> "ScheduleValues":
         """Make it of its values in a row."""
         unlabeled, companion, balance, rate, *decays = values
         return cls(unlabeled, companion, balance, rate, decays)
@@ -52,7 +52,7 @@ def relaxation(step: int, length: int) -> float:
     return 1 - 0.75 * min(max((step / length - 0.3) / 0.3, 0.0), 1.0)
 
 
-def average_decay(step: int, decay: float) -> float:
+def ema_decay_at(step: int, decay: float) -> float:
     """Decay of a weight average that forgets the first weights quickly.
 
     The share of the old average is (1 + step) / (10 + step), at most `decay`, as in

@@ -21,15 +21,15 @@ from ..objectives._losses import (
     consistency_loss,
     supervised_loss,
 )
-from ..utils._distributed import Ranks
-from ._schedules import average_decay
+from ..utils._distributed import Processes
+from ._schedules import ema_decay_at
 
 # Decay, a step, of the mean prediction that is drawn to the class prior.
 _MEAN_DECAY = 0.97
 # Weight of the mean squared difference between the logits of two heads.
 _TIE_WEIGHT = 0.01
 # What an epoch that fails is taken back to.
-_STATEFUL = ("module_", "average_module_", "optimizer_")
+_STATEFUL = ("module_", "ema_module_", "optimizer_")
 
 
 def _call(module: nn.Module, x: Tensor, **fit_params):
@@ -49,7 +49,7 @@ def _compiled(kind: type[nn.Module], shape: torch.Size) -> Callable:
     return torch.compile(call, dynamic=False, options={"fallback_random": True})
 
 
-class Lesson(NamedTuple):
+class StudentBatch(NamedTuple):
     """What a student learns from in one step.
 
     The first rows of `inputs`, as many as there are `labels`, are weak views of
@@ -94,7 +94,7 @@ class Submodel(NeuralNet):
     """
 
     mean_prediction: Tensor | None
-    _ranks: Ranks
+    _ranks: Processes
     _compiles = False
 
     def __init__(
@@ -127,9 +127,9 @@ class Submodel(NeuralNet):
             if callable(getattr(network, "reset_head", None)):
                 network.reset_head()
         self.module_ = Standardized(network, self.shift, self.scale)
-        self.average_module_ = self.module_
+        self.ema_module_ = self.module_
         if self.ema_decay is not None:
-            self.average_module_ = deepcopy(self.module_).requires_grad_(False)
+            self.ema_module_ = deepcopy(self.module_).requires_grad_(False)
         self.n_steps_ = 0
         self.common_lr_ = self.lr
         return self
@@ -140,7 +140,7 @@ class Submodel(NeuralNet):
 
     def infer(self, x, **fit_params):
         """Return logits, in evaluation mode those of the averaged weights."""
-        module = self.module_ if self.module_.training else self.average_module_
+        module = self.module_ if self.module_.training else self.ema_module_
         return self._run(module, x, **fit_params)
 
     def _run(self, module: nn.Module, x: Tensor, **fit_params):
@@ -179,12 +179,12 @@ class Submodel(NeuralNet):
         return self.logits(x).float().softmax(dim=1)
 
     @torch.no_grad()
-    def average_probabilities(self, x: Tensor) -> Tensor:
+    def ema_probabilities(self, x: Tensor) -> Tensor:
         """Predictions of the averaged weights, while the network trains."""
         self._set_mode(True)
-        if self.average_module_.training:
-            self.average_module_.eval()
-        return self._run(self.average_module_, x).float().softmax(dim=1)
+        if self.ema_module_.training:
+            self.ema_module_.eval()
+        return self._run(self.ema_module_, x).float().softmax(dim=1)
 
     @torch.no_grad()
     def log_probabilities(self, x: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class Submodel(NeuralNet):
         self._set_mode(False)
         return self.infer(x).double().log_softmax(dim=1)
 
-    def train_step_single(self, batch: Lesson, **fit_params):
+    def train_step_single(self, batch: StudentBatch, **fit_params):
         """Compute the loss of the lesson and its gradient; skorch does the rest."""
         learner = self._ranks.averaging(self.module_)
         logits, taught = self.heads(batch.inputs, learner, **fit_params)
@@ -237,7 +237,7 @@ class Submodel(NeuralNet):
             self.mean_prediction.lerp_(prediction, 1 - _MEAN_DECAY)
         return self.mean_prediction
 
-    def train_step(self, batch: Lesson, **fit_params) -> dict[str, Tensor]:
+    def train_step(self, batch: StudentBatch, **fit_params) -> dict[str, Tensor]:
         """Take one optimizer step and update the average."""
         self.notify("on_batch_begin", batch=batch, training=True)
         step = super().train_step(batch, **fit_params)
@@ -251,7 +251,7 @@ class Submodel(NeuralNet):
         """Decay of the average at the next step; 0 if there is none."""
         if self.ema_decay is None:
             return 0.0
-        return average_decay(self.n_steps_ + 1, self.ema_decay)
+        return ema_decay_at(self.n_steps_ + 1, self.ema_decay)
 
     def _update_average(self, decay: float | Tensor) -> None:
         averages, values, counters = self._tensors
@@ -263,7 +263,7 @@ class Submodel(NeuralNet):
         for old, new in counters:
             old.copy_(new)
 
-    def begin_training(self, lr: float, ranks: Ranks, compiles: bool) -> None:
+    def begin_training(self, lr: float, ranks: Processes, compiles: bool) -> None:
         """Set the learning rate, which annealing may have left at 0, and notify."""
         self._ranks, self._compiles = ranks, compiles
         self.level()
@@ -278,7 +278,7 @@ class Submodel(NeuralNet):
         # are not kept: skorch would not move them when it loads the net elsewhere.
         pairs = list(
             zip(
-                self.average_module_.state_dict().values(),
+                self.ema_module_.state_dict().values(),
                 self.module_.state_dict().values(),
                 strict=True,
             )
@@ -317,13 +317,13 @@ class Submodel(NeuralNet):
         taken_back = False
         for callback, average in self._best_averages.items():
             if callback.best_epoch_ != self.history[-1, "epoch"]:
-                self.average_module_.load_state_dict(average)
+                self.ema_module_.load_state_dict(average)
                 taken_back = True
         return taken_back
 
     def level(self) -> None:
         """Give all ranks the first one's network and average."""
-        self._ranks.level(self.module_, self.average_module_)
+        self._ranks.level(self.module_, self.ema_module_)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Record the measurements of an epoch and notify."""
@@ -339,7 +339,7 @@ class Submodel(NeuralNet):
         for _, callback in self.callbacks_:
             best = isinstance(callback, EarlyStopping) and callback.load_best
             if best and callback.best_epoch_ == epoch:
-                average = deepcopy(self.average_module_.state_dict())
+                average = deepcopy(self.ema_module_.state_dict())
                 self._best_averages[callback] = average
 
     def is_finite(self, x: Tensor | None = None) -> bool:

@@ -10,18 +10,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..data._sampler import Batch, Batches
+from ..data._sampler import Batch, BatchSampler
 from ..objectives._class_prior import ClassPrior
 from ..objectives._consistency import Consistency
 from ..objectives._losses import negative_learning_loss
-from ..objectives._selection import weighed, without
-from ..utils._distributed import Ranks
+from ..objectives._selection import mask_and_renormalize, product_of_experts
+from ..utils._distributed import Processes
 from ..views._base import View
-from ._checkpoint import Standing
-from ._cuda_graph import Replay
-from ._metrics import Mean, Measure, print_row, summary
-from ._schedules import Pace, cosine, rampup, relaxation
-from ._submodel import Lesson, Submodel
+from ._checkpoint import TrainingCheckpoint
+from ._cuda_graph import GraphedStep
+from ._metrics import Measure, RunningMean, print_epoch, summary
+from ._schedules import ScheduleValues, cosine, rampup, relaxation
+from ._submodel import StudentBatch, Submodel
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Plan:
     n_steps: int
     verbose: bool
     measures: list[Measure]
-    ranks: Ranks
+    ranks: Processes
     compiles: bool
     replays: bool
     n_done: int = 0
@@ -56,11 +56,11 @@ class Plan:
 
 def run(
     submodels: list[Submodel],
-    batches: Batches,
+    batches: BatchSampler,
     prior: ClassPrior,
     plan: Plan,
     history: list[dict],
-    standing: Standing,
+    standing: TrainingCheckpoint,
 ) -> FloatingPointError | None:
     """Train to the end, to an interrupt, or to a loss that is not finite.
 
@@ -81,11 +81,11 @@ def run(
 
 def _epochs(
     submodels: list[Submodel],
-    batches: Batches,
+    batches: BatchSampler,
     prior: ClassPrior,
     plan: Plan,
     history: list[dict],
-    standing: Standing,
+    standing: TrainingCheckpoint,
 ) -> FloatingPointError | None:
     """Run and watch over the epochs, as `run` says."""
     error = None
@@ -108,7 +108,7 @@ def _epochs(
             standing.note(submodels, prior, plan.ranks)
             history.append(row)
             if plan.verbose and plan.ranks.index == 0:
-                print_row(row)
+                print_epoch(row)
             if _end_epoch(submodels, row):
                 break
     except KeyboardInterrupt:
@@ -141,10 +141,10 @@ def _end_epoch(submodels: list[Submodel], row: dict) -> bool:
 
 def _take_up(
     submodels: list[Submodel],
-    batches: Batches,
+    batches: BatchSampler,
     prior: ClassPrior,
     plan: Plan,
-    standing: Standing,
+    standing: TrainingCheckpoint,
 ) -> None:
     """Go to the end of the last epoch that is behind."""
     batches.skip(plan.n_done, plan.n_steps)
@@ -165,7 +165,7 @@ def _divergence(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:
 
 def train(
     submodels: list[Submodel],
-    batches: Batches,
+    batches: BatchSampler,
     prior: ClassPrior,
     plan: Plan,
 ) -> Iterator[tuple[dict, Tensor]]:
@@ -176,7 +176,7 @@ def train(
     n_total = plan.n_epochs * plan.n_steps
     n_rampup = round(plan.rampup * n_total)
     step = plan.n_done * plan.n_steps
-    take = Replay(
+    take = GraphedStep(
         partial(_turn, submodels=submodels, prior=prior, plan=plan),
         submodels,
         plan.replays,
@@ -187,7 +187,7 @@ def train(
         for submodel in submodels:
             submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
         take.begin_epoch()
-        measures = Mean()
+        measures = RunningMean()
         for batch in batches.epoch(plan.n_steps):
             pace = _pace(submodels, plan, step)
             # By then the unlabeled terms have not yet half of their weight.
@@ -203,10 +203,10 @@ def train(
         yield row, batch.labeled
 
 
-def _pace(submodels: list[Submodel], plan: Plan, step: int) -> Pace:
+def _pace(submodels: list[Submodel], plan: Plan, step: int) -> ScheduleValues:
     """Return what the schedules give at a step."""
     n_total = plan.n_epochs * plan.n_steps
-    return Pace(
+    return ScheduleValues(
         unlabeled=rampup(step, round(plan.rampup * n_total)),
         consistency=rampup(step, round(plan.companion_rampup * n_total)),
         balance=relaxation(step, n_total),
@@ -217,7 +217,7 @@ def _pace(submodels: list[Submodel], plan: Plan, step: int) -> Pace:
 
 def _turn(
     batch: Batch,
-    pace: Pace,
+    pace: ScheduleValues,
     settled: bool,
     turn: int,
     submodels: list[Submodel],
@@ -238,9 +238,9 @@ def _lessons(
     batch: Batch,
     prior: ClassPrior,
     plan: Plan,
-    pace: Pace,
+    pace: ScheduleValues,
     turn: int,
-) -> list[tuple[Submodel, Lesson, Tensor]]:
+) -> list[tuple[Submodel, StudentBatch, Tensor]]:
     """Have the partners predict; return each student of the step with its lesson."""
     partners = submodels if plan.exchange is None else submodels[::-1]
     pairs = list(zip(submodels, partners, pace.decays, strict=True))
@@ -255,10 +255,10 @@ def _lessons(
         for (_, partner, _), weak in zip(pairs, weak_rows, strict=True)
     ]
     if batch.excluded is not None:
-        predictions = [without(p, batch.excluded) for p in predictions]
+        predictions = [mask_and_renormalize(p, batch.excluded) for p in predictions]
     believed = predictions
     if batch.log_beliefs is not None:
-        believed = [weighed(p, batch.log_beliefs) for p in predictions]
+        believed = [product_of_experts(p, batch.log_beliefs) for p in predictions]
     for probabilities in believed:
         prior.observe(probabilities)
     lessons = []
@@ -277,7 +277,7 @@ def _lessons(
             negatives = negatives & guidance.learns[:, None]
         if batch.excluded is not None:
             negatives = negatives | batch.excluded
-        lesson = Lesson(
+        lesson = StudentBatch(
             torch.cat([weak[:n_labeled], strong]),
             batch.labels,
             batch.weights,
@@ -300,7 +300,7 @@ def _views(view: View, x: Tensor, n: int) -> tuple[Tensor, ...]:
     return view(torch.cat([x] * n)).tensor_split(n) if len(x) else (x,) * n
 
 
-def _learn(student: Submodel, lesson: Lesson, pseudo_labels: Tensor) -> Tensor:
+def _learn(student: Submodel, lesson: StudentBatch, pseudo_labels: Tensor) -> Tensor:
     """Take one student step.
 
     Returns its losses and mean prediction, and by pseudo-label the numbers of all rows,

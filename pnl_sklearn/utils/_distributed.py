@@ -22,7 +22,7 @@ def fingerprint(codes: np.ndarray) -> tuple[int, int]:
     return len(codes), zlib.crc32(codes.tobytes())
 
 
-class Ranks:
+class Processes:
     """The processes that train together, each on its part of every batch.
 
     Of one process, with an accelerator or without, every method hands back what it is
@@ -119,7 +119,7 @@ class Ranks:
         return self._wrapped[module]
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Processes()
 
 
 def _check(accelerator) -> None:

@@ -17,7 +17,7 @@ _lock = Lock()
 _n_usual = _n_users = 0
 
 
-def each_in_a_thread(
+def parallel_map(
     function: Callable[[_Item], _Value], items: Iterable[_Item]
 ) -> list[_Value]:
     """Call a function of each item, in as many threads as torch has, of one core each.

@@ -93,7 +93,7 @@ def _random_state_kept(x: Tensor) -> Iterator[None]:
 
 
 def _normalized(x: Tensor) -> Tensor:
-    """Rows of length 1; rows of zeros stay."""
+    """Source of length 1; rows of zeros stay."""
     rows = x.flatten(1)
     # By the largest entry first: squares of small ones would round to 0.
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-37)

@@ -19,7 +19,7 @@ def auto_views(sample: Tensor) -> tuple[View, View]:
     Parameters
     ----------
     sample : float32 Tensor of shape (n, n_features) or (n, channels, height, width)
-        Rows of a table are kept, as the neighbors that others move toward.
+        Source of a table are kept, as the neighbors that others move toward.
 
     Returns
     -------

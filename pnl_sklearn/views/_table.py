@@ -58,7 +58,7 @@ class NeighborView:
     Parameters
     ----------
     reference : Tensor of shape (n_reference, n_features)
-        Rows among which neighbors are sought. A row is no neighbor of itself.
+        Source among which neighbors are sought. A row is no neighbor of itself.
     n_neighbors : int, default=10
         The part holds 2 in n_neighbors + 1 rows. So the neighbor is, on average, as far
         down the order of distances as one drawn from so many nearest rows, and found

@@ -6,16 +6,16 @@ import pytest
 import torch
 from scipy import sparse
 
-from pnl_sklearn.data._sampler import Batches, _UnlabeledParts
+from pnl_sklearn.data._sampler import BatchSampler, _UnlabeledParts
 from pnl_sklearn.data._sources import (
-    ArrayRows,
-    DatasetRows,
-    SparseRows,
+    ArraySource,
+    DatasetSource,
+    SparseSource,
     chunks,
     moments,
     unlabeled_chunks,
 )
-from pnl_sklearn.training._predict import joined
+from pnl_sklearn.training._predict import concatenate_predictions
 
 X = np.random.default_rng(0).normal(3, 2, size=(40, 6)).astype(np.float32)
 X[X < 1] = 0
@@ -24,16 +24,16 @@ X[X < 1] = 0
 def all_rows(shape=(6,)):
     images = list(torch.tensor(X).reshape(-1, *shape))
     return [
-        ArrayRows(X, shape, "cpu"),
-        SparseRows(sparse.csr_matrix(X), shape, "cpu"),
-        DatasetRows(images, "cpu", {}),
+        ArraySource(X, shape, "cpu"),
+        SparseSource(sparse.csr_matrix(X), shape, "cpu"),
+        DatasetSource(images, "cpu", {}),
     ]
 
 
 def make(codes, sizes, rows=None, weights=None):
-    rows = rows or ArrayRows(X[: len(codes)], (6,), "cpu")
+    rows = rows or ArraySource(X[: len(codes)], (6,), "cpu")
     weights = np.ones((codes >= 0).sum()) if weights is None else weights
-    return Batches(rows, codes, weights, sizes, "cpu", np.random.default_rng(0))
+    return BatchSampler(rows, codes, weights, sizes, "cpu", np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("shape", [(6,), (1, 2, 3)])
@@ -55,7 +55,7 @@ def test_moments_against_numpy(kind):
 
 def test_moments_of_images_are_those_of_channels():
     images = np.random.default_rng(1).normal(size=(30, 3, 5, 4)).astype(np.float32)
-    rows = ArrayRows(images.reshape(30, -1), (3, 5, 4), "cpu")
+    rows = ArraySource(images.reshape(30, -1), (3, 5, 4), "cpu")
     mean, deviation = moments(rows, 30, (3, 5, 4))
     assert mean.shape == (3, 1, 1)
     exact = images.astype(float)
@@ -65,12 +65,12 @@ def test_moments_of_images_are_those_of_channels():
 
 def test_moments_keep_their_precision_far_from_zero():
     far = (1e6 + X).astype(np.float32)
-    _, deviation = moments(ArrayRows(far, (6,), "cpu"), 40, (6,))
+    _, deviation = moments(ArraySource(far, (6,), "cpu"), 40, (6,))
     np.testing.assert_allclose(deviation.numpy(), far.astype(float).std(axis=0))
 
 
 def test_uint8_stays_uint8_on_the_device():
-    rows = ArrayRows(np.arange(12, dtype=np.uint8).reshape(2, 6), (6,), "cpu")
+    rows = ArraySource(np.arange(12, dtype=np.uint8).reshape(2, 6), (6,), "cpu")
     assert rows.rows.dtype == torch.uint8
 
 
@@ -141,11 +141,13 @@ def test_parts_are_joined_and_those_of_another_device_copied_seldom(shape, monke
     monkeypatch.setattr(Elsewhere, "n_copies", 0)
     values = torch.arange(math.prod(shape)).reshape(shape)
     parts = values.split(2)
-    np.testing.assert_array_equal(joined(parts, 7), values)
+    np.testing.assert_array_equal(concatenate_predictions(parts, 7), values)
     names = np.array([f"class {k}" for k in range(21)])
     elsewhere = [part.as_subclass(Elsewhere) for part in parts]
     expected = names[values.numpy()]
-    np.testing.assert_array_equal(joined(elsewhere, 7, names), expected)
+    np.testing.assert_array_equal(
+        concatenate_predictions(elsewhere, 7, names), expected
+    )
     assert Elsewhere.n_copies == 2  # of four rows and of three
 
 
@@ -154,7 +156,7 @@ def test_many_rows_are_permuted_in_parts(n_rows, monkeypatch):
     """Each unlabeled row as often as any other, and rows in turns are mixed."""
     monkeypatch.setattr("pnl_sklearn.data._sampler.N_ROWS", 8)
     codes = np.where(np.arange(n_rows) % 5, -1, 0)
-    rows = ArrayRows(np.arange(n_rows, dtype=np.float32)[:, None], (1,), "cpu")
+    rows = ArraySource(np.arange(n_rows, dtype=np.float32)[:, None], (1,), "cpu")
     unlabeled = np.flatnonzero(codes < 0)
     batches = make(codes, (1, len(unlabeled)), rows)
     for batch in batches.epoch(5):

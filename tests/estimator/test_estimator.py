@@ -618,7 +618,7 @@ def test_early_stopping_loads_the_best_epoch(patience, ema_decay):
     same(estimator.predict_proba(X), until_then.predict_proba(X))
     same(estimator.transduction_, until_then.transduction_)
     for net, other in zip(estimator.submodels_, until_then.submodels_, strict=True):
-        for name in ("module_", "average_module_"):
+        for name in ("module_", "ema_module_"):
             states = [getattr(n, name).state_dict() for n in (net, other)]
             assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
@@ -922,7 +922,7 @@ def test_optimizer():
 def test_without_average():
     estimator = tiny(ema_decay=None).fit(X, Y)
     for net in estimator.submodels_:
-        assert net.average_module_ is net.module_
+        assert net.ema_module_ is net.module_
     x = torch.from_numpy(X)
     with torch.no_grad():
         logits = [net.module_.eval()(x) for net in estimator.submodels_]
@@ -936,7 +936,7 @@ def test_average_of_weights():
     net = estimator.fit(X, Y).submodels_[0]
     fresh = tiny(module=nn.Linear, lr=1e-30, max_epochs=1, steps_per_epoch=1).fit(X, Y)
     start = fresh.submodels_[0].module_.network.weight
-    now, average = net.module_.network.weight, net.average_module_.network.weight
+    now, average = net.module_.network.weight, net.ema_module_.network.weight
     share = 2 / 11  # of the old weights at the first step: (1 + 1) / (10 + 1)
     torch.testing.assert_close(average, share * start + (1 - share) * now)
 

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.data._sources import ArrayRows
+from pnl_sklearn.data._sources import ArraySource
 from pnl_sklearn.estimator import _trainer
 from pnl_sklearn.graph import HOG, DeformableHOG
 from pnl_sklearn.graph import _beliefs as beliefs_module
@@ -146,7 +146,7 @@ def digits():
 
 
 def beliefs(X, codes, features):
-    rows = ArrayRows(X.reshape(len(X), -1), (1, 8, 8), "cpu")
+    rows = ArraySource(X.reshape(len(X), -1), (1, 8, 8), "cpu")
     return class_beliefs(rows, (1, 8, 8), codes, 10, features)
 
 
@@ -160,7 +160,7 @@ def test_beliefs_are_those_of_the_table_of_features(digits):
     def scaled(x):
         return hog(x) / spread
 
-    as_table = class_beliefs(ArrayRows(table, (54,), "cpu"), (54,), codes, 10)
+    as_table = class_beliefs(ArraySource(table, (54,), "cpu"), (54,), codes, 10)
     np.testing.assert_allclose(beliefs(X, codes, scaled), as_table, atol=1e-4)
     assert (as_table.argmax(axis=1) == truth)[codes < 0].mean() > 0.7
     # Distances are of the features as they are, not in standard deviations.
@@ -247,7 +247,9 @@ def test_large_images_of_one_channel_have_automatic_features(digits):
     large = doubled(X).reshape(400, -1)
 
     def by(features, shape=(1, 16, 16)):
-        return class_beliefs(ArrayRows(large, shape, "cpu"), shape, codes, 10, features)
+        return class_beliefs(
+            ArraySource(large, shape, "cpu"), shape, codes, 10, features
+        )
 
     found = by(None)
     np.testing.assert_array_equal(found, by(HOG()))
@@ -288,7 +290,10 @@ def test_too_many_rows_have_no_automatic_features(monkeypatch, digits):
         with monkeypatch.context() as patch:
             patch.setattr(beliefs_module, name, limit)
             model().fit(X, codes)
-            rows, shape = ArrayRows(X.reshape(400, -1), (1, 16, 16), "cpu"), (1, 16, 16)
+            rows, shape = (
+                ArraySource(X.reshape(400, -1), (1, 16, 16), "cpu"),
+                (1, 16, 16),
+            )
             assert class_beliefs(rows, shape, codes, 10) is None
             with pytest.raises(ValueError, match="are for"):
                 model(graph_features=HOG()).fit(X, codes)
@@ -303,7 +308,7 @@ def test_features_of_a_table_take_the_place_of_its_columns(digits):
 
     places = {row.tobytes(): k for k, row in enumerate(X)}
     answers = 9 * torch.eye(10)[torch.from_numpy(truth)]
-    found = class_beliefs(ArrayRows(X, (64,), "cpu"), (64,), y, 10, told)
+    found = class_beliefs(ArraySource(X, (64,), "cpu"), (64,), y, 10, told)
     assert (found.argmax(axis=1) == truth).all()
 
 
@@ -606,7 +611,7 @@ def test_deformable_histograms_in_a_fit(digits):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_distances_on_a_gpu_are_those_of_the_cpu(digits):
     X, codes, _ = digits
-    rows = ArrayRows(X.reshape(400, 64), (1, 8, 8), "cuda")
+    rows = ArraySource(X.reshape(400, 64), (1, 8, 8), "cuda")
     compare = DeformableHOG(6, 4)
     found = class_beliefs(rows, (1, 8, 8), codes, 10, compare)
     np.testing.assert_allclose(found, beliefs(X, codes, compare), atol=1e-2)

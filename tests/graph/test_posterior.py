@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from examples.benchmarks.tables import waves
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.data._sampler import Batches
-from pnl_sklearn.data._sources import ArrayRows, SparseRows
+from pnl_sklearn.data._sampler import BatchSampler
+from pnl_sklearn.data._sources import ArraySource, SparseSource
 from pnl_sklearn.estimator import _trainer
 from pnl_sklearn.graph import _beliefs as beliefs_module
 from pnl_sklearn.graph._beliefs import _moved, class_beliefs, may_believe, spread_out
@@ -27,11 +27,11 @@ from pnl_sklearn.graph._walks import Walks
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.objectives import AdaptiveNegatives
 from pnl_sklearn.objectives._class_prior import ClassPrior
-from pnl_sklearn.objectives._selection import weighed
+from pnl_sklearn.objectives._selection import product_of_experts
 
 
 def beliefs(X, codes, n_classes, prior=None, odds=1.0):
-    rows = ArrayRows(np.ascontiguousarray(X), X.shape[1:], "cpu")
+    rows = ArraySource(np.ascontiguousarray(X), X.shape[1:], "cpu")
     return class_beliefs(rows, X.shape[1:], codes, n_classes, None, prior, odds)
 
 
@@ -488,7 +488,7 @@ def test_of_many_classes_each_keeps_labels_to_compare():
 def test_sparse_rows_have_the_same_beliefs():
     X = np.round(np.random.default_rng(0).normal(size=(80, 5)))
     codes = hide_labels((X.sum(axis=1) > 0).astype(int), 12, random_state=0)
-    rows = SparseRows(sparse.csr_matrix(X), (5,), "cpu")
+    rows = SparseSource(sparse.csr_matrix(X), (5,), "cpu")
     np.testing.assert_allclose(
         class_beliefs(rows, (5,), codes, 2), beliefs(X, codes, 2)
     )
@@ -501,7 +501,9 @@ def test_beliefs_multiply_predictions():
     for weight in (0.0, 0.5, 2.0):
         expected = p * b**weight
         expected /= expected.sum(axis=1, keepdims=True)
-        found = weighed(torch.from_numpy(p), weight * torch.from_numpy(b).log())
+        found = product_of_experts(
+            torch.from_numpy(p), weight * torch.from_numpy(b).log()
+        )
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
 
 
@@ -612,10 +614,10 @@ def test_each_row_has_its_own_beliefs():
     """Over several epochs and steps, whatever the order of the rows."""
     X = np.arange(40, dtype=np.float32)[:, None]
     codes = np.where(np.arange(40) % 5, -1, 0)
-    rows, told = ArrayRows(X, (1,), "cpu"), X / 40
+    rows, told = ArraySource(X, (1,), "cpu"), X / 40
     sizes, rng = (4, 8), np.random.default_rng(0)
     weights = np.ones((codes >= 0).sum())
-    batches = Batches(rows, codes, weights, sizes, "cpu", rng, log_beliefs=told)
+    batches = BatchSampler(rows, codes, weights, sizes, "cpu", rng, log_beliefs=told)
     for _ in range(2):
         for batch in batches.epoch(5):
             torch.testing.assert_close(batch.log_beliefs, batch.unlabeled / 40)

@@ -16,13 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 
 from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
-from pnl_sklearn.data._sampler import Batches
-from pnl_sklearn.data._sources import ArrayRows
+from pnl_sklearn.data._sampler import BatchSampler
+from pnl_sklearn.data._sources import ArraySource
 from pnl_sklearn.graph._visits import meeting_probabilities
 from pnl_sklearn.inspection import check_unlabeled
 from pnl_sklearn.inspection._check_unlabeled import _agreement, _compare_novelty
 from pnl_sklearn.model_selection import hide_labels
-from pnl_sklearn.training._metrics import warn_of_starved_classes
+from pnl_sklearn.training._metrics import warn_of_class_collapse
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -31,7 +31,7 @@ CENTERS = [[0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]]
 
 
 def blobs(seed=0, n_known=4):
-    """Rows of four classes, of which the first few have labels."""
+    """Source of four classes, of which the first few have labels."""
     X, truth = make_blobs(400, centers=CENTERS, random_state=seed)
     y = np.where(truth < n_known, truth, -1)
     return X, hide_labels(y, 6 * n_known, random_state=seed), truth
@@ -293,7 +293,7 @@ def warned(history, prior, codes, is_known=True):
         warnings.simplefilter("always")
         classes = np.array(["cat", "dog", "eel"])
         prior = torch.tensor(prior)
-        warn_of_starved_classes(history, prior, is_known, classes, codes)
+        warn_of_class_collapse(history, prior, is_known, classes, codes)
     return [str(warning.message) for warning in caught]
 
 
@@ -352,9 +352,9 @@ def tiny(**params):
 def test_rows_are_drawn_by_their_chances():
     codes = np.array([0, 1, -1, -1, -1, -1])
     chances = np.array([9.0, 9.0, 1.0, 3.0, 0.0, 4.0])
-    rows = ArrayRows(np.arange(6.0)[:, None], (1,), "cpu")
+    rows = ArraySource(np.arange(6.0)[:, None], (1,), "cpu")
     rng = np.random.default_rng(0)
-    batches = Batches(rows, codes, np.ones(2), (1, 50), "cpu", rng, None, chances)
+    batches = BatchSampler(rows, codes, np.ones(2), (1, 50), "cpu", rng, None, chances)
     drawn = np.concatenate([batch.unlabeled[:, 0] for batch in batches.epoch(200)])
     counts = np.bincount(drawn.astype(int), minlength=6) / len(drawn)
     np.testing.assert_allclose(counts, [0, 0, 1 / 8, 3 / 8, 0, 4 / 8], atol=0.02)

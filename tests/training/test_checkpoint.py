@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.data._sampler import Batches
+from pnl_sklearn.data._sampler import BatchSampler
 
 TRUTH = np.arange(60) % 3
 Y = np.where(np.arange(60) < 18, TRUTH, -1)
@@ -344,7 +344,7 @@ def test_an_interrupt_before_the_first_step(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Batches, "skip", interrupt)
+        patch.setattr(BatchSampler, "skip", interrupt)
         with pytest.warns(UserWarning, match="interrupted in epoch 3"):
             resumed.fit(X, Y)
     assert resumed.n_iter_ == 2

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pnl_sklearn.training._schedules import average_decay, cosine, rampup, relaxation
+from pnl_sklearn.training._schedules import cosine, ema_decay_at, rampup, relaxation
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_cosine(step, expected):
     ("step", "expected"), [(0, 0.1), (1, 2 / 11), (90, 0.91), (10_000, 0.99)]
 )
 def test_average_decay(step, expected):
-    assert average_decay(step, 0.99) == pytest.approx(expected)
+    assert ema_decay_at(step, 0.99) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from torch import nn
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, PNLClassifier
 from pnl_sklearn.objectives import ConsistencyTargets
 from pnl_sklearn.objectives._class_prior import ClassPrior
-from pnl_sklearn.objectives._selection import without
-from pnl_sklearn.training._metrics import Mean
+from pnl_sklearn.objectives._selection import mask_and_renormalize
+from pnl_sklearn.training._metrics import RunningMean
 
 LR, LAMBDA, BETA = 0.1, 2.0, 0.5
 X = np.array([[1.0], [-2.0], [3.0]], dtype=np.float32)
@@ -187,7 +187,7 @@ def test_the_average_is_exponential_with_a_warm_start():
         average = decay * average + (1 - decay) * weight
     submodel = classifier.submodels_[0]
     np.testing.assert_allclose(
-        submodel.average_module_.network.weight.numpy(), average, rtol=1e-5
+        submodel.ema_module_.network.weight.numpy(), average, rtol=1e-5
     )
     expected = softmax(X * average)
     np.testing.assert_allclose(submodel.predict_proba(X), expected, rtol=1e-4)
@@ -199,7 +199,7 @@ def test_the_average_takes_buffers_along():
     for submodel in classifier.submodels_:
         current, average = (
             submodel.module_.network[1],
-            submodel.average_module_.network[1],
+            submodel.ema_module_.network[1],
         )
         assert not torch.equal(average.running_mean, torch.zeros(4))
         assert not torch.equal(average.running_mean, current.running_mean)
@@ -236,7 +236,7 @@ def test_excluded_classes_are_taken_out_of_predictions():
     p = torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.2, 0.2, 0.6]])
     mask = torch.tensor([[True, False, False], [True, False, False], [False] * 3])
     expected = torch.tensor([[0, 0.6, 0.4], [0, 0.5, 0.5], [0.2, 0.2, 0.6]])
-    torch.testing.assert_close(without(p, mask), expected)
+    torch.testing.assert_close(mask_and_renormalize(p, mask), expected)
 
 
 class Witness:
@@ -415,14 +415,14 @@ def test_layers_compute_in_bfloat16_and_weights_stay_float32(digits):
     types = torch.float32, torch.bfloat16
     assert seen == {(*types, True), (*types, False)}
     for submodel in fit.submodels_:
-        for module in (submodel.module_, submodel.average_module_):
+        for module in (submodel.module_, submodel.ema_module_):
             assert {p.dtype for p in module.parameters()} == {torch.float32}
     assert fit.score(images[:60], y[:60]) > 0.6
 
 
 def test_running_mean_is_torchs_mean():
     rows = torch.randn(26, 3, generator=torch.Generator().manual_seed(0))
-    mean = Mean()
+    mean = RunningMean()
     for pair in rows.view(13, 2, 3):  # of both students of a step
         mean.add(list(pair))
     torch.testing.assert_close(mean.value(), rows.mean(dim=0))

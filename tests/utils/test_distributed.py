@@ -19,10 +19,10 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.data._sampler import Batches
-from pnl_sklearn.data._sources import ArrayRows
+from pnl_sklearn.data._sampler import BatchSampler
+from pnl_sklearn.data._sources import ArraySource
 from pnl_sklearn.estimator._trainer import steps_per_epoch
-from pnl_sklearn.utils._distributed import Ranks
+from pnl_sklearn.utils._distributed import Processes
 
 # Not there where the oldest dependencies are tested.
 accelerate = pytest.importorskip("accelerate")
@@ -103,7 +103,7 @@ def resumed(accelerator):
     """Interrupt a fit and take it up from the first process's pickle."""
     stop = {"callbacks": [StopAfterTwoEpochs()]}
     model = fitted(1, accelerator=accelerator, **QUICK, **stop)
-    pickled = Ranks(accelerator).of_first(pickle.dumps(model))
+    pickled = Processes(accelerator).of_first(pickle.dumps(model))
     model = pickle.loads(pickled).set_params(
         accelerator=accelerator, warm_start="resume", callbacks=None
     )
@@ -254,15 +254,15 @@ SECOND_GPU = fake(num_processes=1, device=torch.device("cuda", 1))
 @pytest.mark.parametrize("chances", [None, np.arange(1.0, 41.0)])
 def test_the_parts_of_all_ranks_are_the_batch_of_one(chances):
     codes = np.where(np.arange(40) < 12, np.arange(40) % 3, -1)
-    rows = ArrayRows(np.arange(40.0)[:, None], (1,), "cpu")
+    rows = ArraySource(np.arange(40.0)[:, None], (1,), "cpu")
 
     def epoch(sizes, ranks):
         rng = np.random.default_rng(0)
         data = codes, np.linspace(0, 1, 12), sizes, "cpu", rng, None, chances
-        return list(Batches(rows, *data, ranks).epoch(5))
+        return list(BatchSampler(rows, *data, ranks).epoch(5))
 
-    parts = [epoch((2, 3), Ranks(fake(process_index=i))) for i in range(2)]
-    for one, *each in zip(epoch((4, 6), Ranks()), *parts, strict=True):
+    parts = [epoch((2, 3), Processes(fake(process_index=i))) for i in range(2)]
+    for one, *each in zip(epoch((4, 6), Processes()), *parts, strict=True):
         for name in ("labeled", "labels", "weights", "unlabeled"):
             joined = torch.cat([getattr(part, name) for part in each])
             assert torch.equal(joined, getattr(one, name))

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from pnl_sklearn.utils._parallel import each_in_a_thread
+from pnl_sklearn.utils._parallel import parallel_map
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_each_item_in_threads_of_one_core(set_threads):
         both.wait()  # passes where two threads are there at once
         seen.append((item, torch.get_num_threads()))
 
-    each_in_a_thread(note, range(6))
+    parallel_map(note, range(6))
     assert sorted(seen) == [(item, 1) for item in range(6)]
     assert torch.get_num_threads() == 2
 
@@ -42,7 +42,7 @@ def test_an_error_of_an_item_is_raised_and_threads_are_given_back(set_threads):
         done.append(item)
 
     with pytest.raises(ValueError, match="item 1"):
-        each_in_a_thread(fail, range(1000))
+        parallel_map(fail, range(1000))
     assert len(done) < 900
     assert torch.get_num_threads() == 2
 
@@ -54,7 +54,7 @@ def test_threads_are_given_back_to_all_who_took_some_at_a_time(set_threads):
 
     def look(n_naps):
         for _ in range(10):
-            each_in_a_thread(time.sleep, [0.002] * n_naps)
+            parallel_map(time.sleep, [0.002] * n_naps)
             found.append(torch.get_num_threads())
 
     threads = [threading.Thread(target=look, args=(n,)) for n in (1, 2, 3)]
