@@ -81,14 +81,14 @@ class Onlooker(Callback):
 # own, outside of it.
 
 
-class Source(list):
+class Seen(list):
     """A list that stays the same one when a callback is copied."""
 
     def __deepcopy__(self, memo):
         return self
 
 
-seen = Source()
+seen = Seen()
 PNLClassifier(
     max_epochs=options.epochs, callbacks=[Onlooker(seen)], random_state=100
 ).fit(images, y_few)

@@ -87,7 +87,7 @@ def _with_small_network(estimator):
 
 
 def _flat(scaled):
-    """Source of numbers, as they are or standardized."""
+    """Features, as they are or standardized."""
     flatten = FunctionTransformer(lambda X: X.reshape(len(X), -1))
     return make_pipeline(flatten, StandardScaler() if scaled else "passthrough")
 

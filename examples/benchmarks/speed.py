@@ -51,7 +51,7 @@ class Workload:
     ----------
     title : str
     n_rows : int
-        Source of the input, 100 of them labeled.
+        Rows of the input, 100 of them labeled.
     shape : tuple of int
         Of one row; images are uint8, rows of tables float32.
     n_steps : int

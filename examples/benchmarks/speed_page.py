@@ -74,7 +74,7 @@ def _workloads(records):
         compiled = ", compiled" if record.get("compile") else ""
         first = f"{_title(record)} | {record['precision']}{compiled}"
         yield f"| {first} | " + " | ".join(cells) + " |"
-    yield "\n### Source a second\n"
+    yield "\n### Rows a second\n"
     yield (
         "Of `fit` and its references a row counts once, though both networks see it; "
         "skorch and MLPClassifier train one network, on labels.\n"
@@ -185,7 +185,7 @@ def scaling_lines(record):
 
 
 def _scaling(record):
-    yield "### Source\n"
+    yield "### Rows\n"
     yield (
         "A float32 table of 20 columns, the default network, "
         "1,024 unlabeled rows a step, one pass an epoch. Memory is anonymous memory, "

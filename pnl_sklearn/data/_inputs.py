@@ -1,4 +1,4 @@
-"""Inputs in; clean rows, their shape, and messages about bad ones out."""
+"""Checks of X: clean samples, their shape, and messages about bad ones."""
 
 import math
 import warnings
@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 _CHANNELS = (1, 3, 4)
-# How much a column may span: a float32 holds the square of this, and sums of some.
+# Largest range of a feature: a float32 holds the square of this, and sums of some.
 _WIDEST = 1e18
-# How many values tell whether columns vary enough.
+# Number of values that are looked at for features that vary too little.
 _SAMPLE_VALUES = 2**20
-# Source that a checksum is of.
+# Samples that a checksum covers.
 _N_SUMMED = 100
 # Kept as they are; a batch is float32 whatever they are. The first is for all others.
 _DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64]
@@ -28,9 +28,15 @@ _DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int
 
 @dataclass
 class Inputs:
-    """Clean inputs: flat rows or `Items`, and the shape (d,) or (c, h, w) of one.
+    """Clean inputs.
 
-    The values of an image in a row are in the order of its shape, or channels are last.
+    Parameters
+    ----------
+    data : array or CSR matrix of shape (n_samples, n_features), or Items
+    sample_shape : tuple of int
+        (n_features,) or (channels, height, width).
+    channels_last : bool, default=False
+        Whether the values of an image are in the order height, width, channels.
     """
 
     data: Any
@@ -97,7 +103,7 @@ def _input_of(dataset: Any, index: int) -> Any:
 
 
 def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
-    """Validate X and return it as rows that torch can take.
+    """Validate X and convert it to what torch can take.
 
     Parameters
     ----------
@@ -108,13 +114,13 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
     reset : bool
         True in fit.
     learned : bool, default=False
-        Whether the rows are trained on, so that their squares have to be finite.
+        Whether the samples are trained on, so that their squares have to be finite.
 
     Returns
     -------
     inputs : Inputs
-        Source are of the dtype they came in where torch has it, uint8 for bool, float32
-        otherwise; no copy is made of C-contiguous arrays.
+        Of the dtype of X where torch has it, uint8 for bool, float32 otherwise. No copy
+        is made of C-contiguous arrays.
     """
     _check_image_shape(estimator.image_shape)
     X = to_numpy(X)
@@ -141,11 +147,11 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
             if not reset:
                 _compare_shapes(estimator, image)
             X = X.reshape(len(X), math.prod(image))
-        rows = _check_rows(estimator, X, reset=reset, learned=learned)
-        if reset and not image and isinstance(rows, np.ndarray):
-            _warn_of_lost_digits(rows)
-        shape = image or _row_shape(rows.shape[1], estimator.image_shape)
-        inputs = Inputs(rows, shape, channels_last)
+        array = _check_array(estimator, X, reset=reset, learned=learned)
+        if reset and not image and isinstance(array, np.ndarray):
+            _warn_of_lost_digits(array)
+        shape = image or _flat_shape(array.shape[1], estimator.image_shape)
+        inputs = Inputs(array, shape, channels_last)
     if reset:
         if is_flat and estimator.image_shape is not None:
             _warn_of_layout(estimator.image_shape)
@@ -163,13 +169,13 @@ def _check_image_shape(image_shape) -> None:
 
 
 def _warn_of_layout(image_shape) -> None:
-    """Warn of a shape of flat rows that may be (height, width, channels)."""
+    """Warn of an `image_shape` that may be (height, width, channels)."""
     first, middle, last = image_shape
     if last in _CHANNELS and first not in _CHANNELS:
         warnings.warn(
             f"image_shape={image_shape!r} means {first} channels of {middle} x {last} "
             f"pixels. If {last} is the number of channels, X has to be of shape (n, "
-            f"{first}, {middle}, {last}): flat rows hold the channels first.",
+            f"{first}, {middle}, {last}): flat samples hold the channels first.",
             stacklevel=6,
         )
 
@@ -184,14 +190,14 @@ def refuse_masked(X) -> None:
 
 
 def _holds_items(X) -> bool:
-    """Tell what scikit-learn makes of a Dataset when it takes some rows: a list."""
+    """Tell whether X is a list of items, as scikit-learn's indexing makes it."""
     first = X[0] if isinstance(X, list) and X else None
     if not isinstance(first, tuple | list) or not first:
         return False
     x, *others = first
     if not isinstance(x, Tensor | np.ndarray) or not x.ndim:
         return False
-    # Arrays of one shape may be the channels of an image, or rows of it.
+    # Arrays of one shape may be the channels of an image, or its lines of pixels.
     alone = not others and isinstance(first, tuple)
     return alone or any(np.shape(other) != tuple(x.shape) for other in others)
 
@@ -222,22 +228,24 @@ def numbers_expected() -> Iterator[None]:
 
 
 def checksum(inputs: Inputs) -> int:
-    """A number that tells other rows, by some of them; 0 for all Datasets.
+    """Return a checksum of some samples; 0 for a Dataset.
 
-    It does not depend on their dtype, nor on which axis holds the channels.
+    It does not depend on the dtype, nor on which axis holds the channels.
     """
     if inputs.is_dataset:
         return 0
-    n_rows = len(inputs)
-    rows = inputs.data[np.linspace(0, n_rows - 1, min(n_rows, _N_SUMMED)).astype(int)]
-    rows = rows.toarray() if sparse.issparse(rows) else rows
-    return zlib.crc32(np.sort(rows.astype(np.float32), axis=1).tobytes())
+    n_samples = len(inputs)
+    array = inputs.data[
+        np.linspace(0, n_samples - 1, min(n_samples, _N_SUMMED)).astype(int)
+    ]
+    array = array.toarray() if sparse.issparse(array) else array
+    return zlib.crc32(np.sort(array.astype(np.float32), axis=1).tobytes())
 
 
-def _check_rows(estimator, X, *, reset: bool, learned: bool):
+def _check_array(estimator, X, *, reset: bool, learned: bool):
     is_bool = getattr(X, "dtype", None) == np.bool_ and not sparse.issparse(X)
     with numbers_expected():
-        rows = validate_data(
+        array = validate_data(
             estimator,
             X,
             reset=reset,
@@ -245,13 +253,13 @@ def _check_rows(estimator, X, *, reset: bool, learned: bool):
             dtype=np.uint8 if is_bool else _DTYPES,
             order="C",
         )
-    values = rows.data if sparse.issparse(rows) else rows
+    values = array.data if sparse.issparse(array) else array
     if values.dtype.kind == "f" and values.size:
         _check_range(values, learned)
-    if sparse.issparse(rows):
-        return rows
-    # Not a view of odd strides: one row is contiguous whatever they are.
-    return rows.ravel().reshape(rows.shape)
+    if sparse.issparse(array):
+        return array
+    # Not a view of odd strides: a single sample is contiguous whatever they are.
+    return array.ravel().reshape(array.shape)
 
 
 def _check_range(values: np.ndarray, learned: bool) -> None:
@@ -267,37 +275,37 @@ def _check_range(values: np.ndarray, learned: bool) -> None:
         spans = values.max(axis=0).astype(float) - values.min(axis=0)
         if spans.max() > _WIDEST:
             raise ValueError(
-                f"Input X spans more than {_WIDEST:g} in a column, and squares of that "
+                f"Input X spans more than {_WIDEST:g} in a feature, and squares of that "
                 "are too large for dtype('float32'). Rescale X, for example with "
                 "sklearn.preprocessing.StandardScaler."
             )
 
 
-def _warn_of_lost_digits(rows: np.ndarray) -> None:
-    """Warn of columns that vary too little for the digits of a float32."""
-    if rows.dtype not in (np.float64, np.int32, np.int64):
+def _warn_of_lost_digits(array: np.ndarray) -> None:
+    """Warn of features that vary too little for the digits of a float32."""
+    if array.dtype not in (np.float64, np.int32, np.int64):
         return
-    n = min(len(rows), max(50, _SAMPLE_VALUES // rows.shape[1]))
-    sample = rows[np.linspace(0, len(rows) - 1, n).astype(int)].astype(np.float64)
+    n = min(len(array), max(50, _SAMPLE_VALUES // array.shape[1]))
+    sample = array[np.linspace(0, len(array) - 1, n).astype(int)].astype(np.float64)
     level, spread = np.abs(sample.mean(axis=0)), sample.std(axis=0)
     lost = np.flatnonzero((spread < 1e-6 * level) & (spread > 1e-12 * level))
     if len(lost):
         named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
         warnings.warn(
-            f"Columns {named} of X vary by less than a millionth of their mean. "
+            f"Features {named} of X vary by less than a millionth of their mean. "
             "BatchSampler are float32, which has no digits for that: subtract the mean "
             "first, for example with sklearn.preprocessing.StandardScaler.",
             stacklevel=6,
         )
 
 
-def _row_shape(n_columns: int, image_shape) -> tuple[int, ...]:
+def _flat_shape(n_features: int, image_shape) -> tuple[int, ...]:
     if image_shape is None:
-        return (n_columns,)
-    if n_columns != math.prod(image_shape):
+        return (n_features,)
+    if n_features != math.prod(image_shape):
         raise ValueError(
-            f"image_shape={image_shape!r} asks for rows of {math.prod(image_shape)} "
-            f"values, but X has {n_columns} columns."
+            f"image_shape={image_shape!r} asks for {math.prod(image_shape)} values "
+            f"a sample, but X has {n_features} features."
         )
     return tuple(image_shape)
 
@@ -340,8 +348,8 @@ def _image_shape(shape: tuple[int, ...], image_shape) -> tuple[tuple[int, ...], 
 def _check_dataset(dataset: Any, image_shape) -> Inputs:
     if not hasattr(dataset, "__len__"):
         raise TypeError(
-            f"X is a Dataset without a length, {type(dataset).__name__}. Source are read "
-            "in random order: give a Dataset with __len__ and __getitem__."
+            f"X is a Dataset without a length, {type(dataset).__name__}. It is read in "
+            "random order: give a Dataset with __len__ and __getitem__."
         )
     if not len(dataset):
         raise ValueError("Found a Dataset with 0 sample(s); at least 1 is required.")
@@ -354,7 +362,7 @@ def _check_dataset(dataset: Any, image_shape) -> Inputs:
         )
     shape, channels_last = tuple(item.shape), False
     if len(shape) == 1:
-        sample_shape = _row_shape(len(item), image_shape)
+        sample_shape = _flat_shape(len(item), image_shape)
     else:
         sample_shape, channels_last = _image_shape((len(dataset), *shape), image_shape)
     return Inputs(Items(dataset, shape, sample_shape, channels_last), sample_shape)

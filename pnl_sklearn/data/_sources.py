@@ -1,9 +1,9 @@
-"""Sources of batches: arrays, sparse rows, Datasets.
+"""Sources of batches: arrays, sparse matrices, Datasets.
 
 An array stays what it is and where it is, or goes to another device once; a batch is an
-index_select there. Sparse rows are densified batch by batch. A DataLoader serves
-Datasets only. Nothing here takes memory that grows with the rows, so that what does not
-fit can be a memory-mapped file.
+index_select there. A sparse matrix is densified batch by batch. A DataLoader serves
+Datasets only. Memory does not grow with the number of samples, so that an array that
+does not fit can be a memory-mapped file.
 """
 
 import math
@@ -13,24 +13,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-# Source, as an array of positions or as a range of them.
+from ._inputs import Inputs
+
+# Samples, as an array of positions or as a range of them.
 Index = np.ndarray | range
-# Source that are put in order at a time, and steps at most.
-N_ROWS = 2**20
+# Samples that are permuted, or searched for unlabeled ones, at a time.
+N_SAMPLES = 2**20
 
 
 class ArraySource:
-    """Source of a dense array, kept on the device.
+    """Samples of a dense array, kept on the device.
 
     Parameters
     ----------
-    array : array of shape (n_rows, n_values)
+    array : array of shape (n_samples, n_features)
     shape : tuple of int
-        Of a row in a batch, (n_values,) or (channels, height, width).
+        Of a sample in a batch, (n_features,) or (channels, height, width).
     device : str
     channels_last : bool, default=False
         Whether the values of an image are in the order height, width, channels.
@@ -48,26 +50,26 @@ class ArraySource:
         with warnings.catch_warnings():
             # Nothing here writes to the tensor, so a read-only array does no harm.
             warnings.filterwarnings("ignore", message=".*not writable.*")
-            rows = torch.from_numpy(array.reshape(len(array), *shape))
-        halved = rows.dtype == torch.float64 and torch.device(device).type != "cpu"
-        self.rows = rows.to(device, torch.float32 if halved else rows.dtype)
+            tensor = torch.from_numpy(array.reshape(len(array), *shape))
+        halved = tensor.dtype == torch.float64 and torch.device(device).type != "cpu"
+        self.array = tensor.to(device, torch.float32 if halved else tensor.dtype)
         self.channels_last = channels_last
 
     def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
-        """Yield the rows of each index as a float32 batch."""
+        """Yield the samples of each index as a float32 batch."""
         for index in indices:
             if isinstance(index, range):
-                batch = self.rows[index.start : index.stop]
+                batch = self.array[index.start : index.stop]
             else:
-                where = torch.from_numpy(index).to(self.rows.device, non_blocking=True)
-                batch = self.rows.index_select(0, where)
+                where = torch.from_numpy(index).to(self.array.device, non_blocking=True)
+                batch = self.array.index_select(0, where)
             if self.channels_last:
                 batch = batch.permute(0, 3, 1, 2).contiguous()
             yield batch.float()
 
 
 class SparseSource:
-    """Source of a CSR matrix, dense and on the device in batches only."""
+    """Samples of a CSR matrix, dense and on the device in batches only."""
 
     def __init__(self, matrix: csr_matrix, shape: tuple[int, ...], device: str) -> None:
         self.matrix = matrix
@@ -75,7 +77,7 @@ class SparseSource:
         self.device = device
 
     def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
-        """Yield the rows of each index as a float32 batch."""
+        """Yield the samples of each index as a float32 batch."""
         for index in indices:
             dense = self.matrix[index].toarray().reshape(len(index), *self.shape)
             yield torch.from_numpy(dense).to(self.device).float()
@@ -109,6 +111,34 @@ class DatasetSource:
 Source = ArraySource | SparseSource | DatasetSource
 
 
+def make_source(
+    inputs: Inputs, device: str, net_params: dict[str, Any] | None, seed: int = 0
+) -> Source:
+    """Return a source of batches of the inputs.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    device : str
+        Where the batches have to be.
+    net_params : dict or None
+        Its entries ``iterator_train__...`` are arguments of the DataLoader.
+    seed : int, default=0
+        Seed of the DataLoader's generator.
+    """
+    if inputs.is_dataset:
+        prefix = "iterator_train__"
+        params = {
+            name.removeprefix(prefix): value
+            for name, value in (net_params or {}).items()
+            if name.startswith(prefix)
+        }
+        return DatasetSource(inputs.data, device, params, seed)
+    if issparse(inputs.data):
+        return SparseSource(inputs.data, inputs.sample_shape, device)
+    return ArraySource(inputs.data, inputs.sample_shape, device, inputs.channels_last)
+
+
 def chunks(index: Index, shape: tuple[int, ...], device: str = "cpu") -> list[Any]:
     """Cut an index into parts that keep the memory of a forward pass within bounds.
 
@@ -124,28 +154,30 @@ def chunks(index: Index, shape: tuple[int, ...], device: str = "cpu") -> list[An
 def unlabeled_chunks(
     codes: np.ndarray, shape: tuple[int, ...], device: str = "cpu"
 ) -> Iterator[np.ndarray]:
-    """Yield the positions of unlabeled rows in chunks."""
-    for i in range(0, len(codes), N_ROWS):
-        rows = i + np.flatnonzero(codes[i : i + N_ROWS] < 0)
-        yield from chunks(rows, shape, device)
+    """Yield the positions of unlabeled samples in chunks."""
+    for i in range(0, len(codes), N_SAMPLES):
+        index = i + np.flatnonzero(codes[i : i + N_SAMPLES] < 0)
+        yield from chunks(index, shape, device)
 
 
-def moments(rows: Source, n_rows: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column or channel, float64, in two passes.
+def moments(
+    source: Source, n_samples: int, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature or channel, float64, in two passes.
 
-    Of a Dataset, which may be slow to read, at most 10,000 items are used, at even
-    distances.
+    Of a Dataset, which may be slow to read, at most 10,000 items are used, evenly
+    spaced.
     """
-    used: Index = range(n_rows)
-    if isinstance(rows, DatasetSource) and n_rows > 10_000:
-        used = np.linspace(0, n_rows - 1, 10_000).round().astype(np.int64)
+    used: Index = range(n_samples)
+    if isinstance(source, DatasetSource) and n_samples > 10_000:
+        used = np.linspace(0, n_samples - 1, 10_000).round().astype(np.int64)
     dims = [0, *range(2, len(shape) + 1)]
     n_values = len(used) * math.prod(shape[1:])
 
     def mean(function: Callable[[Tensor], Tensor]) -> Tensor:
         total: Any = 0
-        # In place: a list of results would lie between what is freed, in its way.
-        for x in rows.stream(chunks(used, shape)):
+        # In place: a list of many small results would fragment the memory.
+        for x in source.stream(chunks(used, shape)):
             total += function(x.double()).sum(dim=dims, keepdim=True)[0]
         return total / n_values
 

@@ -1,4 +1,4 @@
-"""Targets in; class codes, weights of labeled rows and messages about bad ones out."""
+"""Checks of y: class codes, weights of labeled samples, messages about bad ones."""
 
 import warnings
 
@@ -18,7 +18,7 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels; -1, "-1", None, NaN and pandas.NA mark unlabeled rows.
+        Labels; -1, "-1", None, NaN and pandas.NA mark unlabeled samples.
     classes : array-like, default=None
         All classes, in the order wanted. None: those in y, sorted.
 
@@ -31,7 +31,7 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     known, labels = known_labels(y, one_class=classes is not None)
     if not known.any():
         raise ValueError(
-            "y has no labeled row: every target is -1 or missing. Label a few rows of "
+            "y has no labeled sample: every target is -1 or missing. Label a few samples of "
             "each class."
         )
     found = np.unique(labels)
@@ -48,7 +48,7 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
         classes = to_array(classes)
         if not known_mask(classes).all():
             raise ValueError(
-                f"classes={classes.tolist()} holds a mark of unlabeled rows (-1, None "
+                f"classes={classes.tolist()} holds a mark of unlabeled samples (-1, None "
                 "or NaN). Leave it out."
             )
         if len(np.unique(classes)) != len(classes) or len(classes) < 2:
@@ -63,19 +63,19 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warn_of_order(classes: np.ndarray) -> None:
-    """Warn of classes in an order that scikit-learn does not reckon with."""
+    """Warn of classes in an order that scikit-learn does not expect."""
     if len(classes) and (np.unique(classes) != classes).any():
         warnings.warn(
             f"classes={classes.tolist()} are not sorted. predict, predict_proba and "
             "score follow them, but scikit-learn's scorers of probabilities (such as "
             "roc_auc and neg_log_loss), its calibration and its voting take columns "
             "to be in sorted order.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
 def _warn_of_lost_marks(labels: np.ndarray) -> None:
-    """Warn of sorted labels that hold what a mark of unlabeled rows became."""
+    """Warn of labels that seem to be converted marks of unlabeled samples."""
     lost: list = []
     if isinstance(labels[0], str):
         lost, kind = sorted(_MISSING_NAMES.intersection(map(str, labels))), "strings"
@@ -85,9 +85,9 @@ def _warn_of_lost_marks(labels: np.ndarray) -> None:
     if lost:
         warnings.warn(
             f"y holds the labels {lost}, which are taken for classes. If they mark "
-            f"unlabeled rows, mark these by -1, None or NaN before y is made {kind}; "
+            f"unlabeled samples, mark these by -1, None or NaN before y is made {kind}; "
             "if they are classes, name all of them by classes=...",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -102,9 +102,9 @@ def _warn_of_two_marks(y, known: np.ndarray, labels: np.ndarray) -> None:
     if minus_one.any() and not minus_one.all():
         warnings.warn(
             "y holds -1, 0 and 1, and missing values. All that are -1 or missing are "
-            "taken for unlabeled rows. If -1 is a class, recode the classes, for "
+            "taken for unlabeled samples. If -1 is a class, recode the classes, for "
             "example y = y + 1; if not, use one of both marks.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -118,16 +118,16 @@ def known_labels(y, one_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"Unknown label type: y is of dtype {y.dtype}. Labels have to be whole "
             "numbers, bools or strings; make dates or bytes strings first, with -1 or "
-            "None where a row is unlabeled."
+            "None where a sample is unlabeled."
         )
     known = known_mask(y)
     labels = _clean_labels(y[known])
     found = {str(label) for label in np.unique(labels)}
     if not one_class and found in ({"1"}, {"1.0"}) and not known.all():
         raise ValueError(
-            "y holds only -1 and 1. -1 marks unlabeled rows here, so a single "
+            "y holds only -1 and 1. -1 marks unlabeled samples here, so a single "
             "class is left. If -1 and 1 are your two classes, recode them, for "
-            "example y = np.where(y == -1, 0, y), and mark unlabeled rows with -1."
+            "example y = np.where(y == -1, 0, y), and mark unlabeled samples with -1."
         )
     return known, labels
 
@@ -137,7 +137,7 @@ def to_array(y) -> np.ndarray:
     if y is None:
         raise ValueError(
             "This PNLClassifier estimator requires y to be passed, but the target y is "
-            "None. Mark unlabeled rows with -1."
+            "None. Mark unlabeled samples with -1."
         )
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu().numpy()
@@ -213,13 +213,13 @@ def _clean_labels(labels: np.ndarray) -> np.ndarray:
     if labels.dtype.kind in "if" and (labels < 0).any():
         raise ValueError(
             f"y holds the negative label {labels[labels < 0][0].item()!r}. Only -1, "
-            "for unlabeled rows, may be negative; number the classes from 0."
+            "for unlabeled samples, may be negative; number the classes from 0."
         )
     return labels
 
 
 def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
-    """Return one float64 weight, of mean 1, for each labeled row."""
+    """Return one float64 weight, of mean 1, for each labeled sample."""
     labeled = codes >= 0
     weights = np.ones(labeled.sum())
     if sample_weight is not None:
@@ -237,5 +237,5 @@ def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
                 "class whose labels should not count."
             )
     if not weights.sum() > 0:
-        raise ValueError("The weights of the labeled rows are all zero.")
+        raise ValueError("The weights of the labeled samples are all zero.")
     return weights * (len(weights) / weights.sum())

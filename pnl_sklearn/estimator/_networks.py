@@ -1,34 +1,36 @@
-"""From the estimator's parameters and its inputs to the submodels that `fit` trains."""
+"""Building the two submodels from the estimator's parameters and its inputs."""
 
 import fnmatch
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
 from ..data._inputs import Inputs
-from ..data._sources import ArraySource, DatasetSource, Source, SparseSource, moments
-from ..networks._registry import MODULES
+from ..data._sources import Source, SparseSource, moments
+from ..data._training_data import TrainingData
+from ..networks import MODULES
 from ..training._callbacks import named_callbacks
+from ..training._checkpoint import TrainingCheckpoint
 from ..training._submodel import Submodel
 from ..utils._distributed import SINGLE_PROCESS, Processes
 from ._parameters import argument_names, check_net_params
 
 
-def check_device(device: str, ranks: Processes = SINGLE_PROCESS) -> str:
-    """Resolve "auto"; refuse a device that this machine does not have."""
-    if ranks.device is not None:
-        if device not in ("auto", ranks.device, ranks.device.split(":")[0]):
+def check_device(device: str, processes: Processes = SINGLE_PROCESS) -> str:
+    """Return the device, "auto" resolved; raise if this machine does not have it."""
+    chosen = processes.device
+    if chosen is not None:
+        if device not in ("auto", chosen, chosen.split(":")[0]):
             raise ValueError(
                 f"device={device!r} was asked for, but the accelerator trains on "
-                f"{ranks.device!r} in this process. Leave device='auto' and let it "
+                f"{chosen!r} in this process. Leave device='auto' and let it "
                 "choose; Accelerator(cpu=True) chooses the CPU."
             )
-        return ranks.device
+        return chosen
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind = torch.device(device).type
@@ -46,11 +48,8 @@ def check_device(device: str, ranks: Processes = SINGLE_PROCESS) -> str:
 
 @contextmanager
 def float32_by_default() -> Iterator[None]:
-    """Have torch make float32 tensors where nothing else is said, as batches are."""
+    """Set torch's default dtype to float32, the dtype of batches, and restore it."""
     given = torch.get_default_dtype()
-    if given == torch.float32:
-        yield
-        return
     torch.set_default_dtype(torch.float32)
     try:
         yield
@@ -58,32 +57,28 @@ def float32_by_default() -> Iterator[None]:
         torch.set_default_dtype(given)
 
 
-def make_source(
-    inputs: Inputs, device: str, net_params: dict[str, Any], seed: int = 0
-) -> Source:
-    """Put the inputs behind one interface: index arrays in, batches out."""
-    if inputs.is_dataset:
-        prefix = "iterator_train__"
-        params = {
-            name.removeprefix(prefix): value
-            for name, value in net_params.items()
-            if name.startswith(prefix)
-        }
-        return DatasetSource(inputs.data, device, params, seed)
-    if sparse.issparse(inputs.data):
-        return SparseSource(inputs.data, inputs.sample_shape, device)
-    return ArraySource(inputs.data, inputs.sample_shape, device, inputs.channels_last)
+@contextmanager
+def own_torch_state(device: str) -> Iterator[None]:
+    """Leave torch's random states and default dtype as they were."""
+    n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
+    with torch.random.fork_rng(devices=range(n_cuda)), float32_by_default():
+        yield
 
 
 def build_submodels(
-    estimator, inputs: Inputs, rows: Source, device: str, seed: int
+    estimator,
+    data: TrainingData,
+    source: Source,
+    device: str,
+    seeds: Sequence[int],
 ) -> list[Submodel]:
-    """Build the two submodels from one template, seeded apart."""
-    module, params = _module_and_params(estimator, inputs.sample_shape)
-    shift, scale = _standardization(estimator.standardize, inputs, rows)
+    """Build the two submodels alike, but for their seeds."""
+    inputs, classes = data.inputs, data.classes
+    module, params = _module_and_params(estimator, inputs.sample_shape, len(classes))
+    shift, scale = _standardization(estimator.standardize, inputs, source)
     submodels = []
-    for offset in (1, 2):
-        torch.manual_seed(seed + offset)
+    for seed in seeds:
+        torch.manual_seed(seed)
         submodel = Submodel(
             module,
             shift=shift,
@@ -102,7 +97,7 @@ def build_submodels(
         )
         submodels.append(submodel.initialize())
     _check_groups(submodels[0], estimator.net_params or {})
-    _check_output(submodels[0], rows, len(inputs), len(estimator.classes_))
+    _check_output(submodels[0], source, len(inputs), len(classes))
     return submodels
 
 
@@ -110,19 +105,21 @@ def _softmax(logits: Tensor) -> Tensor:
     return logits.softmax(dim=-1)
 
 
-def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+def _module_and_params(
+    estimator, shape: tuple[int, ...], n_classes: int
+) -> tuple[Any, dict[str, Any]]:
     module, name = estimator.module, _own_name(estimator.module, shape)
     if name is not None:
         if name != "mlp" and len(shape) != 3:
             raise ValueError(
-                f"module={name!r} needs images, but X is a table. If its rows are "
-                "images, give their image_shape=(channels, height, width)."
+                f"module={name!r} needs images, but X is a table. If its samples "
+                "are images, give their image_shape=(channels, height, width)."
             )
         module = MODULES[name]
     inferred = {
         ("n_features", "in_features"): math.prod(shape),
         ("n_channels", "in_channels"): shape[0],
-        ("n_classes", "num_classes", "out_features"): len(estimator.classes_),
+        ("n_classes", "num_classes", "out_features"): n_classes,
         ("image_shape",): shape,
     }
     takes = set() if isinstance(module, nn.Module) else argument_names(module)
@@ -146,7 +143,7 @@ def _module_and_params(estimator, shape: tuple[int, ...]) -> tuple[Any, dict[str
 def _own_name(module, shape: tuple[int, ...]) -> str | None:
     """Return the name of a network of this package, given by its name or its class.
 
-    "auto" is the one for the shape of a row; None is returned for anything else.
+    "auto" is the one for the shape of a sample; None is returned for anything else.
     """
     if module == "auto":
         return "cnn" if len(shape) == 3 else "mlp"
@@ -155,30 +152,34 @@ def _own_name(module, shape: tuple[int, ...]) -> str | None:
     return next((name for name, own in MODULES.items() if own is module), None)
 
 
-def renew_callbacks(estimator, submodels: list[Submodel]) -> None:
-    """Give submodels that go on the callbacks that the estimator has now."""
-    for submodel in submodels:
-        submodel.callbacks = named_callbacks(estimator)
-        # By hand, since skorch's set_params would initialize those from before.
-        submodel.initialize_callbacks()
+def renew_callbacks(
+    estimator, submodels: list[Submodel], checkpoint: TrainingCheckpoint
+) -> list[Submodel]:
+    """Return submodels of an earlier fit with the callbacks the estimator has now."""
+    if not checkpoint.has_callbacks_of(estimator):
+        for submodel in submodels:
+            submodel.callbacks = named_callbacks(estimator)
+            # By hand, since skorch's set_params would initialize those from before.
+            submodel.initialize_callbacks()
+    return submodels
 
 
 def _standardization(
-    standardize: bool, inputs: Inputs, rows: Source
+    standardize: bool, inputs: Inputs, source: Source
 ) -> tuple[Tensor, Tensor]:
-    """Shift and scale of each column or channel; sparse rows are not centered."""
+    """Shift and scale of each feature or channel; sparse samples are not centered."""
     if not standardize:
         return torch.zeros(1), torch.ones(1)
-    mean, deviation = moments(rows, len(inputs), inputs.sample_shape)
-    # What varies by less than rounding does not vary.
+    mean, deviation = moments(source, len(inputs), inputs.sample_shape)
+    # A feature that varies by less than rounding is constant.
     constant = deviation <= 1e-7 * mean.abs()
     scale = torch.where(constant, 1.0, 1 / deviation)
-    shift = torch.zeros_like(mean) if isinstance(rows, SparseSource) else mean
+    shift = torch.zeros_like(mean) if isinstance(source, SparseSource) else mean
     return shift.float().cpu(), scale.float().cpu()
 
 
 def _check_groups(submodel: Submodel, net_params: dict[str, Any]) -> None:
-    """Refuse patterns of parameter groups that match no parameter."""
+    """Raise for patterns of parameter groups that match no parameter."""
     names = [name for name, _ in submodel.get_all_learnable_params()]
     for pattern, _ in net_params.get("optimizer__param_groups", []):
         if not fnmatch.filter(names, pattern):
@@ -189,16 +190,16 @@ def _check_groups(submodel: Submodel, net_params: dict[str, Any]) -> None:
 
 
 def _check_output(
-    submodel: Submodel, rows: Source, n_rows: int, n_classes: int
+    submodel: Submodel, source: Source, n_samples: int, n_classes: int
 ) -> None:
-    x = next(rows.stream([range(min(2, n_rows))]))
+    x = next(source.stream([range(min(2, n_samples))]))
     with torch.no_grad():
         submodel._set_training(False)
         logits = submodel.infer(x)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
         raise ValueError(
-            f"The module has to map a batch to logits of shape (n_rows, {n_classes}), "
+            f"The module has to map a batch to logits of shape (n_samples, {n_classes}), "
             f"got {shape}."
         )
     if logits.shape[1] != n_classes:

@@ -1,4 +1,4 @@
-"""The setting of the paper, where it is published; what is not is chosen here."""
+"""The setting of the paper."""
 
 from sklearn.utils._param_validation import StrOptions, validate_params
 from torch.optim import SGD
@@ -37,7 +37,7 @@ def paper_style(task="cifar10"):
     ----------
     task : {"cifar10", "mnist", "mnist_plain", "digits", "table"}, default="cifar10"
         Kind of data. "mnist_plain" is without augmentation; "digits" is for images too
-        small for the 13-layer network; "table" for rows of numbers.
+        small for the 13-layer network; "table" for tables.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def paper_style(task="cifar10"):
     -----
     The public scripts cover CIFAR-10 with 1000 labels. From them are the optimizer
     (lr 0.1, momentum 0.9, Nesterov, weight decay 1e-4, cosine to 0), batches of 50
-    labeled and 50 unlabeled rows, 100 epochs, m = 2, the negative weight of 2 after a
+    labeled and 50 unlabeled samples, 100 epochs, m = 2, the negative weight of 2 after a
     ramp-up of 16 epochs, the weights of Dual Student, and shifts of up to 4 pixels with
     flips as the view of both streams.
 
@@ -60,11 +60,11 @@ def paper_style(task="cifar10"):
     - lr 0.03 for the networks without weight normalization;
     - shifts are by any share of a pixel;
     - the negative weight rises from nearly 0, not from 0.5;
-    - labels are drawn without replacement, as the text of the paper has it;
-    - no average of weights predicts, and the two submodels' probabilities are averaged;
+    - negative labels are drawn without replacement, as in the text of the paper;
+    - predictions are the mean of both submodels' probabilities, without an EMA;
     - the small network and the perceptron have one last layer, not two that are tied,
       and Dual Student's targets are predictions of the first;
-    - the last epoch counts, not the best one on test rows.
+    - the last epoch counts, not the best one on the test set.
 
     References
     ----------
@@ -93,7 +93,7 @@ def paper_style(task="cifar10"):
         exchange="simultaneous",
         consistency="dual_student",
         class_prior=None,
-        graph_weight=0.0,
+        graph=None,
         weak_view=view,
         strong_view=view,
         optimizer=SGD,

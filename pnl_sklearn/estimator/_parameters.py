@@ -1,123 +1,76 @@
-"""What the parameters may be, and how nested ones are read and set."""
+"""Constraints of the parameters, and how nested ones are read and set."""
 
 import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
 from numbers import Integral, Real
+from typing import Any
 
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..networks._registry import MODULES
+from ..graph._posterior import GraphPosterior
+from ..networks import MODULES
+from ..objectives._class_prior import DistributionAlignment
 from ..objectives._consistency import CONSISTENCIES
 from ..objectives._selection import SELECTIONS
 
 _positive = Interval(Integral, 1, None, closed="left")
-_share = Interval(Real, 0, 1, closed="both")
-_weight = Interval(Real, 0, None, closed="left")
+_fraction = Interval(Real, 0, 1, closed="both")
 
 PARAMETER_CONSTRAINTS: dict = {
     "module": [StrOptions({"auto", *MODULES}), callable],
-    "net_params": [dict, None],
-    "image_shape": ["array-like", None],
-    "standardize": ["boolean"],
+    "weak_view": [StrOptions({"auto"}), callable, None],
+    "strong_view": [StrOptions({"auto"}), callable, None],
     "selection": [StrOptions(set(SELECTIONS)), callable],
-    "negative_weight": [_weight],
-    "rampup": [_share],
-    "exchange": [StrOptions({"simultaneous", "alternating"}), None],
-    "consistency": [StrOptions(set(CONSISTENCIES)), HasMethods("guide"), None],
     "class_prior": [
         StrOptions({"auto", "uniform", "labeled"}),
         "array-like",
         dict,
+        DistributionAlignment,
         None,
     ],
-    "balance_weight": [_weight],
-    "graph_weight": [_weight],
-    "graph_features": [StrOptions({"auto"}), callable],
-    "weak_view": [StrOptions({"auto"}), callable, None],
-    "strong_view": [StrOptions({"auto"}), callable, None],
-    "optimizer": [callable],
-    "lr": [Interval(Real, 0, None, closed="neither")],
+    "graph": [StrOptions({"auto"}), GraphPosterior, None],
     "max_epochs": [_positive],
-    "steps_per_epoch": [_positive, None],
     "batch_size": [_positive],
+    "lr": [Interval(Real, 0, None, closed="neither")],
+    "class_weight": [StrOptions({"balanced"}), dict, None],
+    "device": [str],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+    "net_params": [dict, None],
+    "image_shape": ["array-like", None],
+    "standardize": ["boolean"],
+    "negative_weight": [Interval(Real, 0, None, closed="left")],
+    "rampup": [_fraction],
+    "exchange": [StrOptions({"simultaneous", "alternating"}), None],
+    "consistency": [StrOptions(set(CONSISTENCIES)), HasMethods("targets"), None],
+    "optimizer": [callable],
+    "steps_per_epoch": [_positive, None],
     "labeled_batch_size": [_positive],
     "ema_decay": [Interval(Real, 0, 1, closed="left"), None],
-    "class_weight": [StrOptions({"balanced"}), dict, None],
     "callbacks": [list, None],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
     "warm_start": ["boolean", StrOptions({"resume"})],
-    "device": [str],
     "accelerator": [HasMethods(["prepare_model", "free_memory"]), None],
     "precision": [StrOptions({"float32", "bfloat16"})],
     "compile": ["boolean", StrOptions({"auto"})],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
     "classes": ["array-like", None],
 }
 
-
-_NAMED: dict[str, dict] = {"selection": SELECTIONS, "consistency": CONSISTENCIES}
-
-
-class NamedParameters:
-    """Reads and sets entries of `net_params`, `selection` and `consistency` by name."""
-
-    def get_params(self, deep=True):
-        """Return the parameters; if deep, the entries of `net_params` by name too.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Also list the parameters of `selection` and of `consistency`, and the entries
-            of `net_params`.
-
-        Returns
-        -------
-        params : dict
-        """
-        params = super().get_params(deep=deep)
-        if deep and isinstance(self.net_params, dict):
-            params |= self.net_params
-        return params
-
-    def set_params(self, **params):
-        """Set parameters, also of `selection` and `consistency`, and in `net_params`.
-
-        Parameters
-        ----------
-        **params : dict
-            Besides the constructor's names: ``selection__tolerance`` and the like
-            (a selection given by name becomes the object it names), the same of
-            `consistency`, and skorch's
-            ``module__...``, ``optimizer__...``, ``iterator_train__...`` and
-            ``callbacks__...``, which are kept in `net_params`.
-
-        Returns
-        -------
-        self : PNLClassifier
-        """
-        net = {n: v for n, v in params.items() if n.startswith(NET_PREFIXES)}
-        prefixes = tuple(f"{name}__" for name in _NAMED)
-        nested = {n: v for n, v in params.items() if n.startswith(prefixes)}
-        own = {n: v for n, v in params.items() if n not in net and n not in nested}
-        super().set_params(**own)
-        if net:
-            self.net_params = (self.net_params or {}) | net
-        for name in {n.split("__")[0] for n in nested}:
-            value = getattr(self, name)
-            if isinstance(value, str) and value in _NAMED[name]:
-                setattr(self, name, _NAMED[name][value]())
-        super().set_params(**nested)
-        return self
-
+# Parameters with parameters of their own, and what their names stand for.
+_NESTED: dict[str, dict[str, Callable]] = {
+    "selection": SELECTIONS,
+    "consistency": CONSISTENCIES,
+    "graph": {"auto": GraphPosterior},
+    "class_prior": {},
+}
 
 NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
 
-# What a DataLoader draws batches by, or reads.
-_OF_BATCHES = {
+# Arguments of a DataLoader that the batch sampler decides on.
+_SAMPLER_ARGUMENTS = {
     f"iterator_train__{name}"
     for name in (
         "dataset",
@@ -130,14 +83,89 @@ _OF_BATCHES = {
 }
 
 
+def as_object(name: str, value) -> Any:
+    """Return the object that a nested parameter's value stands for, None for None."""
+    if isinstance(value, type):
+        raise ValueError(
+            f"{name}={value!r} is a class. Give an object of it: "
+            f"{name}={value.__name__}()."
+        )
+    if name == "class_prior":
+        is_object = value is None or isinstance(value, DistributionAlignment)
+        return value if is_object else DistributionAlignment(value)
+    return _NESTED[name][value]() if isinstance(value, str) else value
+
+
+class NestedParameters:
+    """Reads and sets nested parameters by name, also of values given in short form.
+
+    ``selection="adaptive"`` has ``selection__tolerance``, which a grid search can set:
+    the short form is then replaced by the object that it stands for. Entries of
+    `net_params` are read and set by their own names.
+    """
+
+    def get_params(self, deep=True):
+        """Return the parameters.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also return nested parameters (``selection__tolerance``, ``graph__weight``,
+            ...) and the entries of `net_params`.
+
+        Returns
+        -------
+        params : dict
+        """
+        params = super().get_params(deep=deep)
+        if deep:
+            for name in _NESTED:
+                value = getattr(self, name)
+                if isinstance(value, str):
+                    nested = as_object(name, value).get_params()
+                    params |= {f"{name}__{key}": v for key, v in nested.items()}
+            if isinstance(self.net_params, dict):
+                params |= self.net_params
+        return params
+
+    def set_params(self, **params):
+        """Set parameters, also nested ones and entries of `net_params`.
+
+        Parameters
+        ----------
+        **params : dict
+            Besides the constructor's names: ``selection__tolerance``,
+            ``graph__weight``, ``class_prior__weight``,
+            ``consistency__consistency_weight`` and the like, and skorch's
+            ``module__...``, ``optimizer__...``, ``iterator_train__...`` and
+            ``callbacks__...``, which are kept in `net_params`.
+
+        Returns
+        -------
+        self : PNLClassifier
+        """
+        net = {n: v for n, v in params.items() if n.startswith(NET_PREFIXES)}
+        prefixes = tuple(f"{name}__" for name in _NESTED)
+        nested = {n: v for n, v in params.items() if n.startswith(prefixes)}
+        own = {n: v for n, v in params.items() if n not in net and n not in nested}
+        super().set_params(**own)
+        if net:
+            self.net_params = (self.net_params or {}) | net
+        for name in {n.split("__")[0] for n in nested}:
+            setattr(self, name, as_object(name, getattr(self, name)))
+        super().set_params(**nested)
+        return self
+
+
 def argument_names(function: Callable) -> set[str]:
+    """Return the names of a function's parameters."""
     return set(inspect.signature(function).parameters)
 
 
 def check_net_params(estimator, module) -> None:
-    """Refuse names that nothing takes, with the nearest one that is taken.
+    """Raise for names in `net_params` that nothing takes, with the nearest valid one.
 
-    Those of callbacks are looked at elsewhere.
+    Those of callbacks are checked with the callbacks.
     """
     net_params, optimizer = estimator.net_params or {}, estimator.optimizer
     if isinstance(module, nn.Module):
@@ -156,13 +184,13 @@ def check_net_params(estimator, module) -> None:
         known |= {prefix + p.name for p in parameters}
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             known |= {name for name in net_params if name.startswith(prefix)}
-    known -= _OF_BATCHES
+    known -= _SAMPLER_ARGUMENTS
     for name in net_params:
-        if name in _OF_BATCHES:
+        if name in _SAMPLER_ARGUMENTS:
             raise ValueError(
                 f"net_params holds {name!r}, but batches are drawn here. batch_size "
                 "and labeled_batch_size, parameters of the estimator, say how large "
-                "they are, unlabeled_weight how often a row is drawn."
+                "they are, unlabeled_weight how often a sample is drawn."
             )
         if name in estimator.get_params(deep=False):
             raise ValueError(

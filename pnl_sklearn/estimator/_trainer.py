@@ -1,4 +1,4 @@
-"""From the estimator's parameters and its inputs to what the training loop is told."""
+"""Building the trainer from the estimator's parameters, its data and its networks."""
 
 import math
 from collections.abc import Callable
@@ -11,163 +11,212 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import LRScheduler
 from torch import Tensor
 
-from ..data._inputs import Inputs
-from ..data._sampler import BatchSampler
-from ..data._sources import Source
+from ..data._sources import Source, make_source
 from ..data._training_data import TrainingData
-from ..graph._beliefs import class_beliefs, may_believe
 from ..objectives._class_prior import ClassPrior
-from ..objectives._consistency import CONSISTENCIES
-from ..objectives._selection import SELECTIONS
+from ..objectives._consistency import Consistency
 from ..training._callbacks import monitored, named_callbacks
-from ..training._cuda_graph import compiles, may_replay
+from ..training._cuda_graph import can_capture, compiles
 from ..training._metrics import LABEL_CHANGE, label_change_metric, validation_metrics
 from ..training._submodel import Submodel
-from ..training._trainer import Plan
+from ..training._trainer import Trainer
 from ..utils._distributed import Processes
 from ..views._auto import auto_views
-from ..views._base import View, identity
+from ..views._base import StudentView, View, identity
 from ..views._image import ImageView
 from ..views._randaugment import RandAugmentView
-from ._networks import make_source
+from ._parameters import as_object
 
-# Source that the automatic views look at.
-_SAMPLE = 1000
+# Samples that the automatic views look at.
+_N_SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
-# The least that a class is believed in, by neighbors.
-_TINY = 1e-9
+# Values of a step's inputs up to which a second thread of a CPU gains little: Python's
+# own work takes as long as theirs.
+_SMALL_STEP = 2**14
 
 
-def build_batches(
+def build_class_prior(
+    estimator, data: TrainingData, device: str, processes: Processes
+) -> ClassPrior:
+    """Return the class prior to start from; uniform if there is no alignment."""
+    alignment = as_object("class_prior", estimator.class_prior)
+    if alignment is None:
+        target = np.full(len(data.classes), 1 / len(data.classes))
+        is_estimated = False
+    else:
+        alignment._validate_params()
+        target = alignment.target(data.codes, data.classes)
+        is_estimated = alignment.is_estimated
+    target = torch.as_tensor(target, dtype=torch.float32, device=device)
+    is_known = alignment is not None and not is_estimated
+    return ClassPrior(target, is_estimated, processes, is_known)
+
+
+def propagate_labels(
     estimator,
-    given: TrainingData,
-    rows: Source,
-    device: str,
-    seed: int,
-    ranks: Processes,
-    prior: ClassPrior,
-) -> BatchSampler:
-    """Cut the rows into two streams of batches."""
-    return BatchSampler(
-        rows,
-        given.codes,
-        given.weights,
-        (estimator.labeled_batch_size, estimator.batch_size),
-        device,
-        np.random.default_rng(seed),
-        given.excluded,
-        given.chances,
-        ranks,
-        _log_beliefs(estimator, given, rows, prior, ranks),
-    )
-
-
-def _log_beliefs(
-    estimator, given: TrainingData, rows: Source, prior: ClassPrior, ranks: Processes
+    data: TrainingData,
+    source: Source,
+    class_prior: ClassPrior,
+    processes: Processes,
 ) -> np.ndarray | None:
-    """What neighbors tell of the classes of rows, where negatives use it."""
-    weight = estimator.graph_weight
-    shape, n_rows = given.inputs.sample_shape, len(given.codes)
-    features = estimator.graph_features
-    if isinstance(features, type):
-        raise _of_class("graph_features", features)
-    features = None if isinstance(features, str) else features
-    is_used = weight and estimator.negative_weight and (given.codes < 0).any()
-    if not is_used or not may_believe(n_rows, shape, features is not None):
+    """Return the logarithm of the graph posterior, or None if there is none."""
+    graph = as_object("graph", estimator.graph)
+    if graph is None or not estimator.negative_weight or not (data.codes < 0).any():
         return None
-    codes = given.codes.copy()
-    codes[np.flatnonzero(codes >= 0)[given.weights == 0]] = -1
-    drawn_to = prior.prior.cpu().numpy() if _balance_weight(estimator) else None
-    beliefs = class_beliefs(
-        rows,
-        shape,
+    codes = data.codes.copy()
+    codes[np.flatnonzero(codes >= 0)[data.weights == 0]] = -1
+    is_aligned = _balance_weight(estimator) > 0
+    return graph.log_posterior(
+        source,
+        data.inputs.sample_shape,
         codes,
-        len(estimator.classes_),
-        features,
-        drawn_to,
-        float(prior.strength),
-        bool(estimator.verbose) and ranks.index == 0,
+        len(data.classes),
+        class_prior.target.cpu().numpy() if is_aligned else None,
+        float(class_prior.weight),
+        bool(estimator.verbose) and processes.index == 0,
     )
-    return None if beliefs is None else np.float32(weight) * np.log(beliefs.clip(_TINY))
 
 
 def _balance_weight(estimator) -> float:
-    """Weight of the pull to the class prior; 0 without one."""
-    return 0.0 if estimator.class_prior is None else estimator.balance_weight
+    alignment = as_object("class_prior", estimator.class_prior)
+    return 0.0 if alignment is None else alignment.weight
 
 
-def build_plan(
+def build_trainer(
     estimator,
-    given: TrainingData,
-    rows: Source,
+    data: TrainingData,
+    source: Source,
     submodels: list[Submodel],
-    ranks: Processes,
-) -> Plan:
-    """Collect what the training loop needs to know."""
-    weak, strong = _views(estimator, given.inputs, rows)
-    select = _selection(estimator)
-    device = submodels[0].device
+    class_prior: ClassPrior,
+    processes: Processes,
+    n_before: int,
+    n_done: int,
+) -> Trainer:
+    """Return the trainer of a fit.
+
+    Parameters
+    ----------
+    estimator : PNLClassifier
+    data : TrainingData
+    source : Source
+    submodels : list of Submodel
+    class_prior : ClassPrior
+    processes : Processes
+    n_before : int
+        Epochs of earlier fits that this one goes on from; it has no second ramp-up.
+    n_done : int
+        Epochs of this fit before it was interrupted.
+    """
+    device, shape = submodels[0].device, data.inputs.sample_shape
+    weak, strong = _views(estimator, source, len(data.inputs))
+    select = as_object("selection", estimator.selection)
+    consistency = _consistency(estimator, submodels[0].ema_decay)
+    n_unlabeled = 2 * estimator.batch_size  # of both students
+    n_step = n_unlabeled + 2 * estimator.labeled_batch_size
     with torch.random.fork_rng([device] if device.startswith("cuda") else []):
-        _try_selection(select, estimator.batch_size, len(estimator.classes_), device)
-        # On as many rows as a step has, of both students.
-        n_unlabeled = 2 * estimator.batch_size
-        n_rows = n_unlabeled + 2 * estimator.labeled_batch_size
-        for name, size in [("weak_view", n_rows), ("strong_view", n_unlabeled)]:
+        _check_selection(select, estimator.batch_size, len(data.classes), device)
+        for name, size in [("weak_view", n_step), ("strong_view", n_unlabeled)]:
             view = getattr(estimator, name)
             if callable(view):
                 # By an array, which makes a copy: a view may write to what it is given.
-                index = np.resize(np.arange(len(given.codes)), size)
-                _try_view(name, view, next(rows.stream([index])))
-    shape = given.inputs.sample_shape
-    measures = []
-    if given.held_out is not None:
-        inputs, codes = given.held_out
-        held_out = rows
-        if inputs is not given.inputs:
-            held_out = make_source(inputs, device, estimator.net_params or {})
-        measures.append(validation_metrics(held_out, shape, codes, select, device))
-    if LABEL_CHANGE in monitored(named_callbacks(estimator)):
-        measures.append(label_change_metric(rows, shape, given.codes, device))
-    companion = _companion(estimator, submodels[0].ema_decay)
-    scheduled = any(
-        isinstance(callback, LRScheduler) for _, callback in named_callbacks(estimator)
-    )
-    return Plan(
+                index = np.resize(np.arange(len(data.codes)), size)
+                _check_view(name, view, next(source.stream([index])))
+    callbacks = named_callbacks(estimator)
+    epoch_metrics = []
+    if data.held_out is not None:
+        inputs, codes = data.held_out
+        held_out = source
+        if inputs is not data.inputs:
+            held_out = make_source(inputs, device, estimator.net_params)
+        metric = validation_metrics(held_out, shape, codes, select, device)
+        epoch_metrics.append(metric)
+    if LABEL_CHANGE in monitored(callbacks):
+        epoch_metrics.append(label_change_metric(source, shape, data.codes, device))
+    scheduled = any(isinstance(callback, LRScheduler) for _, callback in callbacks)
+    is_small = n_step * math.prod(shape) <= _SMALL_STEP
+    return Trainer(
         select=select,
         weak_view=weak,
         strong_view=strong,
         exchange=estimator.exchange,
-        companion=companion,
+        consistency=consistency,
+        class_prior=class_prior,
         negative_weight=estimator.negative_weight,
         balance_weight=_balance_weight(estimator),
-        rampup=estimator.rampup,
-        companion_rampup=getattr(companion, "rampup", 0.0),
+        rampup=0.0 if n_before else estimator.rampup,
+        consistency_rampup=0.0 if n_before or not consistency else consistency.rampup,
         lr=estimator.lr,
         anneal=not scheduled,
         n_epochs=estimator.max_epochs,
-        n_steps=steps_per_epoch(estimator, given.codes, ranks.count),
+        n_steps=steps_per_epoch(estimator, data.codes, processes.count),
+        epoch_metrics=epoch_metrics,
         verbose=bool(estimator.verbose),
-        measures=measures,
-        ranks=ranks,
+        processes=processes,
         compiles=compiles(estimator, device),
-        replays=not scheduled
-        and may_replay(estimator, submodels[0], [weak, strong], select, companion),
+        captures=not scheduled
+        and can_capture(estimator, submodels[0], [weak, strong], select, consistency),
+        n_threads=1 if device == "cpu" and is_small else None,
+        n_done=n_done,
     )
 
 
-def _selection(estimator) -> Callable[[Tensor], Tensor]:
-    selection = estimator.selection
-    if isinstance(selection, type):
-        raise _of_class("selection", selection)
-    return SELECTIONS[selection]() if isinstance(selection, str) else selection
+def steps_per_epoch(estimator, codes: np.ndarray, n_processes: int = 1) -> int:
+    """Return the given number, or as many as one pass takes, but enough."""
+    if estimator.steps_per_epoch is not None:
+        return estimator.steps_per_epoch
+    n_labeled = int((codes >= 0).sum())
+    return max(
+        math.ceil((len(codes) - n_labeled) / (n_processes * estimator.batch_size)),
+        math.ceil(n_labeled / (n_processes * estimator.labeled_batch_size)),
+        _MIN_STEPS,
+    )
 
 
-def _try_selection(select, n_rows: int, n_classes: int, device: str) -> None:
-    """Refuse a selection that makes something else than a mask."""
-    # Of rows of which nothing is known, up to rows that are all but sure.
-    scale = torch.linspace(0.001, 10, n_rows, device=device)[:, None]
-    logits = scale * torch.randn(n_rows, n_classes, device=device)
+def _views(estimator, source: Source, n_samples: int) -> list[View]:
+    views = [estimator.weak_view, estimator.strong_view]
+    if "auto" in [view for view in views if isinstance(view, str)]:
+        index = np.linspace(0, n_samples - 1, min(n_samples, _N_SAMPLE)).astype(int)
+        automatic = auto_views(next(source.stream([index])))
+        views = [
+            auto if isinstance(view, str) else view
+            for view, auto in zip(views, automatic, strict=True)
+        ]
+    if isinstance(views[0], StudentView):
+        raise ValueError(
+            f"weak_view={views[0]!r} depends on the student, but weak views are for "
+            "the teacher. Give it as the strong view."
+        )
+    return [identity if view is None else view for view in views]
+
+
+def _consistency(estimator, ema_decay: float | None) -> Consistency | None:
+    consistency = as_object("consistency", estimator.consistency)
+    if consistency is None:
+        return None
+    if not isinstance(consistency, Consistency):
+        raise TypeError(
+            f"consistency={consistency!r} is no pnl_sklearn.objectives.Consistency: it "
+            "needs a method targets, and the attributes rampup and needs_ema."
+        )
+    if isinstance(consistency, BaseEstimator):
+        consistency._validate_params()
+    if consistency.needs_ema and ema_decay is None:
+        raise ValueError(
+            f"consistency={estimator.consistency!r} needs the EMA of the weights, but "
+            "the submodels were built with ema_decay=None. Fit anew with a decay, for "
+            "example ema_decay=0.99."
+        )
+    return consistency
+
+
+def _check_selection(
+    select: Callable[[Tensor], Tensor], n_samples: int, n_classes: int, device: str
+) -> None:
+    """Raise for a selection that returns something else than a mask."""
+    # From predictions that are uniform to predictions that are all but certain.
+    scale = torch.linspace(0.001, 10, n_samples, device=device)[:, None]
+    logits = scale * torch.randn(n_samples, n_classes, device=device)
     probabilities = logits.softmax(dim=1)
     with suppress(Exception):  # a copy, if there can be one: it may keep what it sees
         select = deepcopy(select)
@@ -175,132 +224,37 @@ def _try_selection(select, n_rows: int, n_classes: int, device: str) -> None:
     expected = torch.bool, probabilities.shape
     if not isinstance(mask, Tensor) or (mask.dtype, mask.shape) != expected:
         raise ValueError(
-            f"selection={select!r} makes {_described(mask)} of probabilities of shape "
-            f"{tuple(probabilities.shape)}. It has to be a bool Tensor of that shape, "
-            "such as probabilities < 0.01."
+            f"selection={select!r} returns {_describe(mask)} for probabilities of "
+            f"shape {tuple(probabilities.shape)}. A pnl_sklearn.objectives.Selection "
+            "returns a bool Tensor of that shape, such as probabilities < 0.01."
         )
     if bool(mask.all(dim=1).any()):
         raise ValueError(
-            f"selection={select!r} excludes every class of a row, such as one whose "
+            f"selection={select!r} excludes every class of a sample, such as one whose "
             "classes are about as probable as each other. Leave one class at least."
         )
 
 
-def _try_view(name: str, view: View, x: Tensor) -> None:
-    """Refuse a view that changes the form of a batch, or its numbers to none."""
+def _check_view(name: str, view: View, x: Tensor) -> None:
+    """Raise for a view that changes the form of a batch, or makes it non-finite."""
     if x.ndim == 2 and type(view) in (ImageView, RandAugmentView):
         raise ValueError(
-            f"{name}={view!r} is for images, but X is a table. If its rows are images, "
-            "give their image_shape=(channels, height, width)."
+            f"{name}={view!r} is for images, but X is a table. If its samples are "
+            "images, give their image_shape=(channels, height, width)."
         )
     form = x.dtype, x.shape
-    viewed = view(x)
-    if not isinstance(viewed, Tensor) or (viewed.dtype, viewed.shape) != form:
+    augmented = view(x)
+    if not isinstance(augmented, Tensor) or (augmented.dtype, augmented.shape) != form:
         raise ValueError(
-            f"{name}={view!r} makes {_described(viewed)} of a batch, a float32 Tensor "
-            f"of shape {tuple(form[1])}. It has to return a batch of the same form."
+            f"{name}={view!r} returns {_describe(augmented)} for a batch, a float32 "
+            f"Tensor of shape {tuple(form[1])}. A pnl_sklearn.views.View returns a "
+            "batch of the same form."
         )
-    if not viewed.isfinite().all():
-        raise ValueError(f"{name}={view!r} makes NaN or infinite values.")
+    if not augmented.isfinite().all():
+        raise ValueError(f"{name}={view!r} returns NaN or infinite values.")
 
 
-def _described(value) -> str:
+def _describe(value) -> str:
     if not isinstance(value, Tensor):
         return f"an object of type {type(value).__name__}"
     return f"a Tensor of dtype {value.dtype} and shape {tuple(value.shape)}"
-
-
-def steps_per_epoch(estimator, codes: np.ndarray, n_ranks: int = 1) -> int:
-    """Steps in an epoch: as given, or as many as one pass takes, but enough."""
-    if estimator.steps_per_epoch is not None:
-        return estimator.steps_per_epoch
-    n_labeled = int((codes >= 0).sum())
-    return max(
-        math.ceil((len(codes) - n_labeled) / (n_ranks * estimator.batch_size)),
-        math.ceil(n_labeled / (n_ranks * estimator.labeled_batch_size)),
-        _MIN_STEPS,
-    )
-
-
-def _of_class(name: str, given: type) -> ValueError:
-    return ValueError(
-        f"{name}={given!r} is a class. Give an object of it: {name}={given.__name__}()."
-    )
-
-
-def _companion(estimator, ema_decay: float | None):
-    companion = estimator.consistency
-    if isinstance(companion, str):
-        companion = CONSISTENCIES[companion]()
-    if isinstance(companion, type):
-        raise _of_class("consistency", companion)
-    if isinstance(companion, BaseEstimator):
-        companion._validate_params()
-    if getattr(companion, "needs_ema", False) and ema_decay is None:
-        raise ValueError(
-            f"consistency={estimator.consistency!r} needs the average of the weights, but "
-            "the submodels were built with ema_decay=None. Fit anew with a decay, for "
-            "example ema_decay=0.99."
-        )
-    return companion
-
-
-def _views(estimator, inputs: Inputs, rows: Source) -> list[View]:
-    given = [estimator.weak_view, estimator.strong_view]
-    if "auto" in [view for view in given if isinstance(view, str)]:
-        index = np.linspace(0, len(inputs) - 1, min(len(inputs), _SAMPLE)).astype(int)
-        automatic = auto_views(next(rows.stream([index])))
-        given = [
-            auto if isinstance(view, str) else view
-            for view, auto in zip(given, automatic, strict=True)
-        ]
-    if hasattr(given[0], "perturb"):
-        raise ValueError(
-            f"weak_view={given[0]!r} asks the student, but it is the partner that sees "
-            "weak views. Give it as the strong view."
-        )
-    return [identity if view is None else view for view in given]
-
-
-def build_prior(
-    estimator, codes: np.ndarray, device: str, ranks: Processes
-) -> ClassPrior:
-    """Turn `class_prior` into the distribution that mean predictions are drawn to."""
-    n_classes = len(estimator.classes_)
-    prior = np.full(n_classes, 1 / n_classes)
-    given = estimator.class_prior
-    if isinstance(given, str):
-        if given == "labeled":
-            prior = np.bincount(codes[codes >= 0], minlength=n_classes)
-    elif given is not None:
-        if hasattr(given, "keys") and not hasattr(given, "columns"):
-            # Of a dict or a Series.
-            given = _in_order(given, estimator.classes_)
-        prior = np.asarray(given, dtype=float)
-        valid = prior.shape == (n_classes,) and np.isfinite(prior).all()
-        if not valid or (prior < 0).any() or not prior.sum() > 0:
-            raise ValueError(
-                f"class_prior={given!r} has to hold one share, not negative, for each "
-                f"of the {n_classes} classes."
-            )
-    shares = torch.as_tensor(prior / prior.sum(), dtype=torch.float32, device=device)
-    follows = isinstance(given, str) and given == "auto"
-    return ClassPrior(shares, follows, ranks)
-
-
-def _in_order(shares, classes: np.ndarray) -> list[float]:
-    """Return the values of a dict or Series in the order of classes.
-
-    A Series with the default index has them in this order already.
-    """
-    by_class = dict(shares.items())
-    if len(shares) == len(by_class) and set(by_class) == set(classes.tolist()):
-        return [by_class[name] for name in classes.tolist()]
-    names = list(shares.keys())
-    if isinstance(shares, dict) or names != list(range(len(names))):
-        raise ValueError(
-            f"class_prior has shares of {names}, but the classes are "
-            f"{classes.tolist()}. Name each of them once, or give an array in that "
-            "order."
-        )
-    return list(shares)

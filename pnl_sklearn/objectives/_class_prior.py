@@ -1,79 +1,195 @@
-"""The class distribution that mean predictions of unlabeled rows are drawn to."""
+"""Distribution alignment: the mean prediction is regularized towards a class prior."""
 
 import math
+from numbers import Real
+from typing import ClassVar
 
+import numpy as np
 import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ..utils._distributed import SINGLE_PROCESS, Processes
 
 
-class ClassPrior:
-    """The class distribution that mean predictions are drawn to.
+class DistributionAlignment(BaseEstimator):
+    """Regularization of the mean prediction of unlabeled samples towards a class prior.
 
-    It stays as given, or follows the running mean m of the partners' predictions as
-    m ** e, normalized. The exponent e tells how far the classes are from balanced:
-    with d = 1 - entropy(m) / log(C), it is d^4 / (d^4 + 0.01^4), near 0 (uniform) on
-    balanced rows and near 1 where some classes are several times as frequent as
-    others. The pull has the `strength` 1 - e, since a mean that is drawn to a power of
-    itself ends up uniform, times ((C - 1) / 9)^2 where there are fewer than ten
-    classes: two or three are seldom equally frequent, and seldom lost. Once `settled`
-    the exponent stays: by then the predictions are themselves drawn to the prior. Late
-    in training `relaxation` lessens the strength: classes that were kept from being
-    lost may then be a little more or less frequent than others.
+    The loss is the Kullback-Leibler divergence of
+    :func:`~pnl_sklearn.objectives.balance_loss`. It keeps classes from collapsing when
+    there are few labels.
 
     Parameters
     ----------
-    prior : Tensor of shape (n_classes,)
+    prior : {"auto", "uniform", "labeled"}, array-like or dict, default="auto"
+        Class distribution. "auto" is uniform unless early predictions show that the
+        classes are unbalanced; it then follows the predictions. "labeled" takes the
+        frequencies of the labels. An array holds one share for each class, in the order
+        of ``classes_``; a dict or Series has them by class.
+    weight : float, default=4.0
+        Weight of the loss after the ramp-up. With "auto" it is lower for fewer than ten
+        classes, is 0 where some classes are several times as frequent as others, and
+        falls to a quarter late in training.
+
+    References
+    ----------
+    D. Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution
+    Alignment and Augmentation Anchoring", ICLR 2020, who align by rescaling targets.
+
+    Examples
+    --------
+    >>> from pnl_sklearn import DistributionAlignment, PNLClassifier
+    >>> PNLClassifier(class_prior=DistributionAlignment("labeled", weight=1.0))
+    PNLClassifier(class_prior=DistributionAlignment(prior='labeled', weight=1.0))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "prior": [StrOptions({"auto", "uniform", "labeled"}), "array-like", dict],
+        "weight": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(self, prior="auto", weight=4.0):
+        self.prior = prior
+        self.weight = weight
+
+    def target(self, codes: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Return the class distribution to start from.
+
+        Parameters
+        ----------
+        codes : int array of shape (n_samples,)
+            Class codes, -1 where unlabeled.
+        classes : array of shape (n_classes,)
+
+        Returns
+        -------
+        target : float array of shape (n_classes,)
+            Sums to 1.
+        """
+        n_classes = len(classes)
+        target = np.full(n_classes, 1 / n_classes)
+        if isinstance(self.prior, str):
+            if self.prior == "labeled":
+                target = np.bincount(codes[codes >= 0], minlength=n_classes)
+            return target / target.sum()
+        shares = self.prior
+        if hasattr(shares, "keys") and not hasattr(shares, "columns"):
+            shares = _by_class(shares, classes)
+        target = np.asarray(shares, dtype=float)
+        valid = target.shape == (n_classes,) and np.isfinite(target).all()
+        if not valid or (target < 0).any() or not target.sum() > 0:
+            raise ValueError(
+                f"class_prior={self.prior!r} has to hold one share, not negative, for "
+                f"each of the {n_classes} classes."
+            )
+        return target / target.sum()
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether the prior follows the predictions."""
+        return isinstance(self.prior, str) and self.prior == "auto"
+
+
+def _by_class(shares, classes: np.ndarray) -> list[float]:
+    """Return the values of a dict or Series in the order of classes.
+
+    A Series with the default index has them in this order already.
+    """
+    by_class = dict(shares.items())
+    if len(shares) == len(by_class) and set(by_class) == set(classes.tolist()):
+        return [by_class[name] for name in classes.tolist()]
+    names = list(shares.keys())
+    if isinstance(shares, dict) or names != list(range(len(names))):
+        raise ValueError(
+            f"class_prior has shares of {names}, but the classes are "
+            f"{classes.tolist()}. Name each of them once, or give an array in that "
+            "order."
+        )
+    return list(shares)
+
+
+class ClassPrior:
+    """The class prior during training, as given or estimated from predictions.
+
+    An estimated prior is m^e, normalized, with the running mean m of the teachers'
+    predictions. The exponent e = d^4 / (d^4 + 0.01^4), with d = 1 - entropy(m) / log C,
+    measures how far the classes are from balanced: near 0 (a uniform prior) for
+    balanced classes, near 1 where some are several times as frequent as others. The
+    weight of the alignment is then multiplied by 1 - e, since a mean that is aligned
+    with a power of itself ends up uniform, and by ((C - 1) / 9)^2 for fewer than ten
+    classes, which are seldom equally frequent and seldom collapse.
+
+    Parameters
+    ----------
+    target : Tensor of shape (n_classes,)
         Distribution to start from.
-    follows : bool
+    is_estimated : bool
         Whether it follows the predictions.
-    ranks : Processes, default=SINGLE_PROCESS
-        Whose predictions it follows.
+    processes : Processes, default=SINGLE_PROCESS
+        Those whose predictions it follows.
+    is_known : bool, default=False
+        Whether the class frequencies are given, not assumed.
+
+    Attributes
+    ----------
+    initial, target : Tensor of shape (n_classes,)
+        Class prior at the beginning, and now.
+    frozen : bool
+        Whether the exponent stays. It has to from the moment on when the predictions
+        are themselves regularized towards the prior.
+    decay : float or Tensor of shape ()
+        Factor of the weight, lower late in training: classes that were kept from
+        collapsing may then be a little more or less frequent than the prior.
     """
 
     momentum = 0.99
-    half_way = 0.01
+    midpoint = 0.01
 
     def __init__(
-        self, prior: Tensor, follows: bool, ranks: Processes = SINGLE_PROCESS
+        self,
+        target: Tensor,
+        is_estimated: bool,
+        processes: Processes = SINGLE_PROCESS,
+        is_known: bool = False,
     ) -> None:
-        self.prior = prior
-        self.follows = follows
-        self.ranks = ranks
-        self.settled = False
-        self.relaxation: float | Tensor = 1.0
-        self._mean = prior.clone()
-        self._exponent = torch.zeros((), device=prior.device)
+        self.initial = self.target = target
+        self.is_known = is_known
+        self.is_estimated = is_estimated
+        self.processes = processes
+        self.frozen = False
+        self.decay: float | Tensor = 1.0
+        self._mean = target.clone()
+        self._exponent = torch.zeros((), device=target.device)
 
     @property
-    def strength(self) -> Tensor:
-        """Share, of shape (), of the weight that the pull to the prior has."""
-        if not self.follows:
+    def weight(self) -> Tensor:
+        """Factor, of shape (), of the alignment's weight."""
+        if not self.is_estimated:
             return 1 - self._exponent
-        share = min(1, (len(self.prior) - 1) / 9) ** 2
-        return (1 - self._exponent) * share * self.relaxation
+        few_classes = min(1, (len(self.target) - 1) / 9) ** 2
+        return (1 - self._exponent) * few_classes * self.decay
 
-    def observe(self, probabilities: Tensor) -> None:
-        """Take in predictions of a partner, of shape (n_rows, n_classes)."""
-        if not (self.follows and len(probabilities)):
+    def update(self, probabilities: Tensor) -> None:
+        """Update an estimated prior by predictions of shape (n_samples, n_classes)."""
+        if not (self.is_estimated and len(probabilities)):
             return
-        mean = self.ranks.mean(probabilities.mean(dim=0))
+        mean = self.processes.mean(probabilities.mean(dim=0))
         self._mean.lerp_(mean, 1 - self.momentum)
-        if not self.settled:
+        if not self.frozen:
             entropy = -torch.xlogy(self._mean, self._mean).sum()
             deficit = 1 - entropy / math.log(len(self._mean))
-            self._exponent = deficit**4 / (deficit**4 + self.half_way**4)
-        prior = self._mean**self._exponent
-        self.prior = prior / prior.sum()
+            self._exponent = deficit**4 / (deficit**4 + self.midpoint**4)
+        target = self._mean**self._exponent
+        self.target = target / target.sum()
 
-    def state(self) -> dict[str, Tensor]:
-        """Return a copy, on the CPU, of what the predictions have told."""
-        names = ("prior", "_mean", "_exponent")
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return a copy of the state, on the CPU."""
+        names = ("target", "_mean", "_exponent")
         return {name: getattr(self, name).to("cpu", copy=True) for name in names}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from such a state, where predictions are followed."""
-        if self.follows:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the state of an estimated prior."""
+        if self.is_estimated:
             for name, value in state.items():
-                setattr(self, name, value.to(self.prior.device, copy=True))
+                setattr(self, name, value.to(self.target.device, copy=True))

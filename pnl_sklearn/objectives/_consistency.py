@@ -1,12 +1,7 @@
-"""Companions: consistency losses beside the pseudo-negative labels.
-
-A companion is an object with a method ``guide`` that tells a student which predictions
-of unlabeled rows to follow, and which rows to learn negatives from; and an attribute
-``rampup``, the share of the training in which its weight rises.
-"""
+"""Consistency losses beside the pseudo-negative labels: Mean Teacher, Dual Student."""
 
 from numbers import Real
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from sklearn.base import BaseEstimator
@@ -15,76 +10,89 @@ from torch import Tensor
 
 
 class ConsistencyTargets(NamedTuple):
-    """What a student's predictions of the unlabeled rows are drawn to.
+    """Targets of a student's predictions on unlabeled samples.
 
     Parameters
     ----------
-    targets : float Tensor of shape (n_terms, n_rows, n_classes)
-        Probabilities to follow.
-    weights : float Tensor of shape (n_terms, n_rows)
-        How much each row counts in each term.
-    learns : bool Tensor of shape (n_rows,)
-        Source whose pseudo-negative labels the student learns.
+    probabilities : float Tensor of shape (n_terms, n_samples, n_classes)
+        Target probabilities of each term of the loss.
+    weights : float Tensor of shape (n_terms, n_samples)
+        Weight of each sample in each term.
+    use_negatives : bool Tensor of shape (n_samples,)
+        Samples whose pseudo-negative labels the student learns.
     """
 
-    targets: Tensor
+    probabilities: Tensor
     weights: Tensor
-    learns: Tensor
+    use_negatives: Tensor
 
 
 class Predictor(Protocol):
-    """What a companion asks of a submodel: probabilities without gradient."""
+    """What a consistency loss may ask of a submodel; nothing has a gradient."""
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Predict with the weights as they are, in training mode."""
+        """Predict with the current weights, in training mode."""
 
     def ema_probabilities(self, x: Tensor) -> Tensor:
-        """Predict with the average of the weights, in evaluation mode."""
+        """Predict with the EMA of the weights, in evaluation mode."""
 
 
+@runtime_checkable
 class Consistency(Protocol):
-    """What has a method `guide` and a ramp-up."""
+    """Consistency regularization of the student.
+
+    Attributes
+    ----------
+    rampup : float
+        Fraction of the training, from 0 to 1, in which the weight rises to its value.
+    needs_ema : bool
+        Whether it needs the EMA of the weights.
+    """
 
     rampup: float
+    needs_ema: bool
 
-    def guide(
+    def targets(
         self,
         student: Predictor,
-        partner: Predictor,
+        teacher: Predictor,
         weak: Tensor,
         strong: Tensor,
-        partner_weak: Tensor,
+        teacher_weak: Tensor,
     ) -> ConsistencyTargets:
-        """Return what the student is to follow on a batch of unlabeled rows.
+        """Return the targets of the student on a batch of unlabeled samples.
+
+        The loss is the mean squared difference between the targets and the student's
+        probabilities on the strong view.
 
         Parameters
         ----------
-        student, partner : Predictor
+        student, teacher : Predictor
             The two submodels.
-        weak, strong : Tensor of shape (n_rows, ...)
-            The views of the rows.
-        partner_weak : Tensor of shape (n_rows, n_classes)
-            Probabilities of the partner on the weak views.
+        weak, strong : Tensor of shape (n_samples, ...)
+            The views of the samples.
+        teacher_weak : Tensor of shape (n_samples, n_classes)
+            Probabilities of the teacher on the weak view.
 
         Returns
         -------
-        guidance : ConsistencyTargets
+        targets : ConsistencyTargets
         """
 
 
 class MeanTeacher(BaseEstimator):
-    """Each submodel is consistent with the average of its own weights.
+    """Consistency of each submodel with the EMA of its own weights.
 
-    The average predicts on the weak view of an unlabeled row, and the student's
-    prediction on the strong view is drawn to it by the mean squared difference of
-    their probabilities. The negatives still come from the partner.
+    The EMA predicts on the weak view of an unlabeled sample. The loss is the mean
+    squared difference between its probabilities and those of the student on the strong
+    view. Pseudo-negative labels still come from the teacher.
 
     Parameters
     ----------
     consistency_weight : float, default=10.0
-        Weight of the consistency after its ramp-up.
+        Weight of the loss after its ramp-up.
     rampup : float, default=0.05
-        Share of the training, from 0 to 1, in which the weight rises.
+        Fraction of the training, from 0 to 1, in which the weight rises.
 
     References
     ----------
@@ -95,51 +103,53 @@ class MeanTeacher(BaseEstimator):
         "consistency_weight": [Interval(Real, 0, None, closed="left")],
         "rampup": [Interval(Real, 0, 1, closed="both")],
     }
-    needs_ema = True
+    needs_ema: bool = True
+    capturable: ClassVar[bool] = True
 
     def __init__(self, consistency_weight=10.0, rampup=0.05):
         self.consistency_weight = consistency_weight
         self.rampup = rampup
 
-    def guide(
+    def targets(
         self,
         student: Predictor,
-        partner: Predictor,
+        teacher: Predictor,
         weak: Tensor,
         strong: Tensor,
-        partner_weak: Tensor,
+        teacher_weak: Tensor,
     ) -> ConsistencyTargets:
-        """Return what the student is to follow on a batch of unlabeled rows.
+        """Return the targets of the student on a batch of unlabeled samples.
 
-        Inputs and output are those of :meth:`pnl_sklearn.objectives.Consistency.guide`.
+        Inputs and output are those of
+        :meth:`pnl_sklearn.objectives.Consistency.targets`.
         """
-        target = student.ema_probabilities(weak)
-        everywhere = torch.ones(len(weak), device=weak.device)
-        weights = self.consistency_weight * everywhere
-        return ConsistencyTargets(target[None], weights[None], everywhere.bool())
+        probabilities = student.ema_probabilities(weak)
+        ones = torch.ones(len(weak), device=weak.device)
+        weights = self.consistency_weight * ones
+        return ConsistencyTargets(probabilities[None], weights[None], ones.bool())
 
 
 class DualStudent(BaseEstimator):
-    """Each submodel is consistent with itself, and follows the more stable of the two.
+    """Consistency of each submodel with itself, and with the more stable one.
 
-    A row is *stable* for a submodel when its predictions on both views are of the same
-    class and one of them is more confident than `threshold`. Where a row is stable for
-    the partner and not for the student, or for both but the student's two predictions
-    differ more, the student's prediction is drawn to the partner's. Negatives are
-    learned from on all other rows.
+    A sample is *stable* for a submodel if its predictions on both views are of the same
+    class and one of them is more confident than `threshold`. The student is
+    regularized towards the teacher on samples that are stable for the teacher and not
+    for the student, or stable for both but with the larger difference between the two
+    views for the student. It learns pseudo-negative labels of all other samples.
 
     Parameters
     ----------
     consistency_weight : float, default=10.0
-        Weight of the consistency of a submodel with itself: the mean squared difference
-        of its probabilities on the strong and the weak view.
+        Weight of the mean squared difference between a submodel's probabilities on the
+        strong and on the weak view.
     stabilization_weight : float, default=100.0
-        Weight of the mean squared difference to the partner's probabilities, where it
-        is followed.
+        Weight of the mean squared difference to the teacher's probabilities, on the
+        samples named above.
     threshold : float, default=0.8
         Probability that one of the two predictions has to exceed.
     rampup : float, default=0.05
-        Share of the training, from 0 to 1, in which the weights rise.
+        Fraction of the training, from 0 to 1, in which the weights rise.
 
     References
     ----------
@@ -152,7 +162,8 @@ class DualStudent(BaseEstimator):
         "stabilization_weight": [Interval(Real, 0, None, closed="left")],
         "threshold": [Interval(Real, 0, 1, closed="both")],
     }
-    needs_ema = False
+    needs_ema: bool = False
+    capturable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -166,20 +177,21 @@ class DualStudent(BaseEstimator):
         self.threshold = threshold
         self.rampup = rampup
 
-    def guide(
+    def targets(
         self,
         student: Predictor,
-        partner: Predictor,
+        teacher: Predictor,
         weak: Tensor,
         strong: Tensor,
-        partner_weak: Tensor,
+        teacher_weak: Tensor,
     ) -> ConsistencyTargets:
-        """Return what the student is to follow on a batch of unlabeled rows.
+        """Return the targets of the student on a batch of unlabeled samples.
 
-        Inputs and output are those of :meth:`pnl_sklearn.objectives.Consistency.guide`.
+        Inputs and output are those of
+        :meth:`pnl_sklearn.objectives.Consistency.targets`.
         """
         own = student.probabilities(weak), student.probabilities(strong)
-        other = partner_weak, partner.probabilities(strong)
+        other = teacher_weak, teacher.probabilities(strong)
         follows = self.follows(own, other)
         weights = torch.stack(
             [
@@ -187,26 +199,25 @@ class DualStudent(BaseEstimator):
                 self.stabilization_weight * follows.float(),
             ]
         )
-        return ConsistencyTargets(
-            torch.stack([own[0], partner_weak]), weights, ~follows
-        )
+        probabilities = torch.stack([own[0], teacher_weak])
+        return ConsistencyTargets(probabilities, weights, ~follows)
 
     def follows(
         self, own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Tell on which rows a student follows its partner.
+        """Tell on which samples a student is regularized towards its teacher.
 
         Parameters
         ----------
-        own, other : pair of Tensors of shape (n_rows, n_classes)
-            Probabilities of the student, and of the partner, on the two views.
+        own, other : pair of Tensors of shape (n_samples, n_classes)
+            Probabilities of the student, and of the teacher, on the two views.
 
         Returns
         -------
-        follows : bool Tensor of shape (n_rows,)
+        follows : bool Tensor of shape (n_samples,)
         """
         own_stable, other_stable = self._is_stable(*own), self._is_stable(*other)
-        differs_more = _distance(*own) > _distance(*other)
+        differs_more = _squared_distance(*own) > _squared_distance(*other)
         return other_stable & (~own_stable | differs_more)
 
     def _is_stable(self, first: Tensor, second: Tensor) -> Tensor:
@@ -215,8 +226,8 @@ class DualStudent(BaseEstimator):
         return (first_top.indices == second_top.indices) & (confidence > self.threshold)
 
 
-def _distance(first: Tensor, second: Tensor) -> Tensor:
-    """Squared Euclidean distance of the rows' predictions, of shape (n_rows,)."""
+def _squared_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Squared Euclidean distance of two predictions, of shape (n_samples,)."""
     return (first - second).square().sum(dim=1)
 
 

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 
 def negative_learning_loss(logits: Tensor, negatives: Tensor) -> Tensor:
-    """Mean over rows of the mean of -log(1 - p_k) over a row's negative labels.
+    """Mean over samples of the mean of -log(1 - p_k) over their negative labels.
 
     Parameters
     ----------
-    logits : Tensor of shape (n_rows, n_classes)
+    logits : Tensor of shape (n_samples, n_classes)
         Scores of the student before the softmax.
-    negatives : bool Tensor of shape (n_rows, n_classes)
-        True where the class is a (pseudo-)negative label of the row. A row without
-        any costs nothing.
+    negatives : bool Tensor of shape (n_samples, n_classes)
+        True where the class is a (pseudo-)negative label of the sample. The loss of a
+        sample without any is 0.
 
     Returns
     -------
@@ -36,19 +36,19 @@ def negative_learning_loss(logits: Tensor, negatives: Tensor) -> Tensor:
 
 
 def candidate_loss(logits: Tensor, negatives: Tensor) -> Tensor:
-    """Mean over rows of -log of the probability that is left to the candidates.
+    """Mean over samples of -log of the summed probability of the candidate classes.
 
-    The candidates of a row are the classes that are not negative: the loss says "the
+    The candidates of a sample are the classes that are not negative: the loss says "the
     class is one of these". It is the cross-entropy where one candidate is left, and 0
     where no class is negative.
 
     Parameters
     ----------
-    logits : Tensor of shape (n_rows, n_classes)
+    logits : Tensor of shape (n_samples, n_classes)
         Scores of the student before the softmax.
-    negatives : bool Tensor of shape (n_rows, n_classes)
-        True where the class is a (pseudo-)negative label of the row; at least one
-        class of every row is not.
+    negatives : bool Tensor of shape (n_samples, n_classes)
+        True where the class is a (pseudo-)negative label of the sample; at least one
+        class of every sample is not.
 
     Returns
     -------
@@ -68,19 +68,19 @@ def balance_loss(
 ) -> Tensor:
     """Kullback-Leibler divergence KL(prior || mean prediction), in nats.
 
-    The mean of a batch is noisy: of 64 rows of ten classes, a class has 6.4 give or
-    take 2.4. A running mean over batches is less so, and can be drawn to the prior
-    harder. The gradient reaches the batch as if the running mean were its own.
+    It regularizes the mean prediction towards the class prior. The mean of one batch is
+    noisy; a running mean over batches is less so. The gradient with respect to the
+    batch is taken as if the running mean were the mean of the batch.
 
     Parameters
     ----------
-    logits : Tensor of shape (n_rows, n_classes)
+    logits : Tensor of shape (n_samples, n_classes)
         Scores of the student before the softmax.
     prior : Tensor of shape (n_classes,)
-        The class distribution that the mean prediction is drawn to; sums to 1.
+        Class prior; sums to 1.
     running_mean : Tensor of shape (n_classes,), default=None
-        Mean prediction over this and earlier batches; None takes the mean of this one.
-        Shares of less than 0.001 / n_classes count as that.
+        Mean prediction over this and earlier batches. None takes the mean of this batch.
+        Entries are clipped at 0.001 / n_classes.
 
     Returns
     -------
@@ -100,18 +100,18 @@ def consistency_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor
 
     Parameters
     ----------
-    logits : Tensor of shape (n_rows, n_classes)
+    logits : Tensor of shape (n_samples, n_classes)
         Scores of the student before the softmax.
-    targets : Tensor of shape (n_terms, n_rows, n_classes)
-        Probabilities to follow; no gradient goes through them.
-    weights : Tensor of shape (n_terms, n_rows)
-        Weight of each row in each term.
+    targets : Tensor of shape (n_terms, n_samples, n_classes)
+        Target probabilities, without gradient.
+    weights : Tensor of shape (n_terms, n_samples)
+        Weight of each sample in each term.
 
     Returns
     -------
     loss : float32 Tensor of shape ()
-        Sum over terms of the mean over rows of weight times the mean over classes of
-        the squared difference.
+        Sum over terms of the mean over samples of weight times the mean over classes
+        of the squared difference.
 
     References
     ----------
@@ -122,16 +122,16 @@ def consistency_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor
 
 
 def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Mean over rows of weight times cross-entropy.
+    """Mean over samples of weight times cross-entropy.
 
     Parameters
     ----------
-    logits : Tensor of shape (n_rows, n_classes)
+    logits : Tensor of shape (n_samples, n_classes)
         Scores of the student before the softmax.
-    labels : int64 Tensor of shape (n_rows,)
+    labels : int64 Tensor of shape (n_samples,)
         Class codes.
-    weights : float Tensor of shape (n_rows,)
-        Weight of each row.
+    weights : float Tensor of shape (n_samples,)
+        Weight of each sample.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def _mean(values: Tensor) -> Tensor:
 def _log_not(logits: Tensor) -> Tensor:
     """log(1 - softmax(logits)), exact where a probability rounds to 1.
 
-    Only the largest probability of a row can exceed one half; its complement is the
+    Only the largest probability of a sample can exceed one half; its complement is the
     sum of all the others, which logsumexp gives without cancellation.
     """
     largest = torch.zeros_like(logits, dtype=torch.bool)

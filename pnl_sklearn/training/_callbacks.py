@@ -1,4 +1,4 @@
-"""skorch's callbacks: which can serve here, and copies of them for each submodel."""
+"""skorch callbacks: checks, and copies for each submodel."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ from skorch.callbacks import (
 )
 from skorch.callbacks.scoring import ScoringBase
 
-from ._metrics import LABEL_CHANGE, VALIDATED
+from ._metrics import COLUMNS, LABEL_CHANGE, VALIDATED
 
 _PREFIX = "callbacks__"
-# Callbacks of skorch that need what a fit of two submodels has not, and what to do.
-_UNFIT: dict[tuple[type, ...], str] = {
+# Callbacks of skorch that cannot be used with two submodels, and what to do instead.
+_UNSUPPORTED: dict[tuple[type, ...], str] = {
     (Checkpoint, TrainEndCheckpoint, LoadInitState): (
         "Both submodels would write, or read, the same file. Save the estimator after "
         "fit, with joblib.dump for example; EarlyStopping(load_best=True) goes back to "
-        "the best epoch, and warm_start='resume' takes up a fit that was interrupted."
+        "the best epoch, and warm_start='resume' resumes an interrupted fit."
     ),
     (ScoringBase, PassthroughScoring): (
         "It scores batches of inputs and targets, which submodels do not train on. "
-        "Give fit labeled rows as X_val and y_val, or set validation_fraction: "
+        "Give fit labeled samples as X_val and y_val, or set validation_fraction: "
         f"history_ then has {', '.join(map(repr, VALIDATED))}."
     ),
     (ProgressBar,): (
@@ -42,21 +42,8 @@ _UNFIT: dict[tuple[type, ...], str] = {
 }
 
 
-# What history_ holds of numbers, for callbacks to monitor.
-COLUMNS = (
-    "epoch",
-    "train_loss",
-    "supervised_loss",
-    "negative_loss",
-    "balance_loss",
-    "consistency_loss",
-    "teacher_student_agreement",
-    "negative_coverage",
-    "negative_weight",
-    "seconds",
-)
-# And what callbacks of skorch record in the submodels' histories.
-_OF_SKORCH = ("dur", "event_lr")
+# Columns that skorch's own callbacks record in the submodels' histories.
+_SKORCH_COLUMNS = ("dur", "event_lr")
 
 
 def named_callbacks(estimator) -> list[tuple[str, Any]]:
@@ -67,7 +54,7 @@ def named_callbacks(estimator) -> list[tuple[str, Any]]:
     """
     items = list(estimator.callbacks or [])
     given = [item[1] if isinstance(item, tuple) else item for item in items]
-    copies = [_copied(callback) for callback in given]
+    copies = [_copy_callback(callback) for callback in given]
     names = [
         item[0] if isinstance(item, tuple) else type(copy).__name__
         for item, copy in zip(items, copies, strict=True)
@@ -77,11 +64,13 @@ def named_callbacks(estimator) -> list[tuple[str, Any]]:
         if counts[name] > 1:
             seen[name] += 1
             names[k] = f"{name}_{seen[name]}"
-    return _changed(dict(zip(names, copies, strict=True)), estimator.net_params or {})
+    return _apply_entries(
+        dict(zip(names, copies, strict=True)), estimator.net_params or {}
+    )
 
 
-def _copied(callback) -> Any:
-    """Copy a callback, or make one of its class; refuse what is none."""
+def _copy_callback(callback) -> Any:
+    """Copy a callback, or make one of its class; raise if it is none."""
     if isinstance(callback, type):
         callback = callback()
     if not hasattr(callback, "on_train_begin"):
@@ -95,7 +84,7 @@ def _copied(callback) -> Any:
         return deepcopy(callback)
 
 
-def _changed(
+def _apply_entries(
     callbacks: dict[str, Any], net_params: dict[str, Any]
 ) -> list[tuple[str, Any]]:
     """Apply entries such as callbacks__name=None and callbacks__name__patience=3."""
@@ -109,23 +98,23 @@ def _changed(
             )
         value = entries[entry]
         if not parameter:
-            callbacks[name] = None if value is None else _copied(value)
+            callbacks[name] = None if value is None else _copy_callback(value)
         elif callbacks[name] is not None:
             callbacks[name].set_params(**{parameter: value})
     return [pair for pair in callbacks.items() if pair[1] is not None]
 
 
 def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) -> None:
-    """Refuse callbacks that would fail, or have no effect, once training has begun.
+    """Raise for callbacks that would fail, or have no effect, during training.
 
-    `columns` are those of `history_` that it will have beside `COLUMNS`.
+    `columns` are those that `history_` will have beside `COLUMNS`.
     """
     packages = {type(callback).__module__.split(".")[0] for _, callback in callbacks}
     for _, callback in callbacks:
-        for unfit, cure in _UNFIT.items():
-            if isinstance(callback, unfit) and not _counts_itself(callback):
+        for kinds, advice in _UNSUPPORTED.items():
+            if isinstance(callback, kinds) and not _counts_itself(callback):
                 raise ValueError(
-                    f"The callback {type(callback).__name__} cannot be used. {cure}"
+                    f"The callback {type(callback).__name__} cannot be used. {advice}"
                 )
         monitor = getattr(callback, "monitor", None)
         # Other callbacks than skorch's may record columns of their own.
@@ -144,15 +133,15 @@ def _counts_itself(callback) -> bool:
 
 
 def _check_monitor(callback, monitor: str, columns: Sequence[str]) -> None:
-    if monitor in (*COLUMNS, LABEL_CHANGE, *columns, *_OF_SKORCH):
+    if monitor in (*COLUMNS, LABEL_CHANGE, *columns, *_SKORCH_COLUMNS):
         return
     begins = f"The callback {type(callback).__name__} monitors {monitor!r}, but "
     if monitor.startswith("valid") and not set(VALIDATED) & set(columns):
         raise ValueError(
             f"{begins}nothing is held out for validation. Let it monitor 'train_loss' "
-            "or another column of history_; or give fit labeled rows as X_val and "
+            "or another column of history_; or give fit labeled samples as X_val and "
             "y_val, or set validation_fraction: both add "
             f"{', '.join(map(repr, VALIDATED))}."
         )
     names = ", ".join(map(repr, (*COLUMNS, *columns, LABEL_CHANGE)))
-    raise ValueError(f"{begins}the columns of history_ that are numbers are {names}.")
+    raise ValueError(f"{begins}the numeric columns of history_ are {names}.")

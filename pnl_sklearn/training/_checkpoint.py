@@ -1,4 +1,4 @@
-"""Where a fit stands between two epochs, for one that takes it up again."""
+"""Checkpoint of a fit, for ``warm_start="resume"``."""
 
 import io
 import operator
@@ -18,94 +18,97 @@ from ._submodel import Submodel
 
 
 class TrainingCheckpoint:
-    """What a fit that is taken up needs beside the submodels, kept on the CPU.
+    """State needed to resume an interrupted fit, beside the submodels; on the CPU.
 
-    The seed and the number of epochs since `n_before`, which are of earlier fits, tell
-    which batches are next; with the rest, the further steps have the same bits as those
-    of a fit that was not interrupted (on a GPU they are close).
+    The seed and the number of epochs since `n_before`, which are of earlier fits,
+    determine the next batches. Together with the rest, a resumed fit has the same bits
+    as one that was not interrupted (on a GPU they are close).
     """
 
     seed: int
     n_before: int
     _callbacks: list
-    _described: str
+    _callback_settings: str
     _fingerprint: tuple[int, ...]
     _random_states: list[list[Tensor]]
-    _prior: dict[str, Tensor]
-    _means: list[Tensor | None]
+    _class_prior: dict[str, Tensor]
+    _mean_predictions: list[Tensor | None]
     _snapshots: Sequence[dict[str, Any]] = ()
 
-    def begin(self, seed: int, n_before: int, estimator, given: TrainingData) -> None:
-        """Take down what a fit begins with, once nothing can be refused any more."""
+    def start(self, seed: int, n_before: int, estimator, data: TrainingData) -> None:
+        """Record what a fit starts with, once all checks are passed."""
         self.seed, self.n_before = seed, n_before
         self._callbacks = list(estimator.callbacks or [])
-        self._described = _described(estimator)
-        self._fingerprint = _fingerprint(given)
+        self._callback_settings = _callback_settings(estimator)
+        self._fingerprint = _fingerprint(data)
 
-    def warn_of_others(self, given: TrainingData) -> None:
-        """Warn of rows or labels that the fit to be taken up has not begun with."""
-        if _fingerprint(given) != self._fingerprint:
+    def warn_of_other_data(self, data: TrainingData) -> None:
+        """Warn if samples or labels are not those that the fit started with."""
+        if _fingerprint(data) != self._fingerprint:
             warnings.warn(
-                "The fit that warm_start='resume' takes up began with other rows or "
-                "labels. Its schedules and random draws go on, but the result is that "
-                "of no whole fit. With new labels, warm_start=True trains max_epochs "
-                "more.",
+                "The fit that warm_start='resume' takes up began with other samples or "
+                "labels. Its schedules and random numbers go on, but the result is "
+                "that of no whole fit. With new labels, warm_start=True trains "
+                "max_epochs more.",
                 stacklevel=4,
             )
 
-    def has(self, estimator) -> bool:
-        """Tell whether these are the very callbacks of the last fit, and unchanged."""
+    def has_callbacks_of(self, estimator) -> bool:
+        """Tell whether the callbacks are the same objects as before, and unchanged."""
         callbacks = list(estimator.callbacks or [])
         return (
             len(callbacks) == len(self._callbacks)
             and all(map(operator.is_, callbacks, self._callbacks))
-            and _described(estimator) == self._described
+            and _callback_settings(estimator) == self._callback_settings
         )
 
-    def note(
-        self, submodels: list[Submodel], prior: ClassPrior, ranks: Processes
+    def update(
+        self, submodels: list[Submodel], prior: ClassPrior, processes: Processes
     ) -> None:
-        """Take down how things stand at the end of an epoch."""
+        """Record the state at the end of an epoch."""
         device = submodels[0].device
         states = [torch.get_rng_state()]
         if device.startswith("cuda"):
             states.append(torch.cuda.get_rng_state(device))
-        self._random_states = ranks.of_all(states)
-        self._prior = prior.state()
+        self._random_states = processes.gather(states)
+        self._class_prior = prior.state_dict()
         self._snapshots = ()
         means = [submodel.mean_prediction for submodel in submodels]
-        self._means = [None if m is None else m.to("cpu", copy=True) for m in means]
+        self._mean_predictions = [
+            None if mean is None else mean.to("cpu", copy=True) for mean in means
+        ]
 
-    def keep(self, snapshots: list[dict[str, Any]]) -> None:
-        """Keep weights that a callback has put others in the place of."""
+    def keep_weights(self, snapshots: list[dict[str, Any]]) -> None:
+        """Keep the last weights, where a callback has restored earlier ones."""
         file = io.BytesIO()
         torch.save(snapshots, file)
         file.seek(0)
         self._snapshots = torch.load(file, map_location="cpu", weights_only=True)
 
     def restore_weights(self, submodels: list[Submodel]) -> None:
-        """Take back the weights that were kept, if any were."""
+        """Load the weights that were kept, if any were."""
         for submodel, snapshot in zip(submodels, self._snapshots, strict=False):
             submodel.restore(snapshot)
 
     def restore(
-        self, submodels: list[Submodel], prior: ClassPrior, ranks: Processes
+        self, submodels: list[Submodel], prior: ClassPrior, processes: Processes
     ) -> None:
-        """Bring everything to where it stood, torch's random states too."""
+        """Load everything else, torch's random states too."""
         device = submodels[0].device
-        prior.restore(self._prior)
-        for submodel, m in zip(submodels, self._means, strict=True):
-            submodel.mean_prediction = None if m is None else m.to(device, copy=True)
-        # Of another rank where there are more by now.
-        states = self._random_states[ranks.index % len(self._random_states)]
+        prior.load_state_dict(self._class_prior)
+        for submodel, mean in zip(submodels, self._mean_predictions, strict=True):
+            moved = None if mean is None else mean.to(device, copy=True)
+            submodel.mean_prediction = moved
+        # Of another process where there are more by now.
+        states = self._random_states[processes.index % len(self._random_states)]
         torch.set_rng_state(states[0])
         for state in states[1:]:
             if device.startswith("cuda"):  # not where a GPU's fit goes on without one
                 torch.cuda.set_rng_state(state, device)
 
 
-def _described(estimator) -> str:
-    """What callbacks are set to."""
+def _callback_settings(estimator) -> str:
+    """Return the settings of callbacks, as text."""
     entries = {
         name: value
         for name, value in (estimator.net_params or {}).items()
@@ -119,5 +122,5 @@ def _described(estimator) -> str:
     return re.sub("0x[0-9a-fA-F]+", "", repr((entries, callbacks)))
 
 
-def _fingerprint(given: TrainingData) -> tuple[int, ...]:
-    return *fingerprint(given.codes), checksum(given.inputs)
+def _fingerprint(data: TrainingData) -> tuple[int, ...]:
+    return *fingerprint(data.codes), checksum(data.inputs)

@@ -1,4 +1,4 @@
-"""What the trained submodels predict together, part by part of the rows."""
+"""Predictions of the fitted submodels together, chunk by chunk."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -17,18 +17,18 @@ _N_HELD = 2**22
 
 
 def log_probabilities(
-    submodels: list[Submodel], rows: Source, indices: Iterable[Index]
+    submodels: list[Submodel], source: Source, indices: Iterable[Index]
 ) -> Iterator[Tensor]:
     """Yield log of the submodels' mean probabilities, float64, for each index."""
-    for x in rows.stream(indices):
+    for x in source.stream(indices):
         each = [submodel.log_probabilities(x) for submodel in submodels]
         yield reduce(torch.logaddexp, each) - math.log(len(each))
 
 
 def concatenate_predictions(
-    parts: Iterable[Tensor], n_rows: int, names: np.ndarray | None = None
+    parts: Iterable[Tensor], n_samples: int, names: np.ndarray | None = None
 ) -> np.ndarray:
-    """Put the rows of tensors into one array, or the names that they are positions of.
+    """Concatenate tensors to an array; if they are class codes, to their names.
 
     What is on another device than the CPU stays there until it is much: each copy waits
     for all that the device has been told to do, and leaves it with nothing to do.
@@ -40,11 +40,11 @@ def concatenate_predictions(
         held.append(part)
         n_held += part.numel()
         end += len(part)
-        if part.is_cpu or n_held >= _N_HELD or end == n_rows:
+        if part.is_cpu or n_held >= _N_HELD or end == n_samples:
             values = torch.cat(held).cpu().numpy()
             values = values if names is None else names[values]
             if whole is None:
-                whole = np.empty((n_rows, *values.shape[1:]), values.dtype)
+                whole = np.empty((n_samples, *values.shape[1:]), values.dtype)
             whole[end - len(values) : end] = values
             held, n_held = [], 0
     return whole

@@ -1,4 +1,4 @@
-"""Schedules: pure functions from a step to a float, and what they give at one step."""
+"""Schedules: pure functions from a step to a float, and their values at one step."""
 
 import math
 from collections.abc import Sequence
@@ -8,33 +8,50 @@ from torch import Tensor
 
 
 class ScheduleValues(NamedTuple):
-    """What the schedules give at one step, as floats or as tensors of shape ().
+    """Values of the schedules at one step, as floats or as tensors of shape ().
 
-    `unlabeled`, `consistency` and `balance` are the shares of their weights that the
-    unlabeled terms, the companion and the pull to the prior have; `rate` is that of the
-    learning rates; `decays` are those of the submodels' weight averages.
+    Parameters
+    ----------
+    unlabeled : float
+        Factor of the weights of the unlabeled terms.
+    consistency : float
+        Factor of the weight of the consistency loss.
+    balance : float
+        Factor of the weight of the balance loss.
+    lr : float
+        Factor of the learning rates.
+    ema_decays : sequence of float
+        Decay of each submodel's EMA.
     """
 
     unlabeled: float | Tensor
-    companion: float | Tensor
+    consistency: float | Tensor
     balance: float | Tensor
-    rate: float | Tensor
-    decays: Sequence[float | Tensor]
+    lr: float | Tensor
+    ema_decays: Sequence[float | Tensor]
 
     @classmethod
-    def of(cls, values: Sequence[float | Tensor]) -> "ScheduleValues":
-        """Make it of its values in a row."""
-        unlabeled, companion, balance, rate, *decays = values
-        return cls(unlabeled, companion, balance, rate, decays)
+    def from_list(cls, values: Sequence[float | Tensor]) -> "ScheduleValues":
+        """Return them from a flat list."""
+        unlabeled, consistency, balance, lr, *ema_decays = values
+        return cls(unlabeled, consistency, balance, lr, ema_decays)
 
-    def values(self) -> list[float | Tensor]:
-        """Return the values in a row."""
-        return [self.unlabeled, self.consistency, self.balance, self.rate, *self.decays]
+    def to_list(self) -> list[float | Tensor]:
+        """Return them as a flat list."""
+        return [
+            self.unlabeled,
+            self.consistency,
+            self.balance,
+            self.lr,
+            *self.ema_decays,
+        ]
 
 
-def rampup(step: int, length: int) -> float:
+def sigmoid_rampup(step: int, length: int) -> float:
     """Rise from exp(-5) at step 0 to 1 at step `length` as exp(-5 (1 - t)^2).
 
+    References
+    ----------
     S. Laine and T. Aila, "Temporal Ensembling for Semi-Supervised Learning", ICLR 2017.
     """
     if step >= length:
@@ -42,20 +59,20 @@ def rampup(step: int, length: int) -> float:
     return math.exp(-5 * (1 - step / length) ** 2)
 
 
-def cosine(step: int, length: int) -> float:
+def cosine_decay(step: int, length: int) -> float:
     """Fall from 1 at step 0 to 0 at step `length` along half a cosine."""
     return 0.5 * (1 + math.cos(math.pi * min(step / length, 1.0)))
 
 
-def relaxation(step: int, length: int) -> float:
-    """Fall along a line, from 1 at three tenths of `length` to a quarter at six."""
+def late_decay(step: int, length: int) -> float:
+    """Fall linearly from 1 at 0.3 of `length` to 0.25 at 0.6 of it."""
     return 1 - 0.75 * min(max((step / length - 0.3) / 0.3, 0.0), 1.0)
 
 
 def ema_decay_at(step: int, decay: float) -> float:
-    """Decay of a weight average that forgets the first weights quickly.
+    """Decay of an EMA at a step: (1 + step) / (10 + step), at most `decay`.
 
-    The share of the old average is (1 + step) / (10 + step), at most `decay`, as in
-    TensorFlow's ``ExponentialMovingAverage``.
+    So the EMA forgets the initial weights quickly, as in TensorFlow's
+    ``ExponentialMovingAverage``.
     """
     return min(decay, (1 + step) / (10 + step))

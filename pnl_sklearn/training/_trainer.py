@@ -1,11 +1,11 @@
-"""The one training loop: rounds in which partners teach students."""
+"""The training loop: alternating rounds in which two submodels teach each other."""
 
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,119 +13,290 @@ from torch import Tensor
 from ..data._sampler import Batch, BatchSampler
 from ..objectives._class_prior import ClassPrior
 from ..objectives._consistency import Consistency
-from ..objectives._losses import negative_learning_loss
-from ..objectives._selection import mask_and_renormalize, product_of_experts
+from ..objectives._selection import (
+    mask_and_renormalize,
+    product_of_experts,
+    selection_loss,
+)
 from ..utils._distributed import Processes
-from ..views._base import View
+from ..utils._parallel import limit_threads
+from ..views._base import StudentView, View
 from ._checkpoint import TrainingCheckpoint
 from ._cuda_graph import GraphedStep
-from ._metrics import Measure, RunningMean, print_epoch, summary
-from ._schedules import ScheduleValues, cosine, rampup, relaxation
+from ._metrics import EpochMetric, RunningMean, print_epoch, summary
+from ._schedules import ScheduleValues, cosine_decay, late_decay, sigmoid_rampup
 from ._submodel import StudentBatch, Submodel
 
 
 @dataclass
-class Plan:
-    """How to train: everything but the data and the networks.
+class Trainer:
+    """Trains two submodels: everything but the networks and the data.
 
-    Of `n_epochs`, which the schedules are for, `n_done` are behind. Networks are
-    compiled where `compiles`; where `replays`, every step has the same operations, and
-    may be recorded.
+    Parameters
+    ----------
+    select : callable
+        Selection of pseudo-negative labels.
+    weak_view, strong_view : View
+    exchange : {"simultaneous", "alternating"} or None
+    consistency : Consistency or None
+    class_prior : ClassPrior
+    negative_weight, balance_weight : float
+        Weights of the losses after the ramp-up.
+    rampup, consistency_rampup : float
+        Fractions of the training in which weights rise.
+    lr : float
+    anneal : bool
+        Whether the learning rate falls along a cosine.
+    n_epochs, n_steps : int
+        Epochs that the schedules are for, and steps per epoch.
+    epoch_metrics : list of callable
+        From the submodels to further columns of the history.
+    verbose : bool
+    processes : Processes
+    compiles : bool
+        Whether layers are compiled.
+    captures : bool
+        Whether a step may be captured as a CUDA graph.
+    n_threads : int or None
+        Threads of a CPU; None leaves them as they are.
+    n_done : int, default=0
+        Epochs that an interrupted fit has trained already.
     """
 
     select: Callable[[Tensor], Tensor]
     weak_view: View
     strong_view: View
     exchange: str | None
-    companion: Consistency | None
+    consistency: Consistency | None
+    class_prior: ClassPrior
     negative_weight: float
     balance_weight: float
     rampup: float
-    companion_rampup: float
+    consistency_rampup: float
     lr: float
     anneal: bool
     n_epochs: int
     n_steps: int
+    epoch_metrics: list[EpochMetric]
     verbose: bool
-    measures: list[Measure]
-    ranks: Processes
+    processes: Processes
     compiles: bool
-    replays: bool
+    captures: bool
+    n_threads: int | None
     n_done: int = 0
 
+    def fit(
+        self,
+        submodels: list[Submodel],
+        batches: BatchSampler,
+        history: list[dict],
+        checkpoint: TrainingCheckpoint,
+    ) -> FloatingPointError | None:
+        """Train to the end, to an interrupt, or to a loss that is not finite.
 
-def run(
-    submodels: list[Submodel],
-    batches: BatchSampler,
-    prior: ClassPrior,
-    plan: Plan,
-    history: list[dict],
-    standing: TrainingCheckpoint,
-) -> FloatingPointError | None:
-    """Train to the end, to an interrupt, or to a loss that is not finite.
+        Parameters
+        ----------
+        submodels : list of Submodel
+        batches : BatchSampler
+        history : list of dict
+            Gets one row per epoch.
+        checkpoint : TrainingCheckpoint
+            Gets what is needed to resume.
 
-    Appends a row an epoch to `history`, and notes in `standing` how to go on from it.
-    Returns the error of the last case, with the weights of the last finite epoch taken
-    back.
-    """
-    try:
-        for submodel in submodels:
-            submodel.begin_training(plan.lr, plan.ranks, plan.compiles)
-        return _epochs(submodels, batches, prior, plan, history, standing)
-    finally:  # a callback may raise what it likes
-        for submodel in submodels:
-            submodel.let_go()
-            # The row of an epoch that was not finished.
-            del submodel.history[len(history) :]
+        Returns
+        -------
+        error : FloatingPointError or None
+            Of a loss that was not finite. The submodels then have the weights of the
+            last finite epoch.
+        """
+        self.submodels = submodels
+        step = GraphedStep(self.train_step, submodels, self.captures, self.compiles)
+        try:
+            with limit_threads(self.n_threads) if self.n_threads else nullcontext():
+                for submodel in submodels:
+                    submodel.begin_training(self.lr, self.processes, self.compiles)
+                return self._fit_epochs(step, batches, history, checkpoint)
+        finally:  # a callback may raise what it likes
+            for submodel in submodels:
+                submodel.release_training_state()
+                # The row of an epoch that was not finished.
+                del submodel.history[len(history) :]
+
+    def _fit_epochs(
+        self,
+        step: GraphedStep,
+        batches: BatchSampler,
+        history: list[dict],
+        checkpoint: TrainingCheckpoint,
+    ) -> FloatingPointError | None:
+        submodels = self.submodels
+        error, usable = None, True
+        kept = [submodel.snapshot() for submodel in submodels]
+        try:
+            if self.n_done:
+                self._resume(batches, checkpoint)
+            for epoch in range(self.n_done, self.n_epochs):
+                row = {"epoch": len(history) + 1}
+                means, sample = self._fit_epoch(epoch, step, batches)
+                row |= means
+                finite = all(submodel.is_finite(sample) for submodel in submodels)
+                finite = finite and math.isfinite(row["train_loss"])
+                if not self.processes.all_true(finite):
+                    error = _divergence_error(row["epoch"], self.lr, bool(history))
+                    break
+                kept = [submodel.snapshot() for submodel in submodels]
+                for metric in self.epoch_metrics:
+                    row |= metric(submodels)
+                # What ends a fit, here or in a callback, has to be equal everywhere.
+                row = self.processes.broadcast(row)
+                checkpoint.update(submodels, self.class_prior, self.processes)
+                history.append(row)
+                if self.verbose and self.processes.index == 0:
+                    print_epoch(row)
+                if _end_epoch(submodels, row):
+                    break
+        except KeyboardInterrupt:
+            # As in skorch, the weights there are can be used.
+            usable = all(submodel.is_finite() for submodel in submodels)
+            warnings.warn(
+                f"The fit was interrupted in epoch {len(history) + 1}. What was "
+                "learned is kept; warm_start='resume' goes on from there.",
+                stacklevel=5,
+            )
+        if error is not None or not usable:
+            for submodel, snapshot in zip(submodels, kept, strict=True):
+                submodel.restore(snapshot)
+        # Not a generator: every submodel has to be told.
+        if any([submodel.end_training() for submodel in submodels]):
+            checkpoint.keep_weights(kept)
+        return error
+
+    def _fit_epoch(
+        self, epoch: int, step: GraphedStep, batches: BatchSampler
+    ) -> tuple[dict, Tensor]:
+        """Train one epoch; return its row of the history, and the last labeled batch.
+
+        Nothing is read from the device before the end of the epoch.
+        """
+        begin = time.perf_counter()
+        n_total = self.n_epochs * self.n_steps
+        n_rampup = round(self.rampup * n_total)
+        for submodel in self.submodels:
+            submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
+        step.begin_epoch()
+        metrics = RunningMean()
+        for i, batch in enumerate(batches.epoch(self.n_steps), epoch * self.n_steps):
+            values = ScheduleValues(
+                unlabeled=sigmoid_rampup(i, n_rampup),
+                consistency=sigmoid_rampup(i, round(self.consistency_rampup * n_total)),
+                balance=late_decay(i, n_total),
+                lr=cosine_decay(i, n_total),
+                ema_decays=[submodel.next_ema_decay() for submodel in self.submodels],
+            )
+            # By then the unlabeled terms have less than half of their weight.
+            freeze_prior = i >= max(0.6 * n_rampup, min(50, n_total // 2))
+            turn = i % 2 if self.exchange == "alternating" else 0
+            metrics.add(step(batch, values, freeze_prior, turn))
+        for submodel in self.submodels:
+            submodel.broadcast_weights()
+        means = self.processes.mean(metrics.value()).tolist()
+        row = summary(means, len(self.class_prior.target))
+        row["negative_weight"] = values.unlabeled * self.negative_weight
+        row["seconds"] = time.perf_counter() - begin
+        return row, batch.labeled
+
+    def train_step(
+        self, batch: Batch, values: ScheduleValues, freeze_prior: bool, turn: int
+    ) -> list[Tensor]:
+        """Let teachers predict on weak views, and students learn on strong views.
+
+        Parameters
+        ----------
+        batch : Batch
+        values : ScheduleValues
+        freeze_prior : bool
+            Whether the class prior has stopped to adapt.
+        turn : int
+            Which submodel is the student, if they alternate.
+
+        Returns
+        -------
+        metrics : list of Tensor
+            One for each student, see :meth:`Submodel.train_step`.
+        """
+        prior = self.class_prior
+        prior.frozen, prior.decay = freeze_prior, values.balance
+        teachers = self.submodels if self.exchange is None else self.submodels[::-1]
+        pairs = list(zip(self.submodels, teachers, values.ema_decays, strict=True))
+        if self.exchange == "alternating":
+            pairs = [pairs[turn]]
+        n_labeled = len(batch.labeled)
+        samples = torch.cat([batch.labeled, batch.unlabeled])
+        # All teachers predict before any student learns.
+        weak = _augment(self.weak_view, samples, len(pairs))
+        strong = _augment(self.strong_view, batch.unlabeled, len(pairs))
+        predictions = [
+            teacher.probabilities(x[n_labeled:])
+            for (_, teacher, _), x in zip(pairs, weak, strict=True)
+        ]
+        if batch.excluded is not None:
+            predictions = [mask_and_renormalize(p, batch.excluded) for p in predictions]
+        posteriors = predictions
+        if batch.log_posterior is not None:
+            posteriors = [
+                product_of_experts(p, batch.log_posterior) for p in predictions
+            ]
+        for posterior in posteriors:
+            prior.update(posterior)
+        student_batches = []
+        for (student, teacher, ema_decay), x_weak, x_strong, prediction, q in zip(
+            pairs, weak, strong, predictions, posteriors, strict=True
+        ):
+            x = x_strong
+            if isinstance(self.strong_view, StudentView) and len(x):
+                x = self.strong_view.perturb(x, student.logits)
+            negatives = self.select(q)
+            targets = None
+            if self.consistency is not None:
+                targets = self.consistency.targets(
+                    student, teacher, x_weak[n_labeled:], x, prediction
+                )
+                negatives = negatives & targets.use_negatives[:, None]
+            if batch.excluded is not None:
+                negatives = negatives | batch.excluded
+            student_batch = StudentBatch(
+                inputs=torch.cat([x_weak[:n_labeled], x]),
+                labels=batch.labels,
+                weights=batch.weights,
+                negatives=negatives,
+                excluded=batch.excluded,
+                pseudo_labels=q.argmax(dim=1),
+                class_prior=prior.target,
+                negative_loss=selection_loss(self.select),
+                negative_weight=values.unlabeled * self.negative_weight,
+                balance_weight=values.unlabeled * self.balance_weight * prior.weight,
+                consistency=targets,
+                consistency_weight=values.consistency,
+                ema_decay=ema_decay,
+            )
+            student_batches.append((student, student_batch))
+        if self.anneal:
+            for student, _ in student_batches:
+                student.set_lr_factor(values.lr)
+        return [student.train_step(b) for student, b in student_batches]
+
+    def _resume(self, batches: BatchSampler, checkpoint: TrainingCheckpoint) -> None:
+        """Restore the state at the end of the last epoch of an interrupted fit."""
+        batches.skip(self.n_done, self.n_steps)
+        checkpoint.restore_weights(self.submodels)
+        for metric in self.epoch_metrics:  # some compare with the epoch before
+            metric(self.submodels)
+        checkpoint.restore(self.submodels, self.class_prior, self.processes)
 
 
-def _epochs(
-    submodels: list[Submodel],
-    batches: BatchSampler,
-    prior: ClassPrior,
-    plan: Plan,
-    history: list[dict],
-    standing: TrainingCheckpoint,
-) -> FloatingPointError | None:
-    """Run and watch over the epochs, as `run` says."""
-    error = None
-    usable = True
-    kept = [submodel.snapshot() for submodel in submodels]
-    try:
-        if plan.n_done:
-            _take_up(submodels, batches, prior, plan, standing)
-        for row, sample in train(submodels, batches, prior, plan):
-            row = {"epoch": len(history) + 1, **row}
-            finite = all(submodel.is_finite(sample) for submodel in submodels)
-            if not plan.ranks.agree(finite and math.isfinite(row["train_loss"])):
-                error = _divergence(row["epoch"], plan.lr, bool(history))
-                break
-            kept = [submodel.snapshot() for submodel in submodels]
-            for measure in plan.measures:
-                row |= measure(submodels)
-            # What ends a fit, here or in a callback, has to be equal everywhere.
-            row = plan.ranks.of_first(row)
-            standing.note(submodels, prior, plan.ranks)
-            history.append(row)
-            if plan.verbose and plan.ranks.index == 0:
-                print_epoch(row)
-            if _end_epoch(submodels, row):
-                break
-    except KeyboardInterrupt:
-        # As in skorch, what there is can be used.
-        usable = all(submodel.is_finite() for submodel in submodels)
-        warnings.warn(
-            f"The fit was interrupted in epoch {len(history) + 1}. What was learned is "
-            "kept; warm_start='resume' goes on from there.",
-            stacklevel=5,
-        )
-    if error is not None or not usable:
-        for submodel, snapshot in zip(submodels, kept, strict=True):
-            submodel.restore(snapshot)
-    taken_back = [submodel.end_training() for submodel in submodels]
-    if any(taken_back):
-        standing.keep(kept)
-    return error
+def _augment(view: View, x: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Return n views of the batch, in one call, which takes less time than n."""
+    return view(torch.cat([x] * n)).tensor_split(n) if len(x) else (x,) * n
 
 
 def _end_epoch(submodels: list[Submodel], row: dict) -> bool:
@@ -139,179 +310,10 @@ def _end_epoch(submodels: list[Submodel], row: dict) -> bool:
     return ended
 
 
-def _take_up(
-    submodels: list[Submodel],
-    batches: BatchSampler,
-    prior: ClassPrior,
-    plan: Plan,
-    standing: TrainingCheckpoint,
-) -> None:
-    """Go to the end of the last epoch that is behind."""
-    batches.skip(plan.n_done, plan.n_steps)
-    standing.restore_weights(submodels)
-    for measure in plan.measures:  # since some compare with the epoch before
-        measure(submodels)
-    standing.restore(submodels, prior, plan.ranks)
-
-
-def _divergence(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:
+def _divergence_error(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:
     kept = "The weights of the last finite epoch are kept."
     return FloatingPointError(
         f"The loss became NaN or infinite in epoch {epoch}. Lower the learning rate, "
         f"for example to lr={lr / 10:g}, or rescale X if its values are huge. "
         + (kept if is_trained else "The networks are as untrained as they began.")
     )
-
-
-def train(
-    submodels: list[Submodel],
-    batches: BatchSampler,
-    prior: ClassPrior,
-    plan: Plan,
-) -> Iterator[tuple[dict, Tensor]]:
-    """Train the two submodels; yield one row of measurements at the end of each epoch.
-
-    Nothing is read from the device between two ends of epochs.
-    """
-    n_total = plan.n_epochs * plan.n_steps
-    n_rampup = round(plan.rampup * n_total)
-    step = plan.n_done * plan.n_steps
-    take = GraphedStep(
-        partial(_turn, submodels=submodels, prior=prior, plan=plan),
-        submodels,
-        plan.replays,
-        plan.compiles,
-    )
-    for _ in range(plan.n_done, plan.n_epochs):
-        begin = time.perf_counter()
-        for submodel in submodels:
-            submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
-        take.begin_epoch()
-        measures = RunningMean()
-        for batch in batches.epoch(plan.n_steps):
-            pace = _pace(submodels, plan, step)
-            # By then the unlabeled terms have not yet half of their weight.
-            settled = step >= max(0.6 * n_rampup, min(50, n_total // 2))
-            turn = step % 2 if plan.exchange == "alternating" else 0
-            measures.add(take(batch, pace, settled, turn))
-            step += 1
-        for submodel in submodels:
-            submodel.level()
-        row = summary(plan.ranks.mean(measures.value()).tolist(), len(prior.prior))
-        row["negative_weight"] = pace.unlabeled * plan.negative_weight
-        row["seconds"] = time.perf_counter() - begin
-        yield row, batch.labeled
-
-
-def _pace(submodels: list[Submodel], plan: Plan, step: int) -> ScheduleValues:
-    """Return what the schedules give at a step."""
-    n_total = plan.n_epochs * plan.n_steps
-    return ScheduleValues(
-        unlabeled=rampup(step, round(plan.rampup * n_total)),
-        consistency=rampup(step, round(plan.companion_rampup * n_total)),
-        balance=relaxation(step, n_total),
-        rate=cosine(step, n_total),
-        decays=[submodel.next_decay() for submodel in submodels],
-    )
-
-
-def _turn(
-    batch: Batch,
-    pace: ScheduleValues,
-    settled: bool,
-    turn: int,
-    submodels: list[Submodel],
-    prior: ClassPrior,
-    plan: Plan,
-) -> list[Tensor]:
-    """Take one step with the submodels whose turn it is; return its measurements."""
-    prior.settled, prior.relaxation = settled, pace.balance
-    lessons = _lessons(submodels, batch, prior, plan, pace, turn)
-    if plan.anneal:
-        for student, *_ in lessons:
-            student.anneal(pace.rate)
-    return [_learn(*lesson) for lesson in lessons]
-
-
-def _lessons(
-    submodels: list[Submodel],
-    batch: Batch,
-    prior: ClassPrior,
-    plan: Plan,
-    pace: ScheduleValues,
-    turn: int,
-) -> list[tuple[Submodel, StudentBatch, Tensor]]:
-    """Have the partners predict; return each student of the step with its lesson."""
-    partners = submodels if plan.exchange is None else submodels[::-1]
-    pairs = list(zip(submodels, partners, pace.decays, strict=True))
-    if plan.exchange == "alternating":
-        pairs = [pairs[turn]]
-    n_labeled = len(batch.labeled)
-    rows = torch.cat([batch.labeled, batch.unlabeled])
-    weak_rows = _views(plan.weak_view, rows, len(pairs))
-    strong_rows = _views(plan.strong_view, batch.unlabeled, len(pairs))
-    predictions = [
-        partner.probabilities(weak[n_labeled:])
-        for (_, partner, _), weak in zip(pairs, weak_rows, strict=True)
-    ]
-    if batch.excluded is not None:
-        predictions = [mask_and_renormalize(p, batch.excluded) for p in predictions]
-    believed = predictions
-    if batch.log_beliefs is not None:
-        believed = [product_of_experts(p, batch.log_beliefs) for p in predictions]
-    for probabilities in believed:
-        prior.observe(probabilities)
-    lessons = []
-    for (student, partner, decay), weak, strong, prediction, probabilities in zip(
-        pairs, weak_rows, strong_rows, predictions, believed, strict=True
-    ):
-        perturb = getattr(plan.strong_view, "perturb", None)
-        if perturb is not None and len(batch.unlabeled):
-            strong = perturb(strong, student.logits)
-        negatives = plan.select(probabilities)
-        guidance = None
-        if plan.companion is not None:
-            guidance = plan.companion.guide(
-                student, partner, weak[n_labeled:], strong, prediction
-            )
-            negatives = negatives & guidance.learns[:, None]
-        if batch.excluded is not None:
-            negatives = negatives | batch.excluded
-        lesson = StudentBatch(
-            torch.cat([weak[:n_labeled], strong]),
-            batch.labels,
-            batch.weights,
-            negatives,
-            batch.excluded,
-            prior.prior,
-            getattr(plan.select, "loss", negative_learning_loss),
-            pace.unlabeled * plan.negative_weight,
-            pace.unlabeled * plan.balance_weight * prior.strength,
-            guidance,
-            pace.companion,
-            decay,
-        )
-        lessons.append((student, lesson, probabilities.argmax(dim=1)))
-    return lessons
-
-
-def _views(view: View, x: Tensor, n: int) -> tuple[Tensor, ...]:
-    """Return n views of the batch, made at once: one call takes less time than n."""
-    return view(torch.cat([x] * n)).tensor_split(n) if len(x) else (x,) * n
-
-
-def _learn(student: Submodel, lesson: StudentBatch, pseudo_labels: Tensor) -> Tensor:
-    """Take one student step.
-
-    Returns its losses and mean prediction, and by pseudo-label the numbers of all rows,
-    of rows with negative labels, and of rows that the student agrees on.
-    """
-    outcome = student.train_step(lesson)
-    unlabeled = outcome["y_pred"][len(lesson.labels) :]
-    covered = lesson.negatives.any(dim=1)
-    agreed = unlabeled.argmax(dim=1) == pseudo_labels
-    marks = torch.stack([torch.ones_like(covered), covered, agreed]).float()
-    believed = torch.zeros(unlabeled.shape, device=unlabeled.device)
-    believed.scatter_(1, pseudo_labels[:, None], 1.0)
-    counts = (marks @ believed).flatten()
-    return torch.cat([outcome["losses"], outcome["prediction"], counts])

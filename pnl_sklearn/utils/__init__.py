@@ -1,1 +1,1 @@
-"""What two rooms share: several processes, threads, pipelines."""
+"""What several rooms share: processes, threads, pipelines."""

@@ -1,8 +1,8 @@
-"""What several processes of one fit do together.
+"""Collectives of the processes that train together.
 
 Accelerate starts and joins them, and has torch's DistributedDataParallel average the
 gradients. skorch's AccelerateMixin is not used: it prepares a net once and for good,
-with its average, its optimizer and itself as the device, so that the net can neither be
+with its EMA, its optimizer and itself as the device, so that the net can neither be
 pickled nor predict elsewhere, and its own training step is not the one taken here.
 """
 
@@ -18,19 +18,28 @@ from torch import Tensor, nn
 
 
 def fingerprint(codes: np.ndarray) -> tuple[int, int]:
-    """The number of rows, and a checksum of their class codes."""
+    """Return the number of samples, and a checksum of their class codes."""
     return len(codes), zlib.crc32(codes.tobytes())
 
 
 class Processes:
     """The processes that train together, each on its part of every batch.
 
-    Of one process, with an accelerator or without, every method hands back what it is
+    With one process, with an accelerator or without, every method returns what it is
     given.
 
     Parameters
     ----------
     accelerator : accelerate.Accelerator or None, default=None
+
+    Attributes
+    ----------
+    count : int
+        Number of processes.
+    index : int
+        Position of this process.
+    device : str or None
+        Device that the accelerator has chosen.
     """
 
     def __init__(self, accelerator=None) -> None:
@@ -45,74 +54,68 @@ class Processes:
             device = accelerator.device
             self.device = "cpu" if device.type == "cpu" else str(device)
 
-    def parts(self, indices: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Return this rank's part of each index array, which `count` divides."""
+    def shard(self, indices: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield this process's part of each index array, which `count` divides."""
         if self.count == 1:
             return indices
         return (np.split(index, self.count)[self.index] for index in indices)
 
-    def own_seed(self, seed: int) -> int:
-        """Return the seed of what each rank draws for rows of its own."""
-        # The two submodels have the seeds that follow the first rank's.
-        return seed + 3 * self.index
-
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean over ranks, without gradient."""
+        """Return the mean over processes, without gradient."""
         if self.count == 1:
             return values
         total = values.detach().clone()
         dist.all_reduce(total)
         return total / self.count
 
-    def agree(self, claim: bool) -> bool:
-        """Tell whether the claim is true on every rank."""
+    def all_true(self, value: bool) -> bool:
+        """Tell whether the value is true in every process."""
         if self.count == 1:
-            return claim
-        return bool(self.mean(torch.tensor(float(claim), device=self.device)) == 1)
+            return value
+        return bool(self.mean(torch.tensor(float(value), device=self.device)) == 1)
 
-    def of_first(self, value: Any) -> Any:
-        """Return the first rank's value, which has to be picklable."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the first process's value, which has to be picklable."""
         values = [value]
         if self.count > 1:
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def of_all(self, value: Any) -> list:
-        """Return every rank's value, which has to be picklable."""
+    def gather(self, value: Any) -> list:
+        """Return every process's value, which has to be picklable."""
         values = [value] * self.count
         if self.count > 1:
             dist.all_gather_object(values, value)
         return values
 
     def check_same(self, codes: np.ndarray) -> None:
-        """Refuse rows that are not the same on every rank."""
+        """Raise if the class codes are not the same in every process."""
         if self.count == 1:
             return
-        each = self.of_all(fingerprint(codes))
+        each = self.gather(fingerprint(codes))
         if len(set(each)) > 1:
-            n_rows = ", ".join(str(n) for n, _ in each)
+            counts = ", ".join(str(n) for n, _ in each)
             raise ValueError(
-                f"The {self.count} processes were given different targets, of {n_rows} "
-                "rows. Give each the whole X and y: fit itself deals out the rows of a "
-                "batch."
+                f"The {self.count} processes were given different targets, of {counts} "
+                "samples. Give each the whole X and y: fit itself splits each batch."
             )
 
-    def level(self, *modules: nn.Module) -> None:
-        """Give all ranks the first one's weights and buffers."""
+    def broadcast_weights(self, *modules: nn.Module) -> None:
+        """Copy the first process's weights and buffers to all."""
         if self.count > 1:
             for module in modules:
                 for value in module.state_dict().values():
                     dist.broadcast(value, src=0)
 
-    def averaging(self, module: nn.Module) -> nn.Module:
-        """Return the module so wrapped that backward averages gradients over ranks.
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return the module wrapped so that backward averages gradients.
 
         The weights are the module's own: there is nothing to unwrap.
         """
         if self.count == 1:
             return module
         if module not in self._wrapped:
-            # Not placed anew: the average and the optimizer know its tensors by now.
+            # Not placed anew: the EMA and the optimizer refer to its tensors by now.
             self._wrapped[module] = self.accelerator.prepare_model(
                 module, device_placement=False
             )
@@ -123,7 +126,7 @@ SINGLE_PROCESS = Processes()
 
 
 def _check(accelerator) -> None:
-    """Refuse a class, and settings that the training loop would not follow."""
+    """Raise for a class, and for settings that the training loop would not follow."""
     if isinstance(accelerator, type):
         raise ValueError(
             f"accelerator={accelerator!r} is a class. Give an object of it: "

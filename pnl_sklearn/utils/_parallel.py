@@ -25,12 +25,12 @@ def parallel_map(
     Operations that share all cores wait for the slowest core each time: with other work
     on the machine they took several times as long. The values are in the items' order.
     """
-    with fewer_threads(1) as n_threads, ThreadPoolExecutor(n_threads) as pool:
+    with limit_threads(1) as n_threads, ThreadPoolExecutor(n_threads) as pool:
         return list(pool.map(function, items))
 
 
 @contextmanager
-def fewer_threads(n_threads: int) -> Iterator[int]:
+def limit_threads(n_threads: int) -> Iterator[int]:
     """Let torch have fewer threads, and yield how many it has usually.
 
     Other fits may run in threads of the process. A thread that is new to torch begins

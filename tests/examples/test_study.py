@@ -63,7 +63,7 @@ def test_a_smaller_pool_keeps_the_labeled_rows():
     pool = SmallerPool(Recorder(random_state=0), n_unlabeled=10).fit(X, y)
     X_seen, y_seen = pool.estimator_.seen
     assert len(X_seen) == 16
-    # Source 5 to 10 are the labeled ones.
+    # Samples 5 to 10 are the labeled ones.
     np.testing.assert_array_equal(X_seen[y_seen != -1], X[5:11])
     np.testing.assert_array_equal(y_seen[y_seen != -1], y[5:11])
     assert {tuple(row) for row in X_seen} <= {tuple(row) for row in X}
