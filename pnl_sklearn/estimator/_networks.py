@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data._inputs import Inputs
 from ..data._sources import ArraySource, DatasetSource, Source, SparseSource, moments
-from ..networks._registry import MODULES
+from ..networks import MODULES
 from ..training._callbacks import named_callbacks
 from ..training._submodel import Submodel
 from ..utils._distributed import SINGLE_PROCESS, Processes

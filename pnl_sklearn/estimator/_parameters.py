@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..networks._registry import MODULES
+from ..networks import MODULES
 from ..objectives._consistency import CONSISTENCIES
 from ..objectives._selection import SELECTIONS
 

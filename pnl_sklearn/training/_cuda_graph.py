@@ -9,7 +9,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from torch import Tensor, cuda, nn
 
 from ..data._sampler import Batch
-from ..networks._registry import MODULES
+from ..networks import MODULES
 from ..objectives._consistency import CONSISTENCIES
 from ..objectives._selection import SELECTIONS
 from ..views._adversarial import AdversarialView
