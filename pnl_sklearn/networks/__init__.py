@@ -4,9 +4,9 @@ A network is a :class:`torch.nn.Module` that maps a batch to logits of shape
 (n_samples, n_classes). Tables have shape (n_samples, n_features), images
 (n_samples, n_channels, height, width).
 
-To add a network, write it in a module of its own and give it a name in `MODULES`. Its
-constructor takes the number of features, or the shape of an image, and the number of
-classes; further parameters have defaults.
+To add a network, write it in a module of its own and give it a name in `MODULES`. The
+estimator fills in the constructor parameters `n_features`, `image_shape` and
+`n_classes`. All other parameters need a default.
 """
 
 from torch import nn
