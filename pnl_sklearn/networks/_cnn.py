@@ -62,6 +62,14 @@ class SmallCNN(_ConvolutionalNetwork):
         the stage before.
     dropout : float, default=0.0
         Probability that an input of the last layer is zeroed in training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.networks import SmallCNN
+    >>> network = SmallCNN(image_shape=(1, 8, 8), n_classes=3)
+    >>> network(torch.rand(8, 1, 8, 8)).shape
+    torch.Size([8, 3])
     """
 
     capturable: ClassVar[bool] = True
@@ -125,6 +133,14 @@ class CNN13(_ConvolutionalNetwork):
     ----------
     A. Tarvainen and H. Valpola, "Mean teachers are better role models", NIPS 2017,
     Table 5. Weight normalization: T. Salimans and D. Kingma, NIPS 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.networks import CNN13
+    >>> network = CNN13(image_shape=(3, 32, 32), n_classes=3)
+    >>> network(torch.rand(8, 3, 32, 32)).shape
+    torch.Size([8, 3])
     """
 
     capturable: ClassVar[bool] = True

@@ -62,6 +62,14 @@ class MLP(nn.Module):
         Number of hidden layers.
     dropout : float, default=0.2
         Probability that a hidden unit is zeroed in training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.networks import MLP
+    >>> network = MLP(n_features=4, n_classes=3)
+    >>> network(torch.rand(8, 4)).shape
+    torch.Size([8, 3])
     """
 
     capturable: ClassVar[bool] = True

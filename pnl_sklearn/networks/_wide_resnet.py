@@ -39,6 +39,14 @@ class WideResNet(_ConvolutionalNetwork):
     S. Zagoruyko and N. Komodakis, "Wide Residual Networks", BMVC 2016. With
     LeakyReLU(0.1), as in A. Oliver et al., "Realistic Evaluation of Deep
     Semi-Supervised Learning Algorithms", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.networks import WideResNet
+    >>> network = WideResNet(image_shape=(3, 32, 32), n_classes=3)
+    >>> network(torch.rand(8, 3, 32, 32)).shape
+    torch.Size([8, 3])
     """
 
     capturable: ClassVar[bool] = True

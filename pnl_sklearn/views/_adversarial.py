@@ -35,6 +35,15 @@ class AdversarialView:
     T. Miyato, S. Maeda, M. Koyama and S. Ishii, "Virtual Adversarial Training: A
     Regularization Method for Supervised and Semi-Supervised Learning", TPAMI 2018. One
     power iteration is used.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import AdversarialView
+    >>> network = torch.nn.Linear(3, 2)
+    >>> view = AdversarialView(size=0.2)
+    >>> view.perturb(torch.rand(8, 3), network).shape
+    torch.Size([8, 3])
     """
 
     size: float = 0.3

@@ -29,6 +29,14 @@ def auto_views(X: Tensor) -> tuple[View, View]:
     -------
     weak_view, strong_view : View
         Callables that map a batch to an augmented batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import auto_views
+    >>> weak_view, strong_view = auto_views(torch.rand(200, 3))
+    >>> strong_view
+    TableView(noise=0.1, corruption=0.1)
     """
     if X.ndim == 2:
         # Wide tables keep fewer samples: at most 64 MiB, and as much again when scaled.

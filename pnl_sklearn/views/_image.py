@@ -39,6 +39,14 @@ class ImageView:
     fill : tuple of float or None, default=None
         Value of each channel outside of the image and in the erased rectangle. None
         reflects the image at its borders and erases to the mean of the batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import ImageView
+    >>> view = ImageView(rotation=15, shift=0.1, flip=True)
+    >>> view(torch.rand(4, 3, 32, 32)).shape
+    torch.Size([4, 3, 32, 32])
     """
 
     rotation: float = 0.0

@@ -37,6 +37,14 @@ class RandAugmentView:
     E. Cubuk, B. Zoph, J. Shlens and Q. Le, "RandAugment", NeurIPS 2020; T. DeVries and
     G. Taylor, "Cutout", arXiv 1708.04552; ranges of K. Sohn et al., "FixMatch",
     NeurIPS 2020, Table 12.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import RandAugmentView
+    >>> view = RandAugmentView(white=1.0)  # pixels from 0 to 1
+    >>> view(torch.rand(4, 3, 32, 32)).shape
+    torch.Size([4, 3, 32, 32])
     """
 
     n_operations: int = 2

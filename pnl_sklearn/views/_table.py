@@ -24,6 +24,14 @@ class TableView:
     ----------
     D. Bahri et al., "SCARF: Self-Supervised Contrastive Learning using Random Feature
     Corruption", ICLR 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import TableView
+    >>> view = TableView(noise=0.1, corruption=0.2)
+    >>> view(torch.rand(5, 3)).shape
+    torch.Size([5, 3])
     """
 
     noise: float = 0.0
@@ -84,6 +92,15 @@ class NeighborView:
     units : Tensor of shape (n_features,) or None, default=None
         Divisor of each feature when distances are computed. None takes the standard
         deviations of `reference`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import NeighborView
+    >>> X = torch.rand(100, 3)
+    >>> view = NeighborView(X, n_neighbors=5)
+    >>> view(X[:8]).shape
+    torch.Size([8, 3])
     """
 
     reference: Tensor = field(repr=False)
