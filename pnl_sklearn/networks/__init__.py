@@ -1,8 +1,27 @@
-"""Networks that `module` names, and the standardization in front of them."""
+"""Networks for tables and images, and the standardization in front of them.
+
+A network is a :class:`torch.nn.Module` that maps a batch to logits of shape
+(n_samples, n_classes). Tables have shape (n_samples, n_features), images
+(n_samples, n_channels, height, width).
+
+To add a network, write it in a module of its own and give it a name in `MODULES`. The
+estimator fills in the constructor parameters `n_features`, `image_shape` and
+`n_classes`. All other parameters need a default.
+"""
+
+from torch import nn
 
 from ._cnn import CNN13, SmallCNN
 from ._mlp import MLP
 from ._standardized import Standardized
 from ._wide_resnet import WideResNet
 
-__all__ = ["CNN13", "MLP", "SmallCNN", "Standardized", "WideResNet"]
+__all__ = ["CNN13", "MLP", "MODULES", "SmallCNN", "Standardized", "WideResNet"]
+
+MODULES: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "cnn": SmallCNN,
+    "cnn13": CNN13,
+    "wrn28-2": WideResNet,
+}
+"""Networks that `module` names."""

@@ -1,17 +1,20 @@
-"""The standardization in front of a network."""
+"""Standardization in front of a network."""
 
 from torch import Tensor, nn
 
 
 class Standardized(nn.Module):
-    """A network behind (x - shift) * scale, so that its weights are all it needs.
+    """Network that standardizes its inputs: it computes network((x - shift) * scale).
+
+    The standardization is saved and copied together with the weights.
 
     Parameters
     ----------
     network : nn.Module
-        Maps standardized batches to logits.
+        Maps a standardized batch to logits.
     shift, scale : Tensor
-        Broadcast against a batch; kept as buffers.
+        Tensors that broadcast against a batch, for instance of shape (n_features,) or
+        (n_channels, 1, 1). They are buffers of the module.
     """
 
     shift: Tensor
@@ -24,5 +27,16 @@ class Standardized(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Map a batch in the units of X to logits."""
+        """Map a batch to logits.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, ...)
+            A batch in the units of X.
+
+        Returns
+        -------
+        logits : Tensor of shape (n_samples, n_classes), or a pair of them
+            The output of `network`.
+        """
         return self.network((x - self.shift) * self.scale)

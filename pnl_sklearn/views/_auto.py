@@ -1,4 +1,4 @@
-"""The views that suit a sample of the inputs."""
+"""Automatic choice of the weak and the strong view."""
 
 import math
 
@@ -9,46 +9,67 @@ from ._base import View
 from ._image import ImageView
 from ._table import NeighborView, TableView, has_common_unit
 
-# Values of the rows that the automatic view of tables keeps, in two forms: 128 MiB.
-_REFERENCE_VALUES = 2**24
 
+def auto_views(X: Tensor) -> tuple[View, View]:
+    """Return the weak and the strong view that suit the inputs.
 
-def auto_views(sample: Tensor) -> tuple[View, View]:
-    """Return the weak and the strong view that suit a sample of the inputs.
+    - Tables: :class:`NeighborView` as the weak view, :class:`TableView` as the strong
+      one.
+    - Images: two :class:`ImageView` of different strength. Images of one channel are
+      neither mirrored nor erased in part, since they may be digits or letters.
 
     Parameters
     ----------
-    sample : float32 Tensor of shape (n, n_features) or (n, channels, height, width)
-        Source of a table are kept, as the neighbors that others move toward.
+    X : float32 Tensor of shape (n_samples, n_features) or \
+            (n_samples, n_channels, height, width)
+        Some samples of the training data. The view of a table keeps a copy of them, to
+        find neighbors in.
 
     Returns
     -------
-    weak_view, strong_view : callable
+    weak_view, strong_view : View
+        Callables that map a batch to an augmented batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import auto_views
+    >>> weak_view, strong_view = auto_views(torch.rand(200, 3))
+    >>> strong_view
+    TableView(noise=0.1, corruption=0.1)
     """
-    if sample.ndim == 2:
-        # Of very wide tables fewer rows, for memory's sake.
-        stride = math.ceil(sample.numel() / _REFERENCE_VALUES) or 1
-        reference = sample[::stride].clone()
-        units = torch.ones(sample.shape[1]) if has_common_unit(reference) else None
-        # The nearest hundredth, or three of a few hundred; of fewer, none is near.
-        n_near = max(3, len(reference) // 100) if len(reference) >= 100 else 0
-        near = NeighborView(reference, n_near, units=units)
-        return near, TableView(noise=0.1, corruption=0.1)
-    one_channel = sample.shape[1] == 1
-    fill = _border(sample) if one_channel else None
-    flip = not one_channel  # a mirrored digit or letter is another one, or none
-    weak = ImageView(rotation=5, shift=0.06, flip=flip, fill=fill)
-    # An erased part of a digit or letter may be what tells it from others.
+    if X.ndim == 2:
+        # Wide tables keep fewer samples: at most 64 MiB, and as much again when scaled.
+        stride = math.ceil(X.numel() / 2**24) or 1
+        reference = X[::stride].clone()
+        units = torch.ones(X.shape[1]) if has_common_unit(reference) else None
+        # The nearest hundredth, but at least three. Among fewer than 100 samples the
+        # nearest one is often of another class.
+        n_neighbors = max(3, len(reference) // 100) if len(reference) >= 100 else 0
+        weak = NeighborView(reference, n_neighbors, units=units)
+        return weak, TableView(noise=0.1, corruption=0.1)
+    one_channel = X.shape[1] == 1
+    fill = _background(X) if one_channel else None
+    flip = not one_channel  # a mirrored digit or letter may be of another class
+    # The erased part of a digit or letter may be what distinguishes it from others.
     erase = 0.0 if one_channel else 0.3
-    strong = ImageView(
-        rotation=20, scale=0.15, shear=15, shift=0.12, erase=erase, flip=flip, fill=fill
+    return (
+        ImageView(rotation=5, shift=0.06, flip=flip, fill=fill),
+        ImageView(
+            rotation=20,
+            scale=0.15,
+            shear=15,
+            shift=0.12,
+            erase=erase,
+            flip=flip,
+            fill=fill,
+        ),
     )
-    return weak, strong
 
 
-def _border(images: Tensor) -> tuple[float, ...]:
-    """Median of the outermost pixels of each channel: the background, most often."""
-    rows = images[:, :, [0, -1], :].flatten(2)
-    columns = images[:, :, :, [0, -1]].flatten(2)
-    edges = torch.cat([rows, columns], dim=2).transpose(0, 1).flatten(1)
-    return tuple(edges.median(dim=1).values.tolist())
+def _background(images: Tensor) -> tuple[float, ...]:
+    """Return the median of the outermost pixels of each channel."""
+    top_and_bottom = images[:, :, [0, -1], :].flatten(2)
+    left_and_right = images[:, :, :, [0, -1]].flatten(2)
+    border = torch.cat([top_and_bottom, left_and_right], dim=2)
+    return tuple(border.transpose(0, 1).flatten(1).median(dim=1).values.tolist())

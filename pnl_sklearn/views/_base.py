@@ -1,4 +1,4 @@
-"""What a view is."""
+"""Protocols of views, and the view that changes nothing."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -7,10 +7,13 @@ from torch import Tensor
 
 
 class View(Protocol):
-    """A random augmentation of a batch, weak or strong: any callable like this.
+    """A random augmentation of a batch, weak or strong.
 
-    A view may declare ``capturable = True`` in its class, for CUDA graphs: it then does
-    the same operations on every batch, without a look at values.
+    Any callable of this signature is a view, a function too.
+
+    A class of views may declare ``capturable = True``: a training step with it can be
+    recorded as a CUDA graph. The view then does the same operations on every batch. It
+    neither branches on the content of the batch nor copies any of it to the CPU.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -19,37 +22,65 @@ class View(Protocol):
         Parameters
         ----------
         x : float32 Tensor of shape (n_samples, ...)
-            A batch, on its device and in the units of X. It must not be written to.
+            A batch, on its device and in the units of X. A view must not write to it.
 
         Returns
         -------
         augmented : float32 Tensor of the same shape
+            The augmented samples, in the same order.
         """
 
 
 @runtime_checkable
 class StudentView(Protocol):
-    """A strong view that depends on what the student predicts."""
+    """A strong view that uses the predictions of the student.
+
+    At each step ``__call__`` augments the batch first. Then ``perturb`` augments the
+    result once for each student.
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return an augmented batch, as far as that needs no network."""
+        """Return an augmented batch, without the student; see :class:`View`.
+
+        Parameters
+        ----------
+        x : float32 Tensor of shape (n_samples, ...)
+            A batch, on its device and in the units of X. A view must not write to it.
+
+        Returns
+        -------
+        augmented : float32 Tensor of the same shape
+            The augmented samples, in the same order.
+        """
 
     def perturb(self, x: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the augmented batch after a look at the student's predictions.
+        """Return a batch augmented with the help of the student.
 
         Parameters
         ----------
         x : float32 Tensor of shape (n_samples, ...)
             What ``__call__`` returned.
         logits : callable
-            The student, from a batch to logits of shape (n_samples, n_classes).
+            The student: it maps a batch to logits of shape (n_samples, n_classes).
 
         Returns
         -------
         perturbed : float32 Tensor of the same shape
+            The augmented samples, in the same order.
         """
 
 
 def identity(x: Tensor) -> Tensor:
-    """Return the batch as it is: the view of ``None``."""
+    """Return the batch unchanged: the view that ``None`` stands for.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_samples, ...)
+        A batch.
+
+    Returns
+    -------
+    x : Tensor of shape (n_samples, ...)
+        The same tensor, not a copy.
+    """
     return x

@@ -14,30 +14,39 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class ImageView:
-    """Random geometric view of images (n, channels, height, width).
+    """Random geometric view of images.
 
-    Every parameter is drawn uniformly for each image. Strengths are the largest values
-    that can be drawn; 0 turns a part off.
+    Each image gets its own parameters, drawn uniformly. The fields below are the
+    largest values that can be drawn; 0 turns an operation off.
 
     Parameters
     ----------
     rotation : float, default=0.0
-        Largest angle, in degrees, either way.
+        Largest angle in either direction, in degrees.
     scale : float, default=0.0
         Largest relative change of size; 0.1 means factors from 1 / 1.1 to 1.1.
     shear : float, default=0.0
-        Largest horizontal shear, in degrees, either way.
+        Largest horizontal shear in either direction, in degrees.
     shift : float, default=0.0
-        Largest shift along each axis, as a share of the image size, either way.
+        Largest shift along each axis in either direction, as a fraction of the image
+        size.
     erase : float, default=0.0
-        Largest side of the one erased rectangle, as a share of the image size.
+        Largest side of the one erased rectangle, as a fraction of the image size.
     flip : bool, default=False
-        Mirror every other image, at random.
+        Mirror an image, left to right, with probability 1/2.
     noise : float, default=0.0
         Standard deviation of Gaussian noise, in standard deviations of the batch.
     fill : tuple of float or None, default=None
-        Value, for each channel, of what is moved in from outside and of what is
-        erased. None reflects the image at its edges and erases to the batch mean.
+        Value of each channel outside of the image and in the erased rectangle. None
+        reflects the image at its borders and erases to the mean of the batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import ImageView
+    >>> view = ImageView(rotation=15, shift=0.1, flip=True)
+    >>> view(torch.rand(4, 3, 32, 32)).shape
+    torch.Size([4, 3, 32, 32])
     """
 
     rotation: float = 0.0
@@ -52,15 +61,27 @@ class ImageView:
     capturable: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return a view of each image of the batch."""
+        """Return a random view of each image of the batch.
+
+        Parameters
+        ----------
+        x : float32 Tensor of shape (n_samples, n_channels, height, width)
+            A batch of images.
+        generator : torch.Generator or None, default=None
+            Random number generator on the device of `x`; torch's default if None.
+
+        Returns
+        -------
+        augmented : float32 Tensor of shape (n_samples, n_channels, height, width)
+            The augmented images, in the same order.
+        """
 
         def uniform(*shape: int) -> Tensor:
-            draws = torch.rand(shape, generator=generator, device=x.device)
-            return 2 * draws - 1
+            return 2 * torch.rand(shape, generator=generator, device=x.device) - 1
 
         if not len(x):
             return x
-        grid = F.affine_grid(self._matrices(len(x), uniform), list(x.shape), False)
+        grid = F.affine_grid(self._inverse_maps(len(x), uniform), list(x.shape), False)
         if self.fill is None:
             fill = x.mean(dim=(0, 2, 3)).view(1, -1, 1, 1)
             out = F.grid_sample(x, grid, "bilinear", "reflection", False)
@@ -75,15 +96,18 @@ class ImageView:
             out = out + noise * (self.noise * x.std())
         return out
 
-    def _matrices(self, n: int, uniform) -> Tensor:
-        """Inverse affine maps (n, 2, 3), in the units of torch's affine_grid."""
-        angle, shear, size, dx, dy, mirror = uniform(6, n)
+    def _inverse_maps(self, n: int, uniform: Callable[..., Tensor]) -> Tensor:
+        """Draw affine maps, of shape (n, 2, 3), from output to input coordinates.
+
+        Both coordinates go from -1 to 1, as in torch's affine_grid.
+        """
+        angle, shear, log_scale, dx, dy, mirror = uniform(6, n)
         angle = angle * math.radians(self.rotation)
         slope = torch.tan(shear * math.radians(self.shear))
-        size = (1 + self.scale) ** size
+        scale = (1 + self.scale) ** log_scale
         flip = torch.where(mirror < 0, -1.0, 1.0) if self.flip else torch.ones_like(dx)
-        cos, sin = angle.cos() * size, angle.sin() * size
-        # A shift by the share s of the image is 2 s in coordinates from -1 to 1.
+        cos, sin = angle.cos() * scale, angle.sin() * scale
+        # The image has size 2 in these coordinates.
         first = torch.stack([cos * flip, cos * slope - sin, 2 * self.shift * dx], 1)
         second = torch.stack([sin * flip, sin * slope + cos, 2 * self.shift * dy], 1)
         return torch.stack([first, second], dim=1)
@@ -91,34 +115,37 @@ class ImageView:
 
 @lru_cache(maxsize=256)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return a float32 tensor that must not be written to, copied to the device once.
+    """Return a cached float32 tensor of shape (n_values,); it must not be written to.
 
-    A copy at each step would have the GPU wait, and cannot be part of a CUDA graph.
+    A copy to the device at each step would stall the GPU, and a CUDA graph cannot
+    contain it.
     """
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def random_rectangles(x: Tensor, size: float, uniform: Callable[..., Tensor]) -> Tensor:
-    """Mask of one random rectangle in each image.
+    """Draw one rectangle in each image.
 
     Parameters
     ----------
-    x : Tensor of shape (n, channels, height, width)
+    x : Tensor of shape (n_samples, n_channels, height, width)
+        A batch of images.
     size : float
-        Largest side, as a share of the image size.
+        Largest side, as a fraction of the image size.
     uniform : callable
-        From a shape to draws from -1 to 1.
+        Maps a shape to random numbers that are uniform from -1 to 1.
 
     Returns
     -------
-    mask : bool Tensor of shape (n, 1, height, width)
+    mask : bool Tensor of shape (n_samples, 1, height, width)
+        True inside of the rectangle.
     """
 
-    def inside(length: int) -> Tensor:
-        middle, half = uniform(2, len(x), 1)
-        half = (half + 1) * size / 2
-        position = torch.linspace(-1, 1, length, device=x.device)
-        return (position - middle).abs() < half
+    def interval(n_pixels: int) -> Tensor:
+        center, half_length = uniform(2, len(x), 1)
+        half_length = (half_length + 1) * size / 2
+        position = torch.linspace(-1, 1, n_pixels, device=x.device)
+        return (position - center).abs() < half_length
 
     height, width = x.shape[2:]
-    return (inside(height)[:, :, None] & inside(width)[:, None, :])[:, None]
+    return (interval(height)[:, :, None] & interval(width)[:, None, :])[:, None]

@@ -9,21 +9,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TableView:
-    """Random view of the rows of a table (n, n_features).
+    """Random view of a table: Gaussian noise and corruption of features.
 
     Parameters
     ----------
     noise : float, default=0.0
-        Standard deviation of Gaussian noise, in standard deviations of each column of
+        Standard deviation of Gaussian noise, in standard deviations of each feature in
         the batch.
     corruption : float, default=0.0
-        Share of the entries that are replaced by the same column's value in another
-        row of the batch.
+        Probability that an entry is replaced by the same feature of a random sample of
+        the batch.
 
     References
     ----------
     D. Bahri et al., "SCARF: Self-Supervised Contrastive Learning using Random Feature
     Corruption", ICLR 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import TableView
+    >>> view = TableView(noise=0.1, corruption=0.2)
+    >>> view(torch.rand(5, 3)).shape
+    torch.Size([5, 3])
     """
 
     noise: float = 0.0
@@ -32,42 +40,67 @@ class TableView:
     capturable: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return a view of each row of the batch."""
+        """Return a random view of each sample of the batch.
+
+        Parameters
+        ----------
+        x : float32 Tensor of shape (n_samples, n_features)
+            A batch of a table.
+        generator : torch.Generator or None, default=None
+            Random number generator on the device of `x`; torch's default if None.
+
+        Returns
+        -------
+        augmented : float32 Tensor of shape (n_samples, n_features)
+            The augmented samples, in the same order.
+        """
         if not len(x):
             return x
         out = x
         if self.corruption:
-            # One draw tells whether an entry is replaced and, if so, by which row's.
-            draws = torch.rand(x.shape, generator=generator, device=x.device)
-            donors = (draws * (len(x) / self.corruption)).long().clamp_(max=len(x) - 1)
-            out = torch.where(draws < self.corruption, x.gather(0, donors), out)
+            # One random number decides whether an entry is replaced. Given that it is,
+            # the number is still uniform, and it chooses the sample that is copied.
+            random = torch.rand(x.shape, generator=generator, device=x.device)
+            donors = (random * (len(x) / self.corruption)).long().clamp_(max=len(x) - 1)
+            out = torch.where(random < self.corruption, x.gather(0, donors), out)
         if self.noise:
             noise = torch.randn(x.shape, generator=generator, device=x.device)
-            out = torch.addcmul(out, noise, self.noise * _spread(x))
+            out = torch.addcmul(out, noise, self.noise * standard_deviation(x))
         return out
 
 
 @dataclass(eq=False)
 class NeighborView:
-    """Random view of the rows of a table: each moves toward one of its near neighbors.
+    """Random view of a table: each sample moves toward one of its near neighbors.
 
-    So labels pass along dense regions, as in graph methods: a partner that predicts on
-    such a view is asked about the surroundings of a row. The neighbor is the nearest
-    row in a random part of the reference, drawn anew for each batch.
+    Labels spread along dense regions, as in graph methods: a teacher that predicts on
+    this view predicts on the surroundings of a sample. The neighbor is the nearest
+    sample in a random subset of the reference. Each batch has its own subset.
 
     Parameters
     ----------
     reference : Tensor of shape (n_reference, n_features)
-        Source among which neighbors are sought. A row is no neighbor of itself.
+        Samples among which neighbors are searched. A sample is not its own neighbor.
     n_neighbors : int, default=10
-        The part holds 2 in n_neighbors + 1 rows. So the neighbor is, on average, as far
-        down the order of distances as one drawn from so many nearest rows, and found
-        with much less work; 1 is the nearest row itself, 0 leaves the batch as it is.
+        The neighbor is, on average, as near as one drawn uniformly from the
+        `n_neighbors` nearest samples. The random subset holds 2 of `n_neighbors` + 1
+        samples of the reference, which makes this search fast. 1 gives the nearest
+        sample. 0 turns the view off.
     reach : float, default=1.0
-        Largest share of the way to it; the share is drawn uniformly from 0.
+        Largest distance moved, as a fraction of the distance to the neighbor. The
+        fraction is drawn uniformly from 0 to `reach`.
     units : Tensor of shape (n_features,) or None, default=None
-        What each column is divided by for the distance. None: the standard deviations
-        of `reference`.
+        Divisor of each feature when distances are computed. None takes the standard
+        deviations of `reference`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.views import NeighborView
+    >>> X = torch.rand(100, 3)
+    >>> view = NeighborView(X, n_neighbors=5)
+    >>> view(X[:8]).shape
+    torch.Size([8, 3])
     """
 
     reference: Tensor = field(repr=False)
@@ -75,11 +108,10 @@ class NeighborView:
     reach: float = 1.0
     units: Tensor | None = field(default=None, repr=False)
     capturable: ClassVar[bool] = True
-    # Near 0, where matrix products are the most exact, and in units of the distance.
-    _origin: Tensor = field(init=False, repr=False)
+    _mean: Tensor = field(init=False, repr=False)
     _units: Tensor = field(init=False, repr=False)
-    _points: Tensor = field(init=False, repr=False)
-    _squares: Tensor = field(init=False, repr=False)
+    _scaled_reference: Tensor = field(init=False, repr=False)
+    _squared_norms: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.reference = self.reference.float()
@@ -87,52 +119,83 @@ class NeighborView:
         if units is None:
             units = self.reference.std(dim=0, correction=0)
         self._units = torch.where(units > 0, units, 1.0).to(self.reference.device)
-        self._origin = self.reference.mean(dim=0)
-        self._points = (self.reference - self._origin) / self._units
-        self._squares = self._points.square().sum(dim=1)
+        # Matrix products lose fewest digits when the samples are centered at 0.
+        self._mean = self.reference.mean(dim=0)
+        self._scaled_reference = (self.reference - self._mean) / self._units
+        self._squared_norms = self._scaled_reference.square().sum(dim=1)
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return a view of each row of the batch."""
-        n_neighbors = min(self.n_neighbors, len(self.reference) - 1)
+        """Return a random view of each sample of the batch.
+
+        Parameters
+        ----------
+        x : float32 Tensor of shape (n_samples, n_features)
+            A batch of a table.
+        generator : torch.Generator or None, default=None
+            Random number generator on the device of `x`; torch's default if None.
+
+        Returns
+        -------
+        augmented : float32 Tensor of shape (n_samples, n_features)
+            The augmented samples, in the same order.
+        """
+        n_reference = len(self.reference)
+        n_neighbors = min(self.n_neighbors, n_reference - 1)
         if not len(x) or n_neighbors < 1:
             return x
         if x.device != self.reference.device:
-            self._move(x.device)
-        n_rows = len(self.reference)
-        # At least two, since the nearest is the row itself where it is among them.
-        n_drawn = max(2, round(2 * n_rows / (n_neighbors + 1)))
-        part = torch.randperm(n_rows, generator=generator, device=x.device)[:n_drawn]
-        reference = self.reference[part]
-        # Squared distances, up to rounding and to a constant of each row.
-        points = (x - self._origin) / self._units
+            self._move_to(x.device)
+        # At least two, since the nearest one may be the sample itself.
+        n_subset = max(2, round(2 * n_reference / (n_neighbors + 1)))
+        shuffled = torch.randperm(n_reference, generator=generator, device=x.device)
+        subset = shuffled[:n_subset]
+        candidates = self.reference[subset]
+        # |a - b|^2 without |a|^2, which is the same for all candidates of a sample.
         distances = torch.addmm(
-            self._squares[part], points, self._points[part].T, alpha=-2
+            self._squared_norms[subset],
+            (x - self._mean) / self._units,
+            self._scaled_reference[subset].T,
+            alpha=-2,
         )
         nearest = distances.topk(2, largest=False).indices
-        # Of 100 columns in an eighth of the time of (... == x).all(dim=1).
-        difference = (reference[nearest[:, 0]] - x).abs_().sum(dim=1, keepdim=True)
-        neighbor = reference[nearest.gather(1, (difference == 0).long())[:, 0]]
-        way = torch.rand(len(x), 1, generator=generator, device=x.device)
-        return x + self.reach * way * (neighbor - x)
+        # A sum is much faster than (... == x).all(dim=1).
+        difference = (candidates[nearest[:, 0]] - x).abs_().sum(dim=1, keepdim=True)
+        is_itself = (difference == 0).long()
+        neighbor = candidates[nearest.gather(1, is_itself)[:, 0]]
+        fraction = torch.rand(len(x), 1, generator=generator, device=x.device)
+        return x + self.reach * fraction * (neighbor - x)
 
-    def _move(self, device: torch.device) -> None:
-        for name in ("reference", "_origin", "_units", "_points", "_squares"):
-            setattr(self, name, getattr(self, name).to(device))
+    def _move_to(self, device: torch.device) -> None:
+        self.reference = self.reference.to(device)
+        self._mean = self._mean.to(device)
+        self._units = self._units.to(device)
+        self._scaled_reference = self._scaled_reference.to(device)
+        self._squared_norms = self._squared_norms.to(device)
 
 
-def _spread(x: Tensor) -> Tensor:
-    """Return the standard deviations of columns, or the one of all pixels."""
+def standard_deviation(x: Tensor) -> Tensor:
+    """Return the standard deviation of each feature, or of all pixels of images."""
     if x.ndim > 2:
         return x.std(correction=0)
-    # Three to ten times as fast as torch's own, which is slow along columns.
+    # torch's own reduction over the first axis is several times slower.
     return (x - x.mean(dim=0)).square().mean(dim=0).sqrt()
 
 
-def has_common_unit(rows: Tensor) -> bool:
-    """Tell whether most columns span the same range, so that one unit suits all.
+def has_common_unit(X: Tensor) -> bool:
+    """Tell whether most features have the same range, so that one unit suits all.
 
-    Such are pixels, shares, ratings, or what was scaled to one range.
+    Examples are pixels, proportions, ratings, and features scaled to one range.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_samples, n_features)
+
+    Returns
+    -------
+    common : bool
+        True if more than half of the features have both the smallest minimum and the
+        largest maximum of all features.
     """
-    low, high = rows.min(dim=0).values, rows.max(dim=0).values
+    low, high = X.min(dim=0).values, X.max(dim=0).values
     spans_all = (low == low.min()) & (high == high.max())
     return bool(2 * spans_all.sum() > len(low))

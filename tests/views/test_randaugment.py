@@ -1,4 +1,4 @@
-"""Each operation against torchvision's, which takes one strength for a whole batch."""
+"""Compare the operations with torchvision, which has one magnitude for a batch."""
 
 import math
 
@@ -10,14 +10,14 @@ from pnl_sklearn import PNLClassifier
 from pnl_sklearn.views import RandAugmentView
 from pnl_sklearn.views import _randaugment as randaugment
 
-# Not there where the oldest dependencies are tested.
+# The tests with the oldest dependencies have no torchvision.
 tv = pytest.importorskip("torchvision.transforms.v2.functional")
 
-STRENGTHS = [0.0, 0.13, 0.5, 0.77, 0.999]
+MAGNITUDES = [0.0, 0.13, 0.5, 0.77, 0.999]
 
 
 def photographs(n=4, channels=3, size=16, seed=0):
-    """Smooth uint8 images that leave some values out, so that stretching shows."""
+    """Smooth uint8 images without the lowest and highest values, for autocontrast."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     waves = rng.normal(size=(n, channels, 4, 1, 1))
@@ -28,8 +28,8 @@ def photographs(n=4, channels=3, size=16, seed=0):
     return torch.tensor(images.clip(10, 240)).round().to(torch.uint8)
 
 
-def factor(strength):
-    return 0.05 + 0.9 * strength
+def blend_factor(magnitude):
+    return 0.05 + 0.9 * magnitude
 
 
 REFERENCES = {
@@ -37,33 +37,33 @@ REFERENCES = {
     "equalize": lambda x, s: tv.equalize(x),
     "posterize": lambda x, s: tv.posterize(x, 4 + min(int(5 * s), 4)),
     "solarize": lambda x, s: tv.solarize(x, math.ceil(255 * s)),
-    "brightness": lambda x, s: tv.adjust_brightness(x, factor(s)),
-    "color": lambda x, s: tv.adjust_saturation(x, factor(s)),
-    "contrast": lambda x, s: tv.adjust_contrast(x, factor(s)),
-    "sharpness": lambda x, s: tv.adjust_sharpness(x, factor(s)),
+    "brightness": lambda x, s: tv.adjust_brightness(x, blend_factor(s)),
+    "color": lambda x, s: tv.adjust_saturation(x, blend_factor(s)),
+    "contrast": lambda x, s: tv.adjust_contrast(x, blend_factor(s)),
+    "sharpness": lambda x, s: tv.adjust_sharpness(x, blend_factor(s)),
 }
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize("name", REFERENCES)
-def test_operations_are_those_of_torchvision(name, strength):
+def test_color_operations_match_torchvision(name, magnitude):
     images = photographs()
     operation = getattr(randaugment, name)
-    found = 255 * operation(images.float() / 255, torch.full((4,), strength))
-    expected = REFERENCES[name](images, strength).float()
-    # torchvision rounds to whole values, downward, and the gray image before that.
+    augmented = 255 * operation(images.float() / 255, torch.full((4,), magnitude))
+    expected = REFERENCES[name](images, magnitude).float()
+    # torchvision rounds down to integers, and the grayscale image before blending.
     tolerance = 0.01 if name in ("equalize", "posterize", "solarize") else 2.0
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    torch.testing.assert_close(augmented, expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_operations_take_a_strength_for_each_image(name):
+def test_color_operations_have_a_magnitude_for_each_image(name):
     x = photographs().float() / 255
     operation = getattr(randaugment, name)
-    strengths = torch.tensor([0.1, 0.4, 0.6, 0.9])
-    together = operation(x, strengths)
-    apart = [operation(x[i : i + 1], strengths[i : i + 1]) for i in range(4)]
-    torch.testing.assert_close(together, torch.cat(apart))
+    magnitudes = torch.tensor([0.1, 0.4, 0.6, 0.9])
+    batched = operation(x, magnitudes)
+    single = [operation(x[i : i + 1], magnitudes[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(batched, torch.cat(single))
 
 
 @pytest.mark.parametrize(
@@ -82,24 +82,26 @@ def test_operations_take_a_strength_for_each_image(name):
         (4, lambda s: [[1, 0, 0], [0, 1, 0.6 * s]]),
     ],
 )
-def test_shapes_are_those_of_scipy(i, matrix):
+def test_geometric_operations_match_scipy(i, matrix):
     from scipy import ndimage
 
     x = photographs(n=1, channels=1, size=17).float() / 255
-    strength = 0.9
-    found = randaugment._in_shape(x, torch.tensor([i]), torch.tensor([strength]))
-    (a, b, c), (d, e, f) = matrix(2 * strength - 1)
-    inverse = np.array([[e, d], [b, a]])  # for (row, column)
+    magnitude = 0.9
+    augmented = randaugment._apply_geometric(
+        x, torch.tensor([i]), torch.tensor([magnitude])
+    )
+    (a, b, c), (d, e, f) = matrix(2 * magnitude - 1)
+    inverse = np.array([[e, d], [b, a]])  # of (y, x)
     center = np.array([8.0, 8.0])
     offset = center - inverse @ center + np.array([f, c]) * 17 / 2
     image = x[0, 0].numpy()
     expected = 0.5 + ndimage.affine_transform(
         image - 0.5, inverse, offset=offset, order=1, mode="grid-constant"
     )
-    np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(augmented[0, 0].numpy(), expected, atol=1e-4)
 
 
-def test_the_view_stays_in_range_and_differs_between_images():
+def test_randaugment_stays_in_range_and_differs_between_images():
     x = photographs(n=1).float().expand(64, -1, -1, -1)
     out = RandAugmentView()(x, torch.Generator().manual_seed(0))
     assert out.shape == x.shape
@@ -112,11 +114,11 @@ def test_the_view_stays_in_range_and_differs_between_images():
     torch.testing.assert_close(2 * half, out, atol=2.0, rtol=0)
 
 
-def test_every_operation_is_drawn(monkeypatch):
+def test_randaugment_draws_all_operations_equally_often(monkeypatch):
     x = photographs(n=1).float().expand(3000, -1, -1, -1) / 255
     drawn = []
     monkeypatch.setattr(
-        randaugment, "_in_color", lambda x, chosen, _: drawn.append(chosen) or x
+        randaugment, "_apply_color", lambda x, choice, _: drawn.append(choice) or x
     )
     RandAugmentView(n_operations=1)(x)
     counts = torch.bincount(drawn[0], minlength=14)
@@ -124,25 +126,25 @@ def test_every_operation_is_drawn(monkeypatch):
     assert (abs(counts - 3000 / 14) < 70).all()
 
 
-def test_no_strength_is_the_identity():
+def test_randaugment_without_operations_is_identity():
     x = photographs().float()
     view = RandAugmentView(n_operations=0, cutout=0, flip=False)
     torch.testing.assert_close(view(x), x)
     assert view(x[:0]).shape == (0, 3, 16, 16)
 
 
-def test_cutout_is_gray():
+def test_cutout_makes_one_gray_rectangle():
     white = torch.full((200, 3, 20, 20), 255.0)
     out = RandAugmentView(n_operations=0, cutout=0.5)(white)
     gray = out == 127.5
     assert (gray | (out == 255)).all()
     sides = gray[:, 0].any(dim=2).sum(dim=1)
     assert sides.max() <= 11
-    assert 0.03 < gray.float().mean() < 0.1  # at most a quarter, a sixteenth in mean
+    assert 0.03 < gray.float().mean() < 0.1  # at most 1/4, on average 1/16
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_a_fit_with_it(channels):
+def test_fit_with_randaugment(channels):
     X = photographs(n=24, channels=channels).numpy()
     y = np.array([0, 1] * 4 + [-1] * 16)
     classifier = PNLClassifier(
