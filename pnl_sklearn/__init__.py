@@ -2,6 +2,7 @@
 
 from .estimator import PNLClassifier, paper_style, supervised_baseline
 from .exceptions import UnlabeledDataWarning
+from .graph import GraphPosterior
 from .objectives import (
     AdaptiveNegatives,
     DualStudent,
@@ -13,6 +14,7 @@ from .objectives import (
 __all__ = [
     "AdaptiveNegatives",
     "DualStudent",
+    "GraphPosterior",
     "LowestNegatives",
     "MeanTeacher",
     "PNLClassifier",

@@ -58,7 +58,7 @@ def estimators(method, task, data, draw, device="auto"):
         estimator = supervised_baseline(default).set_params(**sizes)
     elif method == "pseudo_labels":
         rule = {"selection": ConfidentPseudoLabels(), "class_prior": None}
-        estimator = PNLClassifier(**common | rule | {"graph_weight": 0})
+        estimator = PNLClassifier(**common | rule | {"graph": None})
     elif method in ("mean_teacher", "dual_student"):
         estimator = PNLClassifier(**common | off | {"consistency": method})
     elif method in ("paper_style", "paper_style_small"):

@@ -97,9 +97,7 @@ def _cnn13(n_rows, n_steps):
 
 WORKLOADS = {
     "digits": Workload("8 x 8, small CNN", 1257, (1, 8, 8), 330, {}),
-    "mnist": Workload(
-        "28 x 28, small CNN", 60_000, (1, 28, 28), 60, {"graph_weight": 0}
-    ),
+    "mnist": Workload("28 x 28, small CNN", 60_000, (1, 28, 28), 60, {"graph": None}),
     "cnn13-100": _cnn13(100, 3),
     "cnn13-512": _cnn13(512, 1),
     "table": Workload(

@@ -10,6 +10,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from pnl_sklearn import (
     AdaptiveNegatives,
+    DistributionAlignment,
+    GraphPosterior,
     LowestNegatives,
     PNLClassifier,
     RandomNegatives,
@@ -147,7 +149,8 @@ def _balances(_default):
     yield "uniform", {"class_prior": "uniform"}
     yield "as labeled", {"class_prior": "labeled"}
     for weight in (1, 16):
-        yield f"auto, weight {weight}", {"balance_weight": weight}
+        prior = DistributionAlignment(weight=weight)
+        yield f"auto, weight {weight}", {"class_prior": prior}
     off = {"class_prior": None}
     yield "no balance, random, m = 2", off | {"selection": RandomNegatives(2)}
     yield "no balance, pseudo-labels", off | {"selection": ConfidentPseudoLabels()}
@@ -197,8 +200,9 @@ def _table_views(_default):
         yield f"strong: noise and corruption {width}", {"strong_view": view}
     yield "strong: adversarial", {"strong_view": AdversarialView(0.3)}
     for weight in (0.0, 0.2, 0.5, 2.0):
-        yield f"neighbors' beliefs, weight {weight:g}", {"graph_weight": weight}
-    alone = {"weak_view": None, "graph_weight": 0.0}
+        graph = GraphPosterior(weight=weight)
+        yield f"neighbors' beliefs, weight {weight:g}", {"graph": graph}
+    alone = {"weak_view": None, "graph": None}
     yield "weak: as it is, no neighbors' beliefs", alone
 
 

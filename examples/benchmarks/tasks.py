@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
-from pnl_sklearn import AdaptiveNegatives
-from pnl_sklearn.graph import DeformableHOG
+from pnl_sklearn import AdaptiveNegatives, GraphPosterior
 from pnl_sklearn.views import ImageView, RandAugmentView
 
+from .deformable import DeformableNeighbors
 from .tables import TABLES
 
 # Draws before this one are for tuning; figures are of those from here on.
@@ -204,7 +204,9 @@ def _cifar10_part(folder, part, options, rng):
 
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
-_BENDING = {"graph_features": DeformableHOG(deskew=True)}
+_DEFORMABLE = DeformableNeighbors(deskew=True)
+_BENDING = {"graph": GraphPosterior(weight=4.0, neighbors=_DEFORMABLE)}
+_PLAIN_BENDING = {"graph": GraphPosterior(weight=3.0, neighbors=_DEFORMABLE)}
 # The automatic view with noise.
 _NOISY = {
     "strong_view": ImageView(
@@ -270,14 +272,14 @@ TASKS = {
                     "augmented",
                     "mnist",
                     {},
-                    _NOISY | _BENDING | {"graph_weight": 4.0},
+                    _NOISY | _BENDING,
                 ),
                 (
                     "-plain",
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    _BENDING | {"graph_weight": 3.0},
+                    _PLAIN_BENDING,
                 ),
             ]
         ),
@@ -288,7 +290,7 @@ TASKS = {
             "MNIST, 20 labels, augmented, three epochs",
             partial(_mnist, per_class=2),
             "mnist",
-            params={"max_epochs": 3, "graph_weight": 0},
+            params={"max_epochs": 3, "graph": None},
             large=True,
         ),
         *(

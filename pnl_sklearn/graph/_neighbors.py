@@ -1,8 +1,8 @@
-"""A graph of near neighbors, in features of rows."""
+"""The graph of nearest neighbors: features, distances, weights of the edges."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import TypeVar, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,256 +12,258 @@ from torch import Tensor, nn
 
 from ..data._inputs import numbers_expected, refuse_masked, to_numpy
 from ..data._sources import Source, chunks
-from ..utils._parallel import parallel_map
 from ..views._table import has_common_unit
-from ._hog import Comparer
 
-_Features = TypeVar("_Features", bound=Callable[[Tensor], Tensor])
+# sklearn.neighbors and sklearn.decomposition are imported inside the functions that use
+# them: at the top they would make the import of this package slower by two thirds.
 
-# Near neighbors of each row.
 N_NEIGHBORS = 10
-# Of more features, so many principal components are kept, of so many rows at most.
-_N_COMPONENTS, _N_SAMPLE = 128, 10_000
-# Candidates for each near neighbor, where features have a distance of their own.
-_N_CANDIDATES = 4
-# Values that are compared at once: in each thread of a CPU, and elsewhere.
-_N_COMPARED, _N_COMPARED_ELSEWHERE = 2**20, 2**25
-# Less than any distance that is worth telling from 0.
-_TINY = 1e-12
 
 
-def feature_graph(
-    features: Callable[[Tensor], Tensor],
-    rows: Source,
-    n_rows: int,
-    shape: tuple[int, ...],
-) -> sparse.csr_matrix:
-    """Weighted graph of near neighbors in features, by their own distance if any."""
-    return neighbor_graph(
-        _features_of(features, rows, n_rows, shape),
-        N_NEIGHBORS,
-        weighted=True,
-        standardize=False,
-        distances=_comparison(features, rows, n_rows, shape),
-    )
+class FeatureFunction(Protocol):
+    """Features of samples, in which those of a class are near each other.
 
-
-def _features_of(
-    features: Callable[[Tensor], Tensor],
-    rows: Source,
-    n_rows: int,
-    shape: tuple[int, ...],
-) -> Tensor:
-    """Make features of all rows; where these are many, principal components of them.
-
-    They are centered and scaled as one, which changes no neighbor: so squares are
-    neither infinite nor 0, and as exact as they can be.
+    Such as :class:`~pnl_sklearn.graph.HOG`, or the embedding of a pretrained network. A
+    torch module is called in evaluation mode, on the device of the batch.
     """
-    sample = np.linspace(0, n_rows - 1, min(n_rows, _N_SAMPLE)).astype(int)
-    made = torch.cat(list(_batches_of(features, rows, chunks(sample, shape))))
-    origin = made.double().mean(dim=0)
-    unit = (made - origin).abs().max()
-    unit = torch.where(unit > 0, unit, 1.0)
 
-    def scaled(x: Tensor) -> Tensor:
-        return ((x - origin) / unit).float()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the features of a batch, without gradient.
 
-    made = scaled(made)
-    rotation = None
-    if made.shape[1] > _N_COMPONENTS and made.any():
-        # Here, as neighbors: to import both takes two thirds as long as this package.
-        from sklearn.decomposition import PCA
+        Parameters
+        ----------
+        x : float32 Tensor of shape (n_samples, ...)
+            In the units of X. It may be changed in place.
 
-        n_kept = min(_N_COMPONENTS, len(made))
-        components = PCA(n_kept, random_state=0).fit(made.numpy()).components_
-        rotation = torch.from_numpy(components.T)
-
-    def reduced(x: Tensor) -> Tensor:
-        return x if rotation is None else x @ rotation
-
-    if n_rows == len(sample):
-        return reduced(made)
-    del made
-    indices = chunks(np.arange(n_rows), shape)
-    made_of_all = _batches_of(features, rows, indices)
-    return torch.cat([reduced(scaled(x)) for x in made_of_all])
+        Returns
+        -------
+        features : Tensor of shape (n_samples, n_features)
+            Finite values. The distance of two samples is the Euclidean one.
+        """
 
 
-@torch.no_grad()
-def _batches_of(
-    features: Callable[[Tensor], Tensor], rows: Source, indices: list[np.ndarray]
-) -> Iterator[Tensor]:
-    """Make features batch by batch, and refuse what cannot be some."""
-    features = _in_evaluation(features)
-    # By arrays, which make copies: what is given may be written to.
-    for x in rows.stream(indices):
-        n_rows, shape = len(x), tuple(x.shape)
-        made = _on_device(features, x)(x)
-        if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != n_rows:
-            found = tuple(getattr(made, "shape", ())) or type(made).__name__
-            raise ValueError(
-                f"graph_features={features!r} makes {found} of a batch of shape "
-                f"{shape}. It has to make a Tensor of shape (n_rows, n_features)."
-            )
-        made = made.detach().float().cpu()
-        if not made.isfinite().all():
-            raise ValueError(
-                f"graph_features={features!r} makes NaN or infinite values, or what is "
-                "so in float32."
-            )
-        yield made
+class NeighborSearch(Protocol):
+    """Search for the nearest neighbors of samples, by any distance.
 
-
-def _in_evaluation(features: _Features) -> _Features:
-    """Return a module's copy in evaluation mode; all else as it is."""
-    if isinstance(features, nn.Module):
-        return deepcopy(features).eval()
-    return features
-
-
-def _on_device(features: _Features, x: Tensor) -> _Features:
-    """Return what is a module on the device of x."""
-    return features.to(x.device) if isinstance(features, nn.Module) else features
-
-
-def _comparison(
-    features: Callable[[Tensor], Tensor],
-    rows: Source,
-    n_rows: int,
-    shape: tuple[int, ...],
-) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return a function from each row's candidates, (n_rows, k), to their distances.
-
-    None where the features have no distance of their own.
+    Such as ``KNeighborsTransformer(mode="distance").fit_transform`` of scikit-learn, or
+    an approximate search that returns the same matrix.
     """
-    if not all(callable(getattr(features, n, None)) for n in ("parts", "distances")):
-        return None
-    comparer = cast(Comparer, _in_evaluation(features))
 
-    def distances(candidates: np.ndarray) -> np.ndarray:
-        parts = _parts_of(comparer, rows, n_rows, shape)
-        _on_device(comparer, parts[0])
-        on_cpu = parts[0].device.type == "cpu"
-        n_values = candidates.shape[1] * sum(part[0].numel() for part in parts)
-        limit = _N_COMPARED if on_cpu else _N_COMPARED_ELSEWHERE
-        size = max(1, limit // max(1, n_values))
-        found = np.empty(candidates.shape)
+    def __call__(self, X: np.ndarray) -> Any:
+        """Return the distances to the nearest neighbors of each sample.
 
-        @torch.no_grad()
-        def compare(start: int) -> None:
-            at = slice(start, start + size)
-            near = torch.from_numpy(candidates[at]).long().to(parts[0].device)
-            ones, others = ([part[i] for part in parts] for i in (at, near))
-            made = comparer.distances(ones, others)
-            if not isinstance(made, Tensor) or made.shape != near.shape:
-                shape = tuple(getattr(made, "shape", ())) or type(made).__name__
-                raise ValueError(
-                    f"graph_features={features!r} has distances {shape} of rows and "
-                    f"others of shape {tuple(near.shape)}. They have to be a Tensor of "
-                    "that shape."
-                )
-            found[at] = made.cpu().double()
+        Parameters
+        ----------
+        X : float32 array of shape (n_samples, ...)
+            All samples, in the units of X.
 
-        starts = range(0, n_rows, size)
-        if on_cpu:
-            parallel_map(compare, starts)
-        else:
-            for start in starts:
-                compare(start)
-        if not (found >= 0).all() or np.isinf(found).any():
-            raise ValueError(
-                f"graph_features={features!r} has negative, NaN or infinite distances."
-            )
-        return found
-
-    return distances
-
-
-@torch.no_grad()
-def _parts_of(
-    comparer: Comparer, rows: Source, n_rows: int, shape: tuple[int, ...]
-) -> list[Tensor]:
-    """Make parts of all rows, and refuse what cannot be some."""
-    parts: list[Tensor] = []
-    start = 0
-    for x in rows.stream(chunks(np.arange(n_rows), shape)):
-        n = len(x)
-        made = _on_device(comparer, x).parts(x)
-        is_list = isinstance(made, list | tuple) and len(made) > 0
-        lengths = {tuple(getattr(part, "shape", ()))[:1] for part in made}
-        if not is_list or lengths != {(n,)}:
-            raise ValueError(
-                f"The parts that graph_features={comparer!r} makes have to be a list "
-                f"of Tensors, each of as many rows as the batch, here {n}."
-            )
-        if not parts:
-            parts = [part.new_empty((n_rows, *part.shape[1:])) for part in made]
-        for part, of_batch in zip(parts, made, strict=True):
-            part[start : start + n] = of_batch
-        start += n
-    return parts
+        Returns
+        -------
+        distances : sparse matrix of shape (n_samples, n_samples)
+            In row i the distances from sample i to its neighbors, in any unit, finite
+            and not negative. An explicit 0 is a distance, too. The rows may have
+            different numbers of entries, but one at least off the diagonal, which is
+            ignored.
+        """
 
 
 def neighbor_graph(
-    X,
-    n_neighbors: int,
-    *,
-    weighted: bool,
-    standardize: bool = True,
-    distances: Callable[[np.ndarray], np.ndarray] | None = None,
+    X, n_neighbors: int, *, weighted: bool, standardize: bool = True
 ) -> sparse.csr_matrix:
-    """Symmetric graph of near neighbors, of less weight the farther they are.
+    """Symmetric graph of the nearest neighbors of each sample.
 
-    Distances d are in standard deviations of each column, or in the units of X where
-    most columns span the same range, or where this is not to `standardize`; those of
-    sparse rows always in standard deviations. Weights are exp(-d^2 / (s t)), with the
-    distances s and t from both rows to their last neighbor, as in L. Zelnik-Manor and
-    P. Perona, "Self-Tuning Spectral Clustering", NIPS 2004; twice that of two rows that
-    are near neighbors of each other. A graph that is not `weighted` has ones. Where
-    other `distances` are given, for a weighted one, the neighbors are the nearest by
-    these of four times as many nearest rows.
+    Parameters
+    ----------
+    X : array-like or sparse matrix of shape (n_samples, n_features), or images
+    n_neighbors : int
+        Of fewer samples all others are neighbors.
+    weighted : bool
+        If True, edges have the weights of `self_tuning_weights`, otherwise 1.
+    standardize : bool, default=True
+        Whether to scale features to unit variance, unless most of them span the same
+        range, as pixels do. Sparse features are always scaled.
+
+    Returns
+    -------
+    graph : sparse matrix of shape (n_samples, n_samples)
     """
     from sklearn.neighbors import kneighbors_graph
 
     refuse_masked(X)
     if sparse.issparse(X):
-        rows = StandardScaler(with_mean=False).fit_transform(X.tocsr())
+        X = StandardScaler(with_mean=False).fit_transform(X.tocsr())
     else:
         with numbers_expected():
-            rows = np.asarray(to_numpy(X), dtype=np.float32)
-        rows = rows.reshape(len(rows), -1)
-        if standardize and not has_common_unit(torch.from_numpy(rows)):
-            rows = StandardScaler().fit_transform(rows)
-    n_neighbors = min(n_neighbors, rows.shape[0] - 1)
-    mode = "distance" if weighted else "connectivity"
-    if distances is None:
-        graph = kneighbors_graph(rows, n_neighbors, mode=mode)
-    else:
-        n_candidates = min(_N_CANDIDATES * n_neighbors, rows.shape[0] - 1)
-        graph = kneighbors_graph(rows, n_candidates, mode=mode)
-        graph = _nearest(graph, distances, n_neighbors)
+            X = np.asarray(to_numpy(X), dtype=np.float32)
+        X = X.reshape(len(X), -1)
+        if standardize and not has_common_unit(torch.from_numpy(X)):
+            X = StandardScaler().fit_transform(X)
+    n_neighbors = min(n_neighbors, X.shape[0] - 1)
     if weighted:
-        last = graph.max(axis=1).toarray().ravel().clip(_TINY)
-        here, there = np.repeat(last, n_neighbors), last[graph.indices]
-        # Even a row that is far from all others has neighbors.
-        graph.data = np.exp(-(graph.data**2 / (here * there)).clip(max=30))
-    return graph + graph.T if weighted else graph.maximum(graph.T)
+        return self_tuning_weights(kneighbors_graph(X, n_neighbors, mode="distance"))
+    graph = kneighbors_graph(X, n_neighbors, mode="connectivity")
+    return graph.maximum(graph.T)
 
 
-def _nearest(
-    graph: sparse.csr_matrix,
-    distances: Callable[[np.ndarray], np.ndarray],
-    n_neighbors: int,
-) -> sparse.csr_matrix:
-    """Keep of each row's neighbors those of the least distance, with this distance.
+def self_tuning_weights(distances: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Turn distances to nearest neighbors into weights of a symmetric graph.
 
-    It is in units of the largest, which changes no weight, so that squares are finite.
+    The weight of an edge is exp(-d_ij^2 / (s_i s_j)), with the distance s_i from sample
+    i to its farthest neighbor. It counts twice if both samples are neighbors of each
+    other.
+
+    Parameters
+    ----------
+    distances : sparse matrix of shape (n_samples, n_samples)
+        Distances to the neighbors of each sample, one neighbor at least.
+
+    Returns
+    -------
+    graph : sparse matrix of shape (n_samples, n_samples)
+
+    References
+    ----------
+    L. Zelnik-Manor and P. Perona, "Self-Tuning Spectral Clustering", NIPS 2004.
     """
-    n_rows = graph.shape[0]
-    candidates = graph.indices.reshape(n_rows, -1)
-    found = distances(candidates)
-    found = found / (found.max() or 1.0)
-    order = np.argsort(found, axis=1, kind="stable")[:, :n_neighbors]
-    kept, values = (np.take_along_axis(a, order, 1) for a in (candidates, found))
-    ends = np.arange(0, kept.size + 1, n_neighbors)
-    return sparse.csr_matrix((values.ravel(), kept.ravel(), ends), shape=graph.shape)
+    scale = np.maximum.reduceat(distances.data, distances.indptr[:-1]).clip(1e-12)
+    from_scale = np.repeat(scale, np.diff(distances.indptr))
+    squares = distances.data**2 / (from_scale * scale[distances.indices])
+    # The limit leaves some weight to the neighbors of a sample far from all others.
+    weights = np.exp(-squares.clip(max=30))
+    indices = distances.indices, distances.indptr
+    graph = sparse.csr_matrix((weights, *indices), shape=distances.shape)
+    return graph + graph.T
+
+
+def search_neighbors(
+    search: NeighborSearch, source: Source, n_samples: int, shape: tuple[int, ...]
+) -> sparse.csr_matrix:
+    """Call a search on all samples, and check and clean the distances it returns.
+
+    Returns
+    -------
+    distances : sparse matrix of shape (n_samples, n_samples)
+        Without diagonal. They are divided by the largest, which changes no weight, so
+        that their squares are finite.
+
+    Raises
+    ------
+    ValueError
+        If the search does not return what `NeighborSearch` describes.
+    """
+    batches = source.stream(chunks(range(n_samples), shape))
+    # On the device of one batch at a time; torch.cat copies, so the search may write.
+    found = search(torch.cat([x.cpu() for x in batches]).numpy())
+    returned = f"neighbors={search!r} returned"
+    form = n_samples, n_samples
+    if not sparse.issparse(found) or found.shape != form:
+        raise ValueError(
+            f"{returned} {_described(found)} for {n_samples} samples. A NeighborSearch "
+            f"has to return a sparse matrix of shape {form}, such as kneighbors_graph("
+            "X, 10, mode='distance') of scikit-learn."
+        )
+    entries = found.tocoo()
+    is_edge = entries.row != entries.col
+    start, end = entries.row[is_edge], entries.col[is_edge]
+    values = entries.data[is_edge].astype(float)
+    if not (values >= 0).all() or np.isinf(values).any():
+        raise ValueError(f"{returned} negative, NaN or infinite distances.")
+    n_found = np.bincount(start, minlength=n_samples)
+    if not n_found.all():
+        raise ValueError(
+            f"{returned} no neighbor of sample {n_found.argmin()}. Each sample needs "
+            "one at least, other than itself."
+        )
+    values /= values.max() or 1.0
+    return sparse.csr_matrix((values, (start, end)), shape=form)
+
+
+def reduced_features(
+    features: FeatureFunction,
+    source: Source,
+    n_samples: int,
+    shape: tuple[int, ...],
+    n_components: int = 128,
+    n_fit: int = 10_000,
+) -> Tensor:
+    """Features of all samples, reduced by PCA if there are many.
+
+    They are centered and divided by their largest absolute value, which changes no
+    neighbor, so that squares neither overflow nor vanish in float32.
+
+    Parameters
+    ----------
+    features : FeatureFunction
+    source : Source
+    n_samples : int
+    shape : tuple of int
+        Of a sample.
+    n_components : int, default=128
+        Features that are left, if there are more.
+    n_fit : int, default=10_000
+        Samples that the PCA is fitted to, at most, at even distances.
+
+    Returns
+    -------
+    features : float32 Tensor of shape (n_samples, n_features), on the CPU
+    """
+    index = np.linspace(0, n_samples - 1, min(n_samples, n_fit)).astype(int)
+    some = torch.cat(list(_feature_batches(features, source, chunks(index, shape))))
+    center = some.double().mean(dim=0)
+    unit = (some - center).abs().max()
+    unit = torch.where(unit > 0, unit, 1.0)
+
+    def scaled(x: Tensor) -> Tensor:
+        return ((x - center) / unit).float()
+
+    some = scaled(some)
+    rotation = None
+    if some.shape[1] > n_components and some.any():
+        from sklearn.decomposition import PCA
+
+        pca = PCA(min(n_components, len(some)), random_state=0).fit(some.numpy())
+        rotation = torch.from_numpy(pca.components_.T)
+
+    def reduced(x: Tensor) -> Tensor:
+        return x if rotation is None else x @ rotation
+
+    if n_samples == len(index):
+        return reduced(some)
+    indices = chunks(np.arange(n_samples), shape)
+    batches = _feature_batches(features, source, indices)
+    return torch.cat([reduced(scaled(x)) for x in batches])
+
+
+@torch.no_grad()
+def _feature_batches(
+    features: FeatureFunction, source: Source, indices: list[np.ndarray]
+) -> Iterator[Tensor]:
+    """Call a feature function batch by batch, and check what it returns."""
+    function: Callable[[Tensor], Tensor] = features
+    if isinstance(features, nn.Module):
+        function = deepcopy(features).eval()
+    # An index that is an array, not a range, makes a copy, which may be changed.
+    for x in source.stream(indices):
+        n_samples, shape = len(x), tuple(x.shape)
+        if isinstance(function, nn.Module):
+            function.to(x.device)
+        made = function(x)
+        if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != n_samples:
+            raise ValueError(
+                f"features={features!r} returned {_described(made)} for a batch of "
+                f"shape {shape}. A FeatureFunction has to return a Tensor of shape "
+                "(n_samples, n_features)."
+            )
+        made = made.detach().float().cpu()
+        if not made.isfinite().all():
+            raise ValueError(
+                f"features={features!r} returned NaN or infinite values, or values "
+                "beyond the range of float32."
+            )
+        yield made
+
+
+def _described(value) -> str:
+    kind = type(value).__name__
+    shape = getattr(value, "shape", None)
+    return f"a {kind}" if shape is None else f"a {kind} of shape {tuple(shape)}"
