@@ -5,6 +5,7 @@ from .exceptions import UnlabeledDataWarning
 from .graph import GraphPosterior
 from .objectives import (
     AdaptiveNegatives,
+    DistributionAlignment,
     DualStudent,
     LowestNegatives,
     MeanTeacher,
@@ -13,6 +14,7 @@ from .objectives import (
 
 __all__ = [
     "AdaptiveNegatives",
+    "DistributionAlignment",
     "DualStudent",
     "GraphPosterior",
     "LowestNegatives",

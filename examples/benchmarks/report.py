@@ -199,7 +199,7 @@ def _means_by_setting(errors, method, draws):
 
 
 def _ranked(means):
-    """Processes among methods, of means of shape (n_methods, n_tables); 1 is the lowest."""
+    """Ranks among methods, of means of shape (n_methods, n_tables); 1 is the lowest."""
     means = np.array(means)
     return 1 + (means[:, None] > means[None]).sum(axis=1)
 

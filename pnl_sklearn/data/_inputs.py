@@ -275,7 +275,7 @@ def _check_range(values: np.ndarray, learned: bool) -> None:
         spans = values.max(axis=0).astype(float) - values.min(axis=0)
         if spans.max() > _WIDEST:
             raise ValueError(
-                f"Input X spans more than {_WIDEST:g} in a feature, and squares of that "
+                f"Input X spans more than {_WIDEST:g} in a feature, whose squares "
                 "are too large for dtype('float32'). Rescale X, for example with "
                 "sklearn.preprocessing.StandardScaler."
             )

@@ -35,8 +35,8 @@ def check_negative_labels(
     index = np.flatnonzero(excluded.all(axis=1))
     if len(index):
         raise ValueError(
-            f"negative_labels exclude every class of the samples {_named(index)}; leave "
-            "one class at least."
+            f"negative_labels exclude every class of the samples {_named(index)}; "
+            "leave one class at least."
         )
     labeled = np.flatnonzero(codes >= 0)
     index = labeled[excluded[labeled, codes[labeled]]]
@@ -73,8 +73,8 @@ def _as_mask(negative_labels, classes: np.ndarray) -> np.ndarray:
         if isinstance(labels, str) or not isinstance(labels, Collection | np.ndarray):
             raise TypeError(
                 f"negative_labels hold {labels!r} for sample {i}. Give a collection "
-                f"of labels for each sample, [{labels!r}] for example, or a bool array of "
-                "shape (n_samples, n_classes)."
+                f"of labels for each sample, [{labels!r}] for example, or a bool array "
+                "of shape (n_samples, n_classes)."
             )
         for label in labels:
             # True == 1 in Python: a list of a mask's lines would pass for labels.

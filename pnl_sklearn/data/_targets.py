@@ -31,8 +31,8 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     known, labels = known_labels(y, one_class=classes is not None)
     if not known.any():
         raise ValueError(
-            "y has no labeled sample: every target is -1 or missing. Label a few samples of "
-            "each class."
+            "y has no labeled sample: every target is -1 or missing. Label a few "
+            "samples of each class."
         )
     found = np.unique(labels)
     if classes is None:
@@ -48,8 +48,8 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
         classes = to_array(classes)
         if not known_mask(classes).all():
             raise ValueError(
-                f"classes={classes.tolist()} holds a mark of unlabeled samples (-1, None "
-                "or NaN). Leave it out."
+                f"classes={classes.tolist()} holds a mark of unlabeled samples (-1, "
+                "None or NaN). Leave it out."
             )
         if len(np.unique(classes)) != len(classes) or len(classes) < 2:
             raise ValueError(f"classes={classes!r} has to name two or more, each once.")
@@ -85,8 +85,8 @@ def _warn_of_lost_marks(labels: np.ndarray) -> None:
     if lost:
         warnings.warn(
             f"y holds the labels {lost}, which are taken for classes. If they mark "
-            f"unlabeled samples, mark these by -1, None or NaN before y is made {kind}; "
-            "if they are classes, name all of them by classes=...",
+            "unlabeled samples, mark these by -1, None or NaN before y is made "
+            f"{kind}; if they are classes, name all of them by classes=...",
             stacklevel=6,
         )
 

@@ -422,9 +422,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             self._checkpoint.start(seed, n_before, self, data)
             vars(self).pop("transduction_", None)
             try:
-                error = trainer.fit(
-                    submodels, batches, self.history_, self._checkpoint
-                )
+                error = trainer.fit(submodels, batches, self.history_, self._checkpoint)
             finally:
                 self.n_iter_ = len(self.history_)
             self.submodels_ = submodels

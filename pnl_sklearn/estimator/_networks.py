@@ -199,8 +199,8 @@ def _check_output(
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
         raise ValueError(
-            f"The module has to map a batch to logits of shape (n_samples, {n_classes}), "
-            f"got {shape}."
+            f"The module has to map a batch to logits of shape (n_samples, "
+            f"{n_classes}), got {shape}."
         )
     if logits.shape[1] != n_classes:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Constraints of the parameters, and how nested ones are read and set."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
@@ -60,7 +60,7 @@ PARAMETER_CONSTRAINTS: dict = {
 }
 
 # Parameters with parameters of their own, and what their names stand for.
-_NESTED: dict[str, dict[str, Callable]] = {
+_NESTED: dict[str, Mapping[str, Callable]] = {
     "selection": SELECTIONS,
     "consistency": CONSISTENCIES,
     "graph": {"auto": GraphPosterior},

@@ -48,9 +48,9 @@ def build_class_prior(
         alignment._validate_params()
         target = alignment.target(data.codes, data.classes)
         is_estimated = alignment.is_estimated
-    target = torch.as_tensor(target, dtype=torch.float32, device=device)
+    start = torch.as_tensor(target, dtype=torch.float32, device=device)
     is_known = alignment is not None and not is_estimated
-    return ClassPrior(target, is_estimated, processes, is_known)
+    return ClassPrior(start, is_estimated, processes, is_known)
 
 
 def propagate_labels(

@@ -79,7 +79,7 @@ def balance_loss(
     prior : Tensor of shape (n_classes,)
         Class prior; sums to 1.
     running_mean : Tensor of shape (n_classes,), default=None
-        Mean prediction over this and earlier batches. None takes the mean of this batch.
+        Mean prediction over this and earlier batches. None takes that of this batch.
         Entries are clipped at 0.001 / n_classes.
 
     Returns

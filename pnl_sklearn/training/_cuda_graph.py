@@ -74,7 +74,7 @@ def can_capture(
 
 
 def _is_capturable(part) -> bool:
-    """Tell whether a part's own class declares so; a subclass has to declare it anew."""
+    """Tell whether a part's own class declares so; a subclass has to do it anew."""
     if part is None or part is identity:
         return True
     return bool(vars(type(part)).get("capturable", False))

@@ -136,9 +136,8 @@ class Trainer:
             if self.n_done:
                 self._resume(batches, checkpoint)
             for epoch in range(self.n_done, self.n_epochs):
-                row = {"epoch": len(history) + 1}
                 means, sample = self._fit_epoch(epoch, step, batches)
-                row |= means
+                row = {"epoch": len(history) + 1} | means
                 finite = all(submodel.is_finite(sample) for submodel in submodels)
                 finite = finite and math.isfinite(row["train_loss"])
                 if not self.processes.all_true(finite):
@@ -166,8 +165,8 @@ class Trainer:
         if error is not None or not usable:
             for submodel, snapshot in zip(submodels, kept, strict=True):
                 submodel.restore(snapshot)
-        # Not a generator: every submodel has to be told.
-        if any([submodel.end_training() for submodel in submodels]):
+        restored = [submodel.end_training() for submodel in submodels]
+        if any(restored):
             checkpoint.keep_weights(kept)
         return error
 

@@ -211,7 +211,7 @@ def test_standardization_uses_labeled_and_unlabeled_rows(form, table):
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
 def test_digits_that_a_float32_has_not_are_missed(dtype, table):
     X, y = table[0].astype(dtype), table[1]
-    with pytest.warns(UserWarning, match=r"Columns 1, 4 of X vary by less"):
+    with pytest.warns(UserWarning, match=r"Features 1, 4 of X vary by less"):
         tiny().fit(X + dtype(10**9) * np.isin(np.arange(6), [1, 4]), y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -95,7 +95,7 @@ def test_streams_are_whole_permutations():
             seen_labels += batch.labels.tolist()
             seen_rows += batch.unlabeled[:, 0].tolist()
     assert sorted(seen_labels) == sorted([0, 1, 2, 0] * 3)
-    # 26 unlabeled rows, 40 drawn: one whole permutation before any comes again.
+    # 26 unlabeled samples, 40 drawn: one whole permutation before any comes again.
     assert sorted(seen_rows[:26]) == sorted(X[4:30, 0].tolist())
 
 
@@ -153,7 +153,7 @@ def test_parts_are_joined_and_those_of_another_device_copied_seldom(shape, monke
 
 @pytest.mark.parametrize("n_rows", [33, 40])
 def test_many_rows_are_permuted_in_parts(n_rows, monkeypatch):
-    """Each unlabeled row as often as any other, and rows in turns are mixed."""
+    """Each unlabeled sample as often as any other, and rows in turns are mixed."""
     monkeypatch.setattr("pnl_sklearn.data._sampler.N_ROWS", 8)
     codes = np.where(np.arange(n_rows) % 5, -1, 0)
     rows = ArraySource(np.arange(n_rows, dtype=np.float32)[:, None], (1,), "cpu")

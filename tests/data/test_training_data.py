@@ -403,7 +403,7 @@ def test_weights_are_those_of_the_labels_that_are_learned():
     np.testing.assert_array_equal(*fits)
     weights = np.zeros(90)
     weights[rows] = 1.0
-    with pytest.raises(ValueError, match="weights of the labeled rows are all zero"):
+    with pytest.raises(ValueError, match="weights of the labeled samples are all zero"):
         tiny(validation_fraction=0.5).fit(X, ALL, weights)
 
 
@@ -424,7 +424,7 @@ def test_early_stopping_on_a_share_of_the_labels():
 @pytest.mark.parametrize(("share", "n"), [(0.1, 18), (0.9, 18), (0.5, 3)])
 def test_too_few_labels_to_hold_some_out(share, n):
     y = np.where(np.arange(90) < n, ALL, -1)
-    message = f"of {n} labeled rows of 3 classes leaves a class.*'label_change'"
+    message = f"of {n} labeled samples of 3 classes leaves a class.*'label_change'"
     with pytest.raises(ValueError, match=message):
         tiny(validation_fraction=share).fit(X, y)
 
@@ -496,7 +496,7 @@ def test_early_stopping_on_validation_rows():
     ("y_val", "message"),
     [
         (None, "belong together"),
-        (np.full(30, -1), "no labeled row"),
+        (np.full(30, -1), "no labeled sample"),
         (np.full(30, 7), r"labels array\(\[7\]\) that are not in classes"),
         (TRUTH[:5], "inconsistent numbers"),
     ],

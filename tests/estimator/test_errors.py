@@ -89,12 +89,12 @@ def dataset(X):
 
 
 TARGETS = {
-    "no labeled row": (
+    "no labeled sample": (
         lambda: fit(y=np.full(30, -1)),
-        "no labeled row.*Label a few rows of each class",
+        "no labeled sample.*Label a few rows of each class",
     ),
-    "only NaN": (lambda: fit(y=np.full(30, np.nan)), "no labeled row"),
-    "only None": (lambda: fit(y=[None] * 30), "no labeled row"),
+    "only NaN": (lambda: fit(y=np.full(30, np.nan)), "no labeled sample"),
+    "only None": (lambda: fit(y=[None] * 30), "no labeled sample"),
     "one class": (
         lambda: fit(y=np.where(Y < 0, -1, 2)),
         r"one class only, .*2.*two classes",
@@ -102,7 +102,7 @@ TARGETS = {
     "one class, all labeled": (lambda: fit(y=np.ones(30, int)), "one class only"),
     "-1 and 1": (
         lambda: fit(y=np.where(Y < 0, -1, 1)),
-        r"only -1 and 1\. -1 marks unlabeled rows.*np\.where\(y == -1, 0, y\)",
+        r"only -1 and 1\. -1 marks unlabeled samples.*np\.where\(y == -1, 0, y\)",
     ),
     "-1.0 and 1.0": (lambda: fit(y=np.where(Y < 0, -1.0, 1.0)), "only -1 and 1"),
     '"-1" and "1"': (lambda: fit(y=np.where(Y < 0, "-1", "1")), "only -1 and 1"),
@@ -119,7 +119,7 @@ TARGETS = {
     ),
     "-2": (
         lambda: fit(y=np.where(Y == 0, -2, Y)),
-        "negative label .*-2.*Only -1, for unlabeled rows",
+        "negative label .*-2.*Only -1, for unlabeled samples",
     ),
     "-2.0": (lambda: fit(y=np.where(Y == 0, -2.0, Y)), "negative label .*-2.0"),
     "fractions": (
@@ -139,15 +139,15 @@ TARGETS = {
     "classes twice": (lambda: fit(classes=[0, 1, 2, 2]), "each once"),
     "classes with -1": (
         lambda: fit(classes=np.unique(Y)),
-        r"classes=\[-1, 0, 1, 2\] holds a mark of unlabeled rows",
+        r"classes=\[-1, 0, 1, 2\] holds a mark of unlabeled samples",
     ),
     "classes with None": (
         lambda: fit(y=[None, "a", "b"] * 10, classes=[None, "a", "b"]),
-        "holds a mark of unlabeled rows",
+        "holds a mark of unlabeled samples",
     ),
     "classes with NaN": (
         lambda: fit(classes=[0, 1, 2, np.nan]),
-        "holds a mark of unlabeled rows",
+        "holds a mark of unlabeled samples",
     ),
     "classes one": (lambda: fit(classes=[0]), "two or more"),
     "weights negative": (
@@ -156,7 +156,7 @@ TARGETS = {
     ),
     "weights zero": (
         lambda: fit(sample_weight=np.where(Y < 0, 1, 0)),
-        "weights of the labeled rows are all zero",
+        "weights of the labeled samples are all zero",
     ),
     "weights NaN": (
         lambda: fit(sample_weight=np.where(Y < 0, 1, np.nan)),
@@ -191,7 +191,7 @@ INPUTS = {
     ),
     "NaN, Dataset": (lambda: fit(dataset(with_value(np.nan))), "contains? NaN"),
     "NaN, predict": (lambda: fit().predict(with_value(np.nan)), "contains NaN"),
-    "empty": (lambda: fit(X[:0], Y[:0]), "no labeled row|0 sample"),
+    "empty": (lambda: fit(X[:0], Y[:0]), "no labeled sample|0 sample"),
     "empty X": (lambda: fit(X[:0]), r"0 sample\(s\)"),
     "empty images": (lambda: fit(IMAGES[:0]), r"0 sample\(s\)"),
     "empty list": (lambda: fit([]), "Expected 2D array|0 sample"),
@@ -529,7 +529,7 @@ PARAMETERS = {
     ),
     "score, nothing labeled": (
         lambda: fit().score(X, np.full(30, -1)),
-        "score needs labeled rows",
+        "score needs labeled samples",
     ),
     "score, lengths": (lambda: fit().score(X, Y[:29]), "inconsistent numbers"),
 }

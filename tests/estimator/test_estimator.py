@@ -466,7 +466,7 @@ def test_silence(capfd):
 
 
 def far_unlabeled(**params):
-    """Predictions of a network whose rows do not meet, with unlabeled rows moved."""
+    """Predictions of a network whose rows do not meet, with unlabeled samples moved."""
     moved = np.where((Y < 0)[:, None], 3 * X + 1, X)
     estimator = tiny(module=nn.Linear, standardize=False, strong_view=None, **params)
     for model in (estimator, supervised_baseline(estimator)):
@@ -485,7 +485,7 @@ def test_supervised_twin(params):
     estimator = tiny(**params).fit(X, Y)
     twin = supervised_baseline(estimator)
     assert not hasattr(twin, "submodels_")
-    off = {"negative_weight": 0, "balance_weight": 0}
+    off = {"negative_weight": 0, "class_prior": None}
     assert twin.get_params(deep=False).keys() == estimator.get_params(deep=False).keys()
     assert twin.get_params() | off == twin.get_params()
     twin.fit(X, Y)
@@ -973,7 +973,7 @@ def test_a_prior_draws_mean_predictions():
         "lr": 0.02,
         "max_epochs": 4,
         "steps_per_epoch": 50,
-        "graph_weight": 0,
+        "graph": None,
     }
     estimator = tiny(class_prior=[0.8, 0.1, 0.1], **options).fit(X, Y)
     distribution = estimator.history_[-1]["class_distribution"]
@@ -992,7 +992,7 @@ def test_views_get_batches_in_the_units_of_the_inputs():
         for batch in batches:
             assert {row.tobytes() for row in batch.numpy()} <= rows
     # They are tried on as many rows. One call for both pairs of student and partner:
-    # 8 labeled rows, 16 unlabeled.
+    # 8 labeled samples, 16 unlabeled.
     assert {len(batch) for batch in seen["weak"][1:]} == {2 * (8 + 16)}
     assert {len(batch) for batch in seen["strong"][1:]} == {2 * 16}
 

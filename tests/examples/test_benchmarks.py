@@ -79,7 +79,7 @@ def test_methods_take_the_same_number_of_steps(method, monkeypatch):
     monkeypatch.setattr(
         PNLClassifier, "predict", lambda self, X: np.arange(len(X)) % 10
     )
-    # 3,000 rows with all of their labels would be 188 batches of labeled rows.
+    # 3,000 rows with all of their labels would be 188 batches of labeled samples.
     task = TASKS["ten_classes"]
     if method in ("label_spreading", "self_training"):
         data = task.load(100, Options())

@@ -128,7 +128,7 @@ RECORDS = [
     | {
         "method": "study-pool",
         "draw": 0,
-        "errors": {"30 unlabeled rows": 9.0, "100 unlabeled rows": 6.0},
+        "errors": {"30 unlabeled samples": 9.0, "100 unlabeled samples": 6.0},
     },
 ]
 
@@ -143,14 +143,14 @@ def test_settings_are_compared_with_the_default_on_the_same_draws():
     # The differences are 1 and 3: their mean 2, its standard error sqrt(2) / sqrt(2).
     assert (mean, difference, values.tolist()) == (6.0, 2.0, [4.0, 8.0])
     assert spread == pytest.approx(1.0)
-    assert np.isnan(paired(of_task["study-pool"]["30 unlabeled rows"], default)[2])
+    assert np.isnan(paired(of_task["study-pool"]["30 unlabeled samples"], default)[2])
 
 
 def test_the_study_is_written(tmp_path):
     write_study(RECORDS, tmp_path)
     page = (tmp_path / "study_tables.md").read_text()
     assert "| Average of the weights | no average | 6.00 | +2.00 | 1.00 |" in page
-    row = "| Number of unlabeled rows | 30 unlabeled rows | 9.00 (1) | +6.00 |  |"
+    row = "| Number of unlabeled samples | 30 unlabeled samples | 9.00 (1) | +6.00 |  |"
     assert row in page
     assert "![Error by numbers of rows](study_curves.png)" in page
     assert "draws 0, 1; in parentheses fewer draws." in page
@@ -175,8 +175,8 @@ def test_large_tasks_run_the_settings_that_decide_only():
         assert few == [setting for setting in every if setting in few]
         kept |= set(few)
     # All that such a task may have are settings of these 1,237 rows, but for one.
-    assert {*study._OF_LARGE} - kept == {"10000 unlabeled rows"}
+    assert {*study._OF_LARGE} - kept == {"10000 unlabeled samples"}
     # A small version is of few rows, and has no pool of a thousand.
     iris = TASKS["iris"].load(0, Options())
     pools = variations("study-pool", default, iris, is_large=True)
-    assert [setting for setting, _ in pools] == ["30 unlabeled rows"]
+    assert [setting for setting, _ in pools] == ["30 unlabeled samples"]

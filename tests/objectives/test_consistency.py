@@ -108,7 +108,7 @@ def one_step(companion, whole=False, **params):
         "labeled_batch_size": 2,
         "rampup": 0,
         "negative_weight": 0,
-        "balance_weight": 0,
+        "class_prior": None,
         "consistency": companion,
         "random_state": 0,
     }

@@ -27,7 +27,7 @@ from pnl_sklearn.networks import CNN13, MLP, SmallCNN, WideResNet
 from pnl_sklearn.objectives import negative_learning_loss
 from pnl_sklearn.training import _cuda_graph as _replay
 from pnl_sklearn.training import _submodel
-from pnl_sklearn.training._cuda_graph import N_BEFORE
+from pnl_sklearn.training._cuda_graph import N_WARMUP_STEPS
 from pnl_sklearn.views import AdversarialView, RandAugmentView
 
 RNG = np.random.default_rng(0)
@@ -210,7 +210,9 @@ def test_a_replayed_fit_is_the_fit_on_cuda(inputs, params, compile, monkeypatch)
     # Convolutions are of TensorFloat32, which has 10 bits, and compiled ones sum in
     # another order. In the deepest network what is rounded grows fast.
     deep = "module" in params
-    compare(fast, plain, 5e-2 if deep else 2e-2, n_steps=N_BEFORE + 2 if deep else 12)
+    compare(
+        fast, plain, 5e-2 if deep else 2e-2, n_steps=N_WARMUP_STEPS + 2 if deep else 12
+    )
 
 
 @pytest.mark.parametrize(
@@ -315,7 +317,7 @@ def test_what_a_callback_changes_is_recorded_anew(tapes):
 )
 def test_what_cannot_be_recorded_is_not(params, tapes):
     # Of more steps an epoch than run before one is recorded.
-    fit(TABLE, n_epochs=2, n_steps=2 * N_BEFORE, **params)
+    fit(TABLE, n_epochs=2, n_steps=2 * N_WARMUP_STEPS, **params)
     assert not tapes
 
 
@@ -336,7 +338,7 @@ def test_your_own_are_recorded_on_demand(params, compile, tapes):
 
 
 def test_hooks_are_recorded_on_demand(tapes):
-    params = {"n_epochs": 2, "n_steps": 2 * N_BEFORE, "callbacks": [Hooking()]}
+    params = {"n_epochs": 2, "n_steps": 2 * N_WARMUP_STEPS, "callbacks": [Hooking()]}
     fit(TABLE, compile=True, **params)
     assert len(tapes) == 2  # one an epoch
 
@@ -381,7 +383,7 @@ def test_a_step_that_cannot_be_recorded_says_so(tapes):
     with pytest.raises(RuntimeError, match="as a CUDA graph") as error:
         fit(TABLE, compile=True, strong_view=view)
     assert "not permitted" in str(error.value.__cause__)
-    assert view.n_calls == 1 + N_BEFORE + 1
+    assert view.n_calls == 1 + N_WARMUP_STEPS + 1
     assert tapes[1:] == ["the stream before"]
 
 
@@ -396,7 +398,7 @@ def test_an_interrupted_recording_leaves_no_trace(tapes):
     with pytest.warns(UserWarning, match="interrupted in epoch 4"):
         model = fit(TABLE, compile=True, strong_view=view)
     for net in model.submodels_:
-        assert net.n_steps_ == N_BEFORE
+        assert net.n_steps_ == N_WARMUP_STEPS
         for group in net.optimizer_.param_groups:
             assert isinstance(group["lr"], float)
             assert not group["capturable"]

@@ -383,9 +383,7 @@ def test_bfloat16_computes_the_same_up_to_its_rounding(digits, module):
 def test_the_precision_is_float32_on_any_processor(digits):
     images, y = digits
     large = np.kron(images, np.ones((2, 2)))
-    fitted = PNLClassifier(max_epochs=1, steps_per_epoch=1, graph_weight=0).fit(
-        large, y
-    )
+    fitted = PNLClassifier(max_epochs=1, steps_per_epoch=1, graph=None).fit(large, y)
     assert {submodel.precision for submodel in fitted.submodels_} == {"float32"}
 
 

@@ -103,7 +103,7 @@ def resumed(accelerator):
     """Interrupt a fit and take it up from the first process's pickle."""
     stop = {"callbacks": [StopAfterTwoEpochs()]}
     model = fitted(1, accelerator=accelerator, **QUICK, **stop)
-    pickled = Processes(accelerator).of_first(pickle.dumps(model))
+    pickled = Processes(accelerator).broadcast(pickle.dumps(model))
     model = pickle.loads(pickled).set_params(
         accelerator=accelerator, warm_start="resume", callbacks=None
     )
@@ -251,14 +251,14 @@ def fake(**settings):
 SECOND_GPU = fake(num_processes=1, device=torch.device("cuda", 1))
 
 
-@pytest.mark.parametrize("chances", [None, np.arange(1.0, 41.0)])
-def test_the_parts_of_all_ranks_are_the_batch_of_one(chances):
+@pytest.mark.parametrize("sampling_weights", [None, np.arange(1.0, 41.0)])
+def test_the_parts_of_all_ranks_are_the_batch_of_one(sampling_weights):
     codes = np.where(np.arange(40) < 12, np.arange(40) % 3, -1)
     rows = ArraySource(np.arange(40.0)[:, None], (1,), "cpu")
 
     def epoch(sizes, ranks):
         rng = np.random.default_rng(0)
-        data = codes, np.linspace(0, 1, 12), sizes, "cpu", rng, None, chances
+        data = codes, np.linspace(0, 1, 12), sizes, "cpu", rng, None, sampling_weights
         return list(BatchSampler(rows, *data, ranks).epoch(5))
 
     parts = [epoch((2, 3), Processes(fake(process_index=i))) for i in range(2)]
