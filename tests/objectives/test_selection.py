@@ -5,6 +5,7 @@ from sklearn.base import clone
 
 from pnl_sklearn import AdaptiveNegatives, LowestNegatives, RandomNegatives
 from pnl_sklearn.objectives import candidate_loss, negative_learning_loss
+from pnl_sklearn.objectives._selection import product_of_experts
 
 RNG = np.random.default_rng(0)
 PROBABILITIES = RNG.dirichlet(np.full(6, 0.4), size=200)
@@ -108,3 +109,14 @@ def test_a_tolerance_outside_0_and_1_is_refused(tolerance):
 def test_less_than_one_negative_is_refused(selection):
     with pytest.raises(ValueError, match=r"n_negatives=.* is less than 1"):
         selection(torch.tensor(PROBABILITIES))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_product_of_experts_against_a_formula(weight):
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(4), size=(2, 20))
+    p[0] = [0, 0.5, 0.5, 0]
+    expected = p * q**weight
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = product_of_experts(torch.from_numpy(p), weight * torch.from_numpy(q).log())
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
