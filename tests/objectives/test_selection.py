@@ -14,7 +14,7 @@ from pnl_sklearn.objectives import (
     candidate_loss,
     negative_learning_loss,
 )
-from pnl_sklearn.objectives._selection import selection_loss
+from pnl_sklearn.objectives._selection import product_of_experts, selection_loss
 
 RNG = np.random.default_rng(0)
 PROBABILITIES = RNG.dirichlet(np.full(6, 0.4), size=200)
@@ -161,3 +161,14 @@ def test_selection_without_a_mask_names_the_protocol(selection, message):
 def test_invalid_selection(selection, message):
     with pytest.raises(ValueError, match=message):
         PNLClassifier(selection=selection).fit([[0.0], [1.0], [2.0]], [0, 1, -1])
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_product_of_experts_against_a_formula(weight):
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(4), size=(2, 20))
+    p[0] = [0, 0.5, 0.5, 0]
+    expected = p * q**weight
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = product_of_experts(torch.from_numpy(p), weight * torch.from_numpy(q).log())
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
