@@ -2,9 +2,9 @@
 Calibrate the predicted probabilities
 =====================================
 
-This example shows how to calibrate a fitted classifier by temperature scaling with a
-few held-out labels. Semi-supervised classifiers are often overconfident, since they
-learn from their own predictions.
+This example shows how to calibrate a fitted classifier by temperature scaling, and how
+to measure whether this helped. Semi-supervised classifiers learn from their own
+predictions and may be overconfident. A few held-out labels determine the temperature.
 """
 
 # %%
@@ -57,7 +57,8 @@ def calibration_error(curve):
 # Before and after calibration
 # ----------------------------
 # The classifier learns from twenty labels. Twenty or fifty more determine the
-# temperature. The classifier is frozen, so that the calibration does not refit it.
+# temperature; the more there are, the more exact it is. The classifier is frozen, so
+# that the calibration does not refit it.
 
 X, y = load_digits(return_X_y=True)
 errors = []

@@ -12,7 +12,7 @@ find labels that are probably wrong. Twenty digits are labeled, and twenty more 
 # :func:`~pnl_sklearn.inspection.rank_for_labeling` returns the indices of samples for
 # which the predictions of the two submodels differ. A classifier with their labels is
 # compared with one with twenty more random labels. The chosen samples are of unequal
-# classes. ``class_weight="balanced"`` prevents that rare ones are lost.
+# classes. ``class_weight="balanced"`` prevents the loss of rare ones.
 
 import argparse
 from pathlib import Path

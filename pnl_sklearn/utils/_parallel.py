@@ -56,7 +56,7 @@ def parallel_map(
 def limit_threads(n_threads: int) -> Iterator[int]:
     """Let torch use `n_threads` at most in the current thread.
 
-    On exit, also after an error, the number of before holds again. Limits may be nested
+    On exit, also after an error, the previous number holds again. Limits may be nested
     and may hold in several threads at the same time.
 
     Parameters
@@ -72,14 +72,14 @@ def limit_threads(n_threads: int) -> Iterator[int]:
     global _n_unlimited, _n_limits
     outer = _own_limit.value
     with _lock:
-        # A thread starts with the number that was set last, in whatever thread. So
-        # while a limit holds elsewhere, the number of this thread may be that limit.
+        # A new thread starts with the number that was set last in any thread. While a
+        # limit holds elsewhere, the number of this thread may be that limit.
         if not _n_limits:
             _n_unlimited = torch.get_num_threads()
-        _n_limits += 1
         before = _n_unlimited if outer is None else outer
+        torch.set_num_threads(min(n_threads, before))
         _own_limit.value = min(n_threads, before)
-        torch.set_num_threads(_own_limit.value)
+        _n_limits += 1
     try:
         yield _n_unlimited
     finally:
