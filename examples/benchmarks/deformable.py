@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pnl_sklearn.graph import HOG
 from pnl_sklearn.graph._hog import deskewed, image_gradients
-from pnl_sklearn.utils._parallel import limit_threads
+from pnl_sklearn.utils._threads import limit_threads
 
 
 @dataclass(frozen=True)

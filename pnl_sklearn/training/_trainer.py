@@ -19,7 +19,7 @@ from ..objectives._selection import (
     selection_loss,
 )
 from ..utils._distributed import Processes
-from ..utils._parallel import limit_threads
+from ..utils._threads import limit_threads
 from ..views._base import StudentView, View
 from ._checkpoint import TrainingCheckpoint
 from ._cuda_graph import GraphedStep

@@ -1,4 +1,4 @@
-"""Limits of torch's threads, and functions mapped in parallel threads."""
+"""Limits of torch's threads."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from pnl_sklearn.utils._parallel import limit_threads, parallel_map
+from pnl_sklearn.utils._threads import limit_threads
 
 
 @pytest.fixture
@@ -28,41 +28,13 @@ def n_threads_of_new_thread():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_parallel_map_calls_in_threads_of_one_core():
-    both = threading.Barrier(2, timeout=60)
-
-    def square(item):
-        both.wait()  # passes only if two calls run at the same time
-        return item**2, torch.get_num_threads()
-
-    values = parallel_map(square, range(6))
-    assert values == [(item**2, 1) for item in range(6)]
-    assert torch.get_num_threads() == 2
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_parallel_map_stops_at_an_error_and_restores_threads():
-    done = []
-
-    def fail(item):
-        if item == 1:
-            raise ValueError("item 1")
-        time.sleep(0.01)
-        done.append(item)
-
-    with pytest.raises(ValueError, match="item 1"):
-        parallel_map(fail, range(1000))
-    assert len(done) < 900
-    assert torch.get_num_threads() == n_threads_of_new_thread() == 2
-
-
-@pytest.mark.usefixtures("two_threads")
 def test_threads_are_restored_after_concurrent_limits():
     found = []
 
-    def use(n_items):
+    def use(n_naps):
         for _ in range(10):
-            parallel_map(time.sleep, [0.002] * n_items)
+            with limit_threads(1):
+                time.sleep(0.002 * n_naps)
             found.append(torch.get_num_threads())
 
     threads = [threading.Thread(target=use, args=(n,)) for n in (1, 2, 3)]
@@ -90,7 +62,8 @@ def test_limit_holds_while_another_thread_leaves_its_own():
     thread = threading.Thread(target=use)
     thread.start()
     assert is_limited.wait(timeout=60)
-    assert parallel_map(lambda item: torch.get_num_threads(), range(4)) == [1] * 4
+    with limit_threads(1):
+        assert torch.get_num_threads() == n_threads_of_new_thread() == 1
     assert torch.get_num_threads() == 2
     may_leave.set()
     thread.join()
@@ -104,9 +77,6 @@ def test_limits_nest():
         assert n_unlimited == 2
         with limit_threads(2):
             assert torch.get_num_threads() == 1
-        # As many threads as without a limit, but one core each.
-        both = threading.Barrier(2, timeout=60)
-        parallel_map(lambda item: both.wait(), range(4))
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == n_threads_of_new_thread() == 2
 

@@ -1,15 +1,10 @@
-"""Limit torch's threads, and map a function over items in threads of one core each."""
+"""A limit of torch's threads."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
-
-_Item = TypeVar("_Item")
-_Value = TypeVar("_Value")
 
 
 class _OwnLimit(threading.local):
@@ -22,34 +17,6 @@ _own_limit = _OwnLimit()
 _lock = threading.Lock()
 # torch's number of threads without any limit, and how many limits hold now.
 _n_unlimited = _n_limits = 0
-
-
-def parallel_map(
-    function: Callable[[_Item], _Value], items: Iterable[_Item]
-) -> list[_Value]:
-    """Call a function on each item, in parallel threads.
-
-    There are as many threads as torch has without a limit. Each call runs in a single
-    one, so that no operation waits for the slowest core. With other work on the
-    machine this is several times faster than operations on all cores.
-
-    Parameters
-    ----------
-    function : callable
-    items : iterable
-
-    Returns
-    -------
-    values : list
-        In the order of the items.
-    """
-    with (
-        limit_threads(1) as n_threads,
-        ThreadPoolExecutor(
-            n_threads, initializer=torch.set_num_threads, initargs=(1,)
-        ) as executor,
-    ):
-        return list(executor.map(function, items))
 
 
 @contextmanager
