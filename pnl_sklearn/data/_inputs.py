@@ -293,7 +293,7 @@ def _warn_of_lost_digits(array: np.ndarray) -> None:
         named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
         warnings.warn(
             f"Features {named} of X vary by less than a millionth of their mean. "
-            "BatchSampler are float32, which has no digits for that: subtract the mean "
+            "Batches are float32, which has no digits for that: subtract the mean "
             "first, for example with sklearn.preprocessing.StandardScaler.",
             stacklevel=6,
         )
