@@ -11,7 +11,7 @@ from pnl_sklearn import PNLClassifier
 
 
 def tiny(**params):
-    defaults = {"max_epochs": 2, "steps_per_epoch": 3, "random_state": 0}
+    defaults = {"max_epochs": 2, "steps_per_epoch": 3, "random_state": 0, "graph": None}
     sizes = {"batch_size": 16, "labeled_batch_size": 8}
     return PNLClassifier(**(defaults | sizes | params))
 
@@ -171,6 +171,30 @@ def test_sparse_equals_dense_without_standardization(name, dtype, table):
     form = getattr(sparse, name)(X.astype(dtype))
     expected = fit_predict(X, y, standardize=False)
     np.testing.assert_array_equal(fit_predict(form, y, standardize=False), expected)
+
+
+GRAPHS = {
+    "float64": lambda X: X.astype(float),
+    "uint8": lambda X: X.astype(np.uint8),
+    "CSR": sparse.csr_matrix,
+    "Dataset": lambda X: Items(X, "tensor"),
+}
+
+
+@pytest.fixture(scope="module")
+def from_table_with_graph(table):
+    p = fit_predict(*table, graph="auto", standardize=False)
+    assert not np.array_equal(p, fit_predict(*table, standardize=False))
+    return p
+
+
+@pytest.mark.parametrize("form", GRAPHS.values(), ids=GRAPHS)
+def test_fit_with_graph_gives_same_result_for_all_forms(
+    form, table, from_table_with_graph
+):
+    X, y = table
+    found = fit_predict(form(X), y, graph="auto", standardize=False)
+    np.testing.assert_array_equal(found, from_table_with_graph)
 
 
 @pytest.mark.parametrize("name", SPARSE)

@@ -15,8 +15,13 @@ Y_NAMES = [NAMES[k] for k in Y[:18]] + [None] * 72
 
 
 def tiny(**params):
-    params = {"max_epochs": 1, "steps_per_epoch": 10, "random_state": 0} | params
-    return PNLClassifier(**params)
+    defaults = {
+        "max_epochs": 1,
+        "steps_per_epoch": 10,
+        "random_state": 0,
+        "graph": None,
+    }
+    return PNLClassifier(**(defaults | params))
 
 
 def collections(names=(0, 1, 2), changed=None, labels=None):
@@ -92,7 +97,8 @@ def test_fit_learns_from_negative_labels(selection, baseline):
     negatives = [
         [] if i < 10 else [(k + 1) % 3, (k + 2) % 3] for i, k in enumerate(TRUTH)
     ]
-    classifier = tiny(selection=selection, steps_per_epoch=40, lr=0.02)
+    params = {"steps_per_epoch": 40, "lr": 0.02, "graph": "auto"}
+    classifier = tiny(selection=selection, **params)
     if baseline:
         classifier = supervised_baseline(classifier)
     assert classifier.fit(X, y).score(X[3:], TRUTH[3:]) < 0.3

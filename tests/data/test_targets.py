@@ -11,7 +11,7 @@ from pnl_sklearn.data._targets import check_targets
 
 
 def tiny(**params):
-    defaults = {"max_epochs": 2, "steps_per_epoch": 3, "random_state": 0}
+    defaults = {"max_epochs": 2, "steps_per_epoch": 3, "random_state": 0, "graph": None}
     sizes = {"batch_size": 16, "labeled_batch_size": 8}
     return PNLClassifier(**(defaults | sizes | params))
 

@@ -28,8 +28,13 @@ X_LABELED, Y_LABELED, X_UNLABELED = X[:18], Y[:18], X[18:]
 
 
 def tiny(**params):
-    params = {"max_epochs": 1, "steps_per_epoch": 10, "random_state": 0} | params
-    return PNLClassifier(**params)
+    defaults = {
+        "max_epochs": 1,
+        "steps_per_epoch": 10,
+        "random_state": 0,
+        "graph": None,
+    }
+    return PNLClassifier(**(defaults | params))
 
 
 def frame(X):
@@ -56,8 +61,9 @@ def images(X):
     ],
 )
 def test_x_unlabeled_equals_unlabeled_in_x(form):
-    apart = tiny().fit(form(X_LABELED), Y_LABELED, X_unlabeled=form(X_UNLABELED))
-    within = tiny().fit(form(X), Y)
+    apart, within = tiny(graph="auto"), tiny(graph="auto")
+    apart.fit(form(X_LABELED), Y_LABELED, X_unlabeled=form(X_UNLABELED))
+    within.fit(form(X), Y)
     expected = within.predict_proba(form(X))
     np.testing.assert_array_equal(apart.predict_proba(form(X)), expected)
     if not isinstance(form(X), TensorDataset):
@@ -66,8 +72,9 @@ def test_x_unlabeled_equals_unlabeled_in_x(form):
 
 def test_unlabeled_both_in_x_and_in_sparse_x_unlabeled():
     weights = np.arange(40.0)
-    apart = tiny().fit(X[:40], Y[:40], weights, X_unlabeled=csr_array(X[40:]))
-    within = tiny().fit(csr_array(X), Y, np.pad(weights, (0, 50)))
+    apart, within = tiny(graph="auto"), tiny(graph="auto")
+    apart.fit(X[:40], Y[:40], weights, X_unlabeled=csr_array(X[40:]))
+    within.fit(csr_array(X), Y, np.pad(weights, (0, 50)))
     np.testing.assert_array_equal(apart.predict_proba(X), within.predict_proba(X))
 
 

@@ -20,8 +20,13 @@ VALIDATION = {"X_val": X[60:], "y_val": TRUTH[60:]}
 
 
 def tiny(**params):
-    params = {"max_epochs": 1, "steps_per_epoch": 10, "random_state": 0} | params
-    return PNLClassifier(**params)
+    defaults = {
+        "max_epochs": 1,
+        "steps_per_epoch": 10,
+        "random_state": 0,
+        "graph": None,
+    }
+    return PNLClassifier(**(defaults | params))
 
 
 def split_labels(y, fraction, random_state=0):
@@ -129,13 +134,14 @@ def test_y_val_without_x_val():
 
 @pytest.mark.parametrize("form", [np.asarray, lambda X: TensorDataset(torch.tensor(X))])
 def test_validation_fraction_equals_fit_without_the_held_out_labels(form):
-    classifier = tiny(validation_fraction=1 / 3, max_epochs=2)
+    params = {"max_epochs": 2, "graph": "auto"}
+    classifier = tiny(validation_fraction=1 / 3, **params)
     p = classifier.fit(form(X), Y).predict_proba(form(X))
     learned, held_out = split_labels(Y, 1 / 3)
     assert sorted(Y[held_out]) == [0, 0, 1, 1, 2, 2]
     y = np.full(90, -1)
     y[learned] = Y[learned]
-    same = tiny(max_epochs=2).fit(form(X), y)
+    same = tiny(**params).fit(form(X), y)
     np.testing.assert_array_equal(same.predict_proba(form(X)), p)
     loss = log_loss(Y[held_out], p[held_out], labels=[0, 1, 2])
     assert classifier.history_[-1]["valid_loss"] == pytest.approx(loss)
@@ -163,7 +169,7 @@ def test_sample_weight_of_held_out_labels_has_no_effect():
     weights = np.ones(90)
     weights[held_out] = 100.0
     fits = [
-        tiny(validation_fraction=0.5).fit(X, Y, w).predict_proba(X)
+        tiny(validation_fraction=0.5, graph="auto").fit(X, Y, w).predict_proba(X)
         for w in (None, weights)
     ]
     np.testing.assert_array_equal(*fits)
