@@ -233,6 +233,7 @@ def test_fit_is_accurate_and_repeatable(consistency, exchange, blobs):
         PNLClassifier(
             consistency=consistency,
             exchange=exchange,
+            graph=None,
             max_epochs=2,
             steps_per_epoch=20,
             random_state=0,
