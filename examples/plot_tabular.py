@@ -17,6 +17,7 @@ where a sample is unlabeled.
 # A few samples of each class keep their label. The features keep their units, which
 # differ by orders of magnitude. Since real tables have missing values, we add some.
 
+import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,6 +33,10 @@ from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn.model_selection import SemiSupervisedSplit
+
+parser = argparse.ArgumentParser(description="Tables.")
+parser.add_argument("--epochs", type=int, default=10)
+args = parser.parse_args()
 
 
 def load(loader, n_per_class, seed=0):
@@ -64,7 +69,10 @@ print(y_train.value_counts(dropna=False).to_string())
 pipeline = Pipeline(
     [
         ("imputer", SimpleImputer().set_output(transform="pandas")),
-        ("pnl", PNLClassifier(steps_per_epoch=50, random_state=0)),
+        (
+            "pnl",
+            PNLClassifier(max_epochs=args.epochs, steps_per_epoch=50, random_state=0),
+        ),
     ]
 )
 fitted = {
@@ -177,4 +185,4 @@ search.fit(X_train, y_train)
 results = pd.DataFrame(search.cv_results_)
 results = results[[*results.filter(like="param_"), "mean_test_score"]]
 print("\nGrid search on wine:\n")
-print(results.round(2).fillna("").to_string(index=False))
+print(results.round(2).to_string(index=False, na_rep=""))

@@ -376,6 +376,8 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
         n_samples_of["MLPClassifier, supervised"] = n_samples
         runs.append(_scikit_learn(model, X))
     seconds: dict[str, list[float]] = {part: [] for part in [*n_samples_of, "fixed"]}
+    gc.collect()
+    gc.freeze()  # later collections only look at new objects
     for repetition in range(n_repetitions):
         # Forth and back: what runs second may find its data in the caches.
         for part, run in list(zip(n_samples_of, runs, strict=True))[
