@@ -63,7 +63,7 @@ def table_rows(output, *names):
 
 @pytest.mark.slow
 def test_plot_few_labels(run_script):
-    output = run_script("plot_few_labels.py", "--draws", "1", "--epochs", "1")
+    output = run_script("plot_few_labels.py", "--splits", "1", "--epochs", "1")
     names = ["LabelSpreading", "PNLClassifier", "SelfTraining", "SelfTraining, naive"]
     *right, naive = table_rows(output, *names)
     for reported, truth, difference in right:
@@ -75,7 +75,7 @@ def test_plot_few_labels(run_script):
 
 @pytest.mark.slow
 def test_plot_label_next(run_script):
-    output = run_script("plot_label_next.py", "--draws", "1", "--epochs", "1")
+    output = run_script("plot_label_next.py", "--splits", "1", "--epochs", "1")
     first, chosen, drawn = table_rows(
         output, "20 labels", "20 + 20 chosen", "20 + 20 at random"
     )
@@ -85,8 +85,8 @@ def test_plot_label_next(run_script):
 
 @pytest.mark.slow
 def test_plot_calibration(run_script):
-    output = run_script("plot_calibration.py", "--draws", "2", min_steps=110)
-    names = ["as it is", "scaled by 20 labels", "scaled by 50 labels"]
+    output = run_script("plot_calibration.py", "--splits", "2", min_steps=110)
+    names = ["not calibrated", "20 held-out labels", "50 held-out labels"]
     (before,), (few,), (more,) = table_rows(output, *names)
     assert 0 < more < before < 0.3
     assert 0 < few < 0.3
@@ -94,7 +94,7 @@ def test_plot_calibration(run_script):
 
 @pytest.mark.slow
 def test_plot_negative_labels(run_script):
-    options = "--draws", "1", "--epochs", "2", "--answers", "300", "1000"
+    options = "--splits", "1", "--epochs", "2", "--answers", "300", "1000"
     output = run_script("plot_negative_labels.py", *options)
     none, some, many = table_rows(output, "0", "300", "1000")
     assert none[0] == none[1] < 50
@@ -105,13 +105,13 @@ def test_plot_negative_labels(run_script):
 
 @pytest.mark.slow
 def test_plot_check_unlabeled(run_script):
-    output = run_script("plot_check_unlabeled.py", "--draws", "1", "--epochs", "1")
-    names = ["outside", "AUC", "whole pool", "weighted", "without strangers"]
-    outside, auc, *errors = (row[0] for row in table_rows(output, *names))
-    assert 0.3 < outside < 0.7
+    output = run_script("plot_check_unlabeled.py", "--splits", "1", "--epochs", "1")
+    names = ["out of class", "AUC", "all unlabeled", "weighted", "digits 0 to 4 only"]
+    out_of_class, auc, *errors = (row[0] for row in table_rows(output, *names))
+    assert 0.3 < out_of_class < 0.7
     assert 0.95 < auc <= 1
     assert all(0 <= error < 30 for error in errors)
-    assert "seem to be of classes that no label names" in output
+    assert "seem to be of classes without a" in output
 
 
 @pytest.mark.slow
