@@ -2,26 +2,27 @@
 Twenty labels on the digits
 ===========================
 
-Scikit-learn's digits are 1,797 images of 8 x 8 pixels in ten classes. Here we keep
-two labels of each class and hide all others. What is a classifier worth that sees
-twenty labels and more than a thousand images without one?
+This example shows how to fit :class:`~pnl_sklearn.PNLClassifier` to images with few
+labels, how to compare it with other methods, and how to read its ``history_``.
 
-Four methods get the same images and the same labels:
+Scikit-learn's digits are 1,797 images of 8 x 8 pixels in ten classes. We keep two
+labels of each class and hide all others. Four methods get the same images and labels:
 
-- the *supervised twin*: the same networks, trained on the labeled images alone;
+- the *supervised baseline*: the same networks, trained on the labeled images alone;
 - :class:`~sklearn.semi_supervised.SelfTrainingClassifier`;
 - :class:`~sklearn.semi_supervised.LabelSpreading`;
 - :class:`~pnl_sklearn.PNLClassifier` with its default parameters.
 
-Which twenty images are labeled matters a lot, so the whole comparison is made for
-three draws of the labels. It takes about three minutes on two CPU cores.
+The results depend on which twenty images are labeled. So all methods are compared on
+three label splits. This takes a few minutes on a CPU.
 """
 
 # %%
-# The draws
-# ---------
-# A draw is a number. It seeds the test split, which holds 30 % of the images of each
-# class, and the choice of the labeled images. The label -1 means "unlabeled".
+# The label splits
+# ----------------
+# A label split is identified by its seed. The seed determines the test set, which holds
+# 30 % of the images of each class, and the labeled images. The label -1 means
+# "unlabeled".
 
 import argparse
 import time
@@ -40,17 +41,17 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from pnl_sklearn import PNLClassifier, supervised_baseline
 
 parser = argparse.ArgumentParser(description="Twenty labels on the digits.")
-parser.add_argument("--draws", type=int, nargs="+", default=[100, 101, 102])
+parser.add_argument("--splits", type=int, nargs="+", default=[100, 101, 102])
 parser.add_argument("--epochs", type=int, default=None, help="default: PNLClassifier's")
 args = parser.parse_args()
 
 
-def draw_labels(X, y, draw, n_per_class=2):
-    """Split off a test set and hide the labels of all but a few training rows."""
+def split_labels(X, y, seed, n_per_class=2):
+    """Split off a test set and hide the labels of all but a few training samples."""
     X_train, X_test, y_train, y_test = train_test_split(
-        X, y, test_size=0.3, stratify=y, random_state=draw
+        X, y, test_size=0.3, stratify=y, random_state=seed
     )
-    rng = np.random.default_rng(draw)
+    rng = np.random.default_rng(seed)
     labeled = [
         rng.choice(np.flatnonzero(y_train == k), n_per_class, replace=False)
         for k in np.unique(y)
@@ -61,18 +62,17 @@ def draw_labels(X, y, draw, n_per_class=2):
 
 
 X, y = load_digits(return_X_y=True)
-flat = {draw: draw_labels(X / 16, y, draw) for draw in args.draws}
-images = {draw: draw_labels(X.reshape(-1, 8, 8), y, draw) for draw in args.draws}
+flat = {seed: split_labels(X / 16, y, seed) for seed in args.splits}
+images = {seed: split_labels(X.reshape(-1, 8, 8), y, seed) for seed in args.splits}
 
 # %%
 # The baselines
 # -------------
-# Both baselines work on flat rows, with pixels scaled to [0, 1]. Their accuracy
-# depends on their settings, and twenty labels are too few to choose settings by
-# cross-validation. So LabelSpreading, which is quick, is tried with many, and the one
-# with the lowest *test* error is reported. No one could do so in practice: it favors
-# the baseline. SelfTrainingClassifier gets a logistic regression with little
-# regularization, which did better than a random forest.
+# Both baselines of scikit-learn work on flat samples, with pixels scaled to [0, 1].
+# Their accuracy depends on their settings, and twenty labels are too few to choose them
+# by cross-validation. So LabelSpreading, which is quick, is fitted with many settings,
+# and the one with the lowest *test* error is reported. This favors the baseline.
+# SelfTrainingClassifier gets a logistic regression with little regularization.
 
 
 def fit_and_test(model, data):
@@ -85,14 +85,14 @@ def fit_and_test(model, data):
 
 
 def best_of(candidates):
-    """Fit every candidate to every draw; return the results of the best one."""
+    """Fit every candidate to every label split; return the results of the best."""
     print(f"{type(candidates[0]).__name__}, {len(candidates)} settings ...", flush=True)
     results = []
     with warnings.catch_warnings():
-        # Some settings do not converge; they lose anyway.
+        # Some settings do not converge.
         warnings.simplefilter("ignore")
         for model in candidates:
-            results.append([fit_and_test(model, flat[draw]) for draw in args.draws])
+            results.append([fit_and_test(model, flat[seed]) for seed in args.splits])
     best = int(np.argmin(np.mean(results, axis=1)[:, 0]))
     print(f"  best: {candidates[best]}", flush=True)
     return results[best]
@@ -117,22 +117,22 @@ results = {
 # The two networks
 # ----------------
 # ``PNLClassifier`` takes the images as they are, of shape (n, 8, 8) and in their own
-# units. From them it picks a small convolutional network and random views: shifts,
-# rotations, changes of size and slant, but no mirror images.
+# units. For images it uses a small convolutional network and random augmentations:
+# shifts, rotations, changes of size and slant, but no mirror images.
 
 model = PNLClassifier(random_state=0)
 if args.epochs is not None:
     model.set_params(max_epochs=args.epochs)
 fitted = {}
 for name, template in {
-    "supervised twin": supervised_baseline(model),
+    "supervised baseline": supervised_baseline(model),
     "PNLClassifier": model,
 }.items():
     results[name] = []
-    for draw in args.draws:
-        print(f"{name}, draw {draw} ...", end=" ", flush=True)
-        fitted[name, draw] = clone(template)
-        error, seconds = fit_and_test(fitted[name, draw], images[draw])
+    for seed in args.splits:
+        print(f"{name}, label split {seed} ...", end=" ", flush=True)
+        fitted[name, seed] = clone(template)
+        error, seconds = fit_and_test(fitted[name, seed], images[seed])
         results[name].append((error, seconds))
         print(f"{error:.1f} % test error, {seconds:.0f} s", flush=True)
 
@@ -140,9 +140,14 @@ for name, template in {
 # Test errors
 # -----------
 
-order = ["supervised twin", "SelfTrainingClassifier", "LabelSpreading", "PNLClassifier"]
+order = [
+    "supervised baseline",
+    "SelfTrainingClassifier",
+    "LabelSpreading",
+    "PNLClassifier",
+]
 errors = pd.DataFrame({name: [e for e, _ in results[name]] for name in order}).T
-errors.columns = [f"draw {draw}" for draw in args.draws]
+errors.columns = [f"split {seed}" for seed in args.splits]
 table = errors.assign(
     mean=errors.mean(axis=1),
     seconds=[np.mean([s for _, s in results[name]]) for name in order],
@@ -153,35 +158,35 @@ print(table.round(1).to_string(), "\n")
 # %%
 # What happened in training
 # -------------------------
-# ``history_`` holds a row for each epoch. *Agreement* is the share of unlabeled images
-# on which student and partner name the same class. *Coverage* is the share that got at
-# least one pseudo-negative label. Both rise as the two networks become sure. The left
-# panel shows the first draw; on the right each dot is a draw.
+# ``history_`` has an entry per epoch. ``teacher_student_agreement`` is the fraction of
+# unlabeled images for which teacher and student predict the same class.
+# ``negative_coverage`` is the fraction with at least one pseudo-negative label. The
+# left panel shows the first label split. In the right panel each dot is a label split.
 
-history = pd.DataFrame(fitted["PNLClassifier", args.draws[0]].history_)
+history = pd.DataFrame(fitted["PNLClassifier", args.splits[0]].history_)
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 
-shares, losses = left, left.twinx()
+fractions, losses = left, left.twinx()
 for name, style in {
     "teacher_student_agreement": "o-",
     "negative_coverage": "s-",
 }.items():
-    shares.plot(history["epoch"], 100 * history[name], style, label=name, ms=4)
+    fractions.plot(history["epoch"], 100 * history[name], style, label=name, ms=4)
 for name, color in {"supervised_loss": "tab:green", "negative_loss": "tab:red"}.items():
     label = name.replace("_", " ")
     losses.plot(history["epoch"], history[name], "--", color=color, label=label)
-shares.set(xlabel="epoch", ylabel="unlabeled images (%), solid lines", ylim=(0, 102))
+fractions.set(xlabel="epoch", ylabel="unlabeled images (%), solid lines", ylim=(0, 102))
 losses.set(ylabel="loss (nats), dashed lines")
 losses.set_ylim(bottom=0)
-shares.xaxis.get_major_locator().set_params(integer=True)
-shares.set_title(f"PNLClassifier in training, draw {args.draws[0]}")
-lines = [*shares.lines, *losses.lines]
+fractions.xaxis.get_major_locator().set_params(integer=True)
+fractions.set_title(f"PNLClassifier in training, label split {args.splits[0]}")
+lines = [*fractions.lines, *losses.lines]
 losses.legend(lines, [line.get_label() for line in lines], loc="center right")
 
 position = np.arange(len(order))
 right.barh(position, errors.mean(axis=1), color="lightsteelblue", label="mean")
 for i, column in enumerate(errors):
-    label = "one draw" if i == 0 else None
+    label = "one label split" if i == 0 else None
     right.plot(errors[column], position, "o", color="black", ms=5, label=label)
 for i, mean in enumerate(errors.mean(axis=1)):
     right.text(errors.iloc[i].max() + 0.4, i, f"{mean:.1f} %", va="center")

@@ -1,27 +1,24 @@
 """
-Domain adaptation: labels from one place, images from another
-=============================================================
+Domain adaptation: labels of one data set, images of another
+============================================================
 
-Labels are often at hand for data that look a little different: another scanner, another
-country, another year. Here all labels are from USPS, digits scanned from letters by the
-post; what we want to read is MNIST, written for the purpose, of which not one image is
-labeled. Both go into one ``fit``: the labeled rows teach what digits are, the unlabeled
-ones what they look like over there.
+This example shows how to use labels of a *source* data set for a *target* data set that
+looks a little different and has no labels. The source is USPS, digits scanned from
+letters. The target is MNIST. Both are given to one ``fit``: the source with its labels,
+the target as unlabeled data.
 
 The two data sets are read by torchvision, from a folder or from the network::
 
     python plot_domain_adaptation.py --data FOLDER --download
 
-Fits of this length took 11 to 15 minutes each on one core, and there are three;
-``--rows 6000 --epochs 1`` is a quick look, in two minutes.
+The three fits take long on a CPU. ``--samples 6000 --epochs 1`` is a quick version.
 """
 
 # %%
 # One scale for both
 # ------------------
-# USPS has 16 x 16 pixels, MNIST 28 x 28, of which the outer 4 are margin. So USPS is
-# resized to 20 x 20 and gets the same margin: the network should have to learn about
-# handwriting, not about frames.
+# Images of USPS have 16 x 16 pixels, those of MNIST 28 x 28, of which the outer 4 are
+# margin. So USPS is resized to 20 x 20 and gets the same margin.
 
 import argparse
 from pathlib import Path
@@ -38,7 +35,7 @@ from pnl_sklearn import PNLClassifier, supervised_baseline
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path, default=Path("data"))
 parser.add_argument("--download", action="store_true")
-parser.add_argument("--rows", type=int, default=60_000, help="of MNIST")
+parser.add_argument("--samples", type=int, default=60_000, help="of MNIST")
 parser.add_argument("--epochs", type=int, default=10)
 options = parser.parse_args()
 
@@ -54,15 +51,16 @@ def like_mnist(images):
     return F.pad(images, (4, 4, 4, 4)).round().byte()[:, 0].numpy()
 
 
-rows = np.random.default_rng(0).permutation(len(mnist.data))[: options.rows]
+kept = np.random.default_rng(0).permutation(len(mnist.data))[: options.samples]
 source, source_labels = like_mnist(usps.data), np.array(usps.targets)
-target, target_labels = mnist.data.numpy()[rows], mnist.targets.numpy()[rows]
+target, target_labels = mnist.data.numpy()[kept], mnist.targets.numpy()[kept]
 
 # %%
 # One fit
 # -------
-# The source with its labels, the target with -1. The class frequencies of the target
-# are not those of the source; ``class_prior="auto"``, the default, does not ask for it.
+# The source has its labels, the target has -1. The class frequencies of the target
+# differ from those of the source. ``class_prior="auto"``, the default, does not use the
+# frequencies of the labels.
 
 X = np.concatenate([source, target])
 y = np.concatenate([source_labels, np.full(len(target), -1)])
@@ -70,19 +68,19 @@ model = PNLClassifier(max_epochs=options.epochs, random_state=0, verbose=1)
 model.fit(X, y)
 
 # %%
-# What it is worth
-# ----------------
-# Two anchors: the same networks trained on the source alone (``supervised_baseline``), and
-# on the target with all of its labels. The share of the gap between them that is closed
-# tells what adaptation is worth.
+# The gain
+# --------
+# Two fits are compared with: the same networks trained on the labels of the source
+# alone (``supervised_baseline``), and on the target with all of its labels. Their
+# difference is the gap that adaptation can close.
 
-twin = supervised_baseline(model).set_params(
+baseline = supervised_baseline(model).set_params(
     steps_per_epoch=model.submodels_[0].n_steps_ // model.n_iter_, verbose=0
 )
 fitted = {
-    "source only": clone(twin).fit(X, y),
+    "source only": clone(baseline).fit(X, y),
     "both": model,
-    "target, all labels": clone(twin)
+    "target, all labels": clone(baseline)
     .set_params(labeled_batch_size=64)
     .fit(target, target_labels),
 }
@@ -94,7 +92,7 @@ low, ours, high = accuracies.values()
 print(f"closed: {100 * (ours - low) / (high - low):.0f} % of the gap")
 
 # %%
-# The figure shows both kinds of images, and the errors.
+# The figure shows images of both data sets, and the errors.
 
 fig = plt.figure(figsize=(10, 4), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=[1, 1.2])
@@ -110,7 +108,7 @@ bars = ax.barh(list(accuracies), errors, color=["lightsteelblue", "C3", "silver"
 ax.bar_label(bars, fmt="%.1f %%", padding=3)
 ax.invert_yaxis()
 ax.margins(x=0.15)
-ax.set(xlabel="error on MNIST's test images (%)", title="What the target's images add")
+ax.set(xlabel="error on MNIST's test images (%)", title="Errors of three fits")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")

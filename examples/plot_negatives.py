@@ -2,19 +2,22 @@
 How often is a pseudo-negative label right?
 ===========================================
 
-The method rests on one claim: "this is not a 7" is right far more often than "this is a
-3". Here it is checked epoch by epoch, on digits of which twenty are labeled. The labels
-of the others are hidden from ``fit``, but not from the one who looks on: a skorch
-callback that asks each network for its pseudo-labels, and its pseudo-negative labels,
-at the end of each epoch.
+This example measures the precision of pseudo-negative labels during training, and shows
+how to write a skorch callback that does so.
+
+The method is based on one assumption: a pseudo-negative label ("this is not a 7") is
+right far more often than a pseudo-label ("this is a 3"). We test it on digits of which
+twenty are labeled. ``fit`` does not get the labels of the unlabeled data. The callback
+has them, and compares them with the predictions of each network at the end of each
+epoch.
 """
 
 # %%
-# Looking on
+# A callback
 # ----------
-# A callback sees the net it belongs to. A selection turns its probabilities into a mask
-# of negative labels. Asked are the averaged weights, since to ask the network as it
-# trains would leave traces in its batch normalization.
+# A callback gets the submodel that it belongs to. A selection maps the predicted
+# probabilities to a mask of negative labels. The predictions are those of the
+# exponential moving average (EMA) of the weights.
 
 import argparse
 from pathlib import Path
@@ -54,8 +57,8 @@ selections = {
 }
 
 
-class Onlooker(Callback):
-    """Collect how often labels of each kind are right, of the rows not labeled."""
+class Precision(Callback):
+    """Collect the precision of labels of each kind, on unlabeled data."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -70,51 +73,51 @@ class Onlooker(Callback):
                 negatives = select(predicted)
                 wrong = negatives.gather(1, truth[:, None]).sum()
                 row[name] = 1 - wrong / negatives.sum().clamp(min=1)
-                row[f"{name}: labels a row"] = negatives.sum() / len(truth)
+                row[f"{name}: labels per sample"] = negatives.sum() / len(truth)
         self.rows.append({name: float(value) for name, value in row.items()})
 
 
 # %%
 # One fit
 # -------
-# Each submodel gets a copy of the callback, so the rows are collected in a list of our
-# own, outside of it.
+# Each submodel gets a copy of the callback. So the results are collected in a list that
+# all copies share.
 
 
-class Seen(list):
-    """A list that stays the same one when a callback is copied."""
+class SharedList(list):
+    """A list that is shared by the copies of a callback."""
 
     def __deepcopy__(self, memo):
         return self
 
 
-seen = Seen()
+rows = SharedList()
 PNLClassifier(
-    max_epochs=options.epochs, callbacks=[Onlooker(seen)], random_state=100
+    max_epochs=options.epochs, callbacks=[Precision(rows)], random_state=100
 ).fit(images, y_few)
-shares = pd.DataFrame(seen)
-shares["epoch"] = np.arange(len(shares)) // 2 + 1  # of two submodels
-shares = shares.groupby("epoch").mean()
-print((100 * shares[["pseudo-label", *selections]]).round(2).to_string())
+means = pd.DataFrame(rows)
+means["epoch"] = np.arange(len(means)) // 2 + 1  # two submodels per epoch
+means = means.groupby("epoch").mean()
+print((100 * means[["pseudo-label", *selections]]).round(2).to_string())
 
 # %%
-# How often they are wrong, and how much they say
-# -----------------------------------------------
-# Every kind of negative label is right more often than the pseudo-label, but they do
-# not say the same. Two labels of nine say little. The adaptive selection names as many
-# as the network is sure of: soon nine, for most digits.
+# Errors and number of labels
+# ---------------------------
+# Negative labels of every selection are right more often than the pseudo-label. But the
+# selections differ in how many labels they give. Random and lowest selection give two
+# per sample. Adaptive selection gives as many as the network is sure of.
 
 styles = {"random, m = 2": "C0s-", "lowest, m = 2": "C1^-", "adaptive": "C3D-"}
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-wrong = 100 * (1 - shares)
+wrong = 100 * (1 - means)
 left.plot(wrong["pseudo-label"], "ko-", label="pseudo-label", markersize=4)
 for name, style in styles.items():
     left.plot(wrong[name], style, label=name, markersize=4)
-    n_labels = shares[f"{name}: labels a row"]
+    n_labels = means[f"{name}: labels per sample"]
     right.plot(n_labels, style, label=name, markersize=4)
 left.set_yscale("symlog", linthresh=0.01)
-left.set(xlabel="epoch", ylabel="wrong labels (%)", title="How often a label is wrong")
-right.set(xlabel="epoch", ylabel="negative labels a row", title="How much they say")
+left.set(xlabel="epoch", ylabel="wrong labels (%)", title="Errors of labels")
+right.set(xlabel="epoch", ylabel="negative labels per sample", title="Number of labels")
 right.set_ylim(0, 9.2)
 fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 path = Path(__file__).with_suffix(".png")

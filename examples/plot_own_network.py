@@ -2,22 +2,23 @@
 Your own network, views and callbacks
 =====================================
 
-The parts of :class:`~pnl_sklearn.PNLClassifier` can be exchanged for your own: the
-network by any :class:`torch.nn.Module`, the views by any two functions of a batch, the
-schedule by callbacks of skorch. This example recognizes movements from a sensor that
-measures acceleration along three axes. An image network and rotated images would make
-no sense here.
+This example shows how to replace the parts of :class:`~pnl_sklearn.PNLClassifier`: the
+network by any :class:`torch.nn.Module`, the views by any functions of a batch, and the
+learning rate schedule by callbacks of skorch.
+
+The data are movements, recorded by a sensor that measures acceleration along three
+axes. The default network and views, which are for tables and images, do not fit them.
 """
 
 # %%
 # Movements
 # ---------
-# Each recording has three channels of 64 samples. A movement is a shape of the three
-# curves; people make it earlier or later, faster or slower, stronger or weaker. We make
-# 1,500 recordings of six movements and keep three labels of each.
+# Each recording has three channels of 64 points in time. A movement is a shape of the
+# three curves. People make it earlier or later, faster or slower, stronger or weaker.
+# We generate 1,500 recordings of six movements and keep three labels of each.
 #
-# A batch has to be a table or images. So a recording is an image of three channels
-# whose height is 1.
+# A batch has to be a table or images. So a recording is an image with three channels
+# and a height of 1.
 
 import argparse
 from pathlib import Path
@@ -43,7 +44,7 @@ phases = rng.uniform(0, 2 * np.pi, (n_classes, n_axes, 4, 1))
 
 
 def record(n):
-    """Return n recordings, shape (n, axes, 1, samples), and their classes."""
+    """Return n recordings, shape (n, axes, 1, length), and their classes."""
     y = rng.integers(n_classes, size=n)
     speed = rng.uniform(0.7, 1.4, (n, 1, 1, 1))
     begin = rng.uniform(0, 1, (n, 1, 1, 1))
@@ -70,7 +71,7 @@ for k in range(n_classes):
 
 
 class MovementNet(nn.Module):
-    """Convolutions over time, averaged."""
+    """Convolutions over time, and a mean over time."""
 
     def __init__(self, n_channels, n_classes, width=32):
         super().__init__()
@@ -91,18 +92,18 @@ class MovementNet(nn.Module):
 # %%
 # The views
 # ---------
-# A view is a function from a batch to a batch. It may draw from torch's generator,
-# which ``fit`` seeds by ``random_state``. What the views change must not matter for the
-# class. The partner predicts on the weak view; the student learns from the strong one.
+# A view is a function from a batch to a batch, an augmentation. It may use torch's
+# random numbers, which ``fit`` seeds by ``random_state``. It must not change the class.
+# The teacher predicts on the weak view, and the student learns on the strong view.
 
 
 def weak_view(x):
-    """Begin each recording a little earlier or later."""
+    """Shift each recording a little in time."""
     return roll(x, torch.randint(-4, 5, (len(x),), device=x.device))
 
 
 def strong_view(x):
-    """Begin anywhere, change the strength, add noise and silence a stretch of time."""
+    """Shift in time, change the strength, add noise and erase an interval."""
     n, _, _, length = x.shape
     x = roll(x, torch.randint(-16, 17, (n,), device=x.device))
     strength = 0.6 + 0.8 * torch.rand(n, 1, 1, 1, device=x.device)
@@ -113,7 +114,7 @@ def strong_view(x):
 
 
 def roll(x, shift):
-    """Shift each recording in time by its own number of samples."""
+    """Shift each recording in time by its own number of points."""
     time = torch.arange(x.shape[3], device=x.device)
     index = (time - shift.view(-1, 1, 1, 1)) % x.shape[3]
     return x.gather(3, index.expand(x.shape))
@@ -122,10 +123,10 @@ def roll(x, shift):
 # %%
 # Callbacks
 # ---------
-# Both networks get a copy of each callback. A learning rate scheduler replaces the
-# cosine schedule that is there by default. ``EarlyStopping`` may monitor any column of
-# ``history_``. Nothing is held out, so ``valid_loss`` and ``EpochScoring`` have nothing
-# to work with.
+# Both submodels get a copy of each callback. A learning rate scheduler replaces the
+# default schedule. ``EarlyStopping`` can monitor any column of ``history_``. The column
+# ``valid_loss`` needs held-out labels (``validation_fraction``), which we do not use
+# here.
 
 model = PNLClassifier(
     MovementNet,
@@ -147,11 +148,11 @@ model.fit(X_train, hidden)
 # %%
 # Results
 # -------
-# The supervised twin has the same network, views, callbacks and number of steps. Only
-# the unlabeled recordings teach it nothing.
+# The supervised baseline has the same network, views, callbacks and number of steps,
+# but does not learn from the unlabeled recordings.
 
-twin = supervised_baseline(model).set_params(verbose=0).fit(X_train, hidden)
-fitted = {"supervised twin": twin, "PNLClassifier": model}
+baseline = supervised_baseline(model).set_params(verbose=0).fit(X_train, hidden)
+fitted = {"supervised baseline": baseline, "PNLClassifier": model}
 errors = {name: 100 * (1 - m.score(X_test, y_test)) for name, m in fitted.items()}
 print(f"\nTest error in %, {n_per_class} labels for each of {n_classes} movements:\n")
 print(pd.Series(errors).round(1).to_string(), "\n")
@@ -168,13 +169,13 @@ with torch.random.fork_rng():
     }
 for i, (name, x) in enumerate(views.items()):
     left.plot(x[0, 0, 0] - 8 * i, color=f"C{i}", label=name)
-left.set(xlabel="time (samples)", ylabel="acceleration along the first axis")
+left.set(xlabel="time (points)", ylabel="acceleration along the first axis")
 left.set(title="One recording and its views", yticks=[])
 left.legend(loc="upper right", ncols=3, fontsize="small")
 left.margins(y=0.15)
 right.plot("epoch", "teacher_student_agreement", "o-", data=history)
 right.plot("epoch", "negative_coverage", "s-", data=history)
-right.set(xlabel="epoch", ylabel="share of unlabeled recordings", ylim=(0, 1.02))
+right.set(xlabel="epoch", ylabel="fraction of unlabeled recordings", ylim=(0, 1.02))
 right.set_title("PNLClassifier in training")
 right.legend(loc="lower right")
 

@@ -2,25 +2,24 @@
 A pretrained backbone, trained or frozen
 ========================================
 
-With twenty labels most people start from a network that has seen millions of other
-images. There are two ways to do so with :class:`~pnl_sklearn.PNLClassifier`:
+This example shows two ways to use a pretrained network with
+:class:`~pnl_sklearn.PNLClassifier`:
 
 - give the backbone as ``module``, and all of it is trained;
-- compute embeddings with it once, and give them as a table. That is much faster, and
-  often good enough.
+- compute embeddings with it once, and give them as a table. This is much faster.
 
 The example runs offline. **Without pretrained weights the features of the backbone are
-random**, and the errors below say nothing about pretrained networks. For real features
-give a file of torchvision's weights, ``python plot_pretrained.py --weights
-resnet18.pth``; weights that torchvision has downloaded before are found without it.
+random**, and the errors below say nothing about pretrained networks. For pretrained
+features give a file of torchvision's weights, ``python plot_pretrained.py --weights
+resnet18.pth``. Weights that torchvision has downloaded before are found without it.
 """
 
 # %%
 # Images
 # ------
-# The images are made here: patches of grass, brick, water or sand, each with a color
+# The images are generated: patches of grass, brick, water or sand, each with a color
 # and a texture that vary from image to image. Five of each class are labeled. Images of
-# shape (n, height, width, 3) can be given as they are, as bytes too.
+# shape (n, height, width, 3), also of dtype uint8, can be given as they are.
 
 import argparse
 from pathlib import Path
@@ -47,7 +46,7 @@ colors = np.array([[90, 140, 70], [150, 90, 70], [70, 120, 150], [180, 160, 110]
 rng = np.random.default_rng(0)
 
 
-def draw_images(n, side=32):
+def make_images(n, side=32):
     """Return n images, uint8 of shape (n, side, side, 3), and their names."""
     y = rng.integers(len(names), size=n)
     down, across = np.mgrid[:side, :side][:, None] + rng.uniform(0, side, (2, n, 1, 1))
@@ -67,8 +66,8 @@ def draw_images(n, side=32):
     return images.clip(0, 255).astype(np.uint8), names[y]
 
 
-X_train, y_train = draw_images(600)
-X_test, y_test = draw_images(400)
+X_train, y_train = make_images(600)
+X_test, y_test = make_images(400)
 hidden = np.full(len(y_train), None, dtype=object)
 for name in names:
     labeled = np.flatnonzero(y_train == name)[:5]
@@ -77,10 +76,10 @@ for name in names:
 # %%
 # The backbone
 # ------------
-# The module is given as an instance, since pretrained weights cannot be made anew. Each
-# of the two networks gets a copy. They have to differ in something, or there would be
-# nothing to teach each other: if the module has a method ``reset_head``, it is called
-# on each copy, under another seed.
+# The module is given as an instance, which holds the pretrained weights. Each submodel
+# gets a copy. The two have to differ in something, or they could not teach each other:
+# if the module has a method ``reset_head``, it is called on each copy, with another
+# seed.
 
 cached = Path(torch.hub.get_dir()) / "checkpoints"
 cached /= Path(ResNet18_Weights.DEFAULT.url).name
@@ -113,12 +112,12 @@ backbone = Backbone(len(names), weights)
 # %%
 # All of it trained
 # -----------------
-# ``standardize=True``, the default, brings each color channel to mean 0 and variance 1.
-# That is close to what pretrained networks expect. A pretrained body is best trained
-# slowly, say with ``lr=1e-4``; random weights need more.
+# ``standardize=True``, the default, scales each color channel to mean 0 and variance 1,
+# as pretrained networks expect it. Pretrained weights need a lower learning rate than
+# random ones.
 #
-# A resnet18 is large for a CPU. We take a few steps of small batches, enough to see how
-# it is done. On a GPU leave the defaults, which take about a thousand steps.
+# A resnet18 is large for a CPU. We take a few steps with small batches, to show how it
+# is done. On a GPU use the defaults.
 
 tuned = PNLClassifier(
     backbone,
@@ -136,14 +135,13 @@ errors = {"backbone, all trained": 100 * (1 - tuned.score(X_test, y_test))}
 # %%
 # Frozen embeddings
 # -----------------
-# Here the backbone is only run once over all images. What comes out is a table of 512
-# columns, on which everything else is fast. The views are then those of tables: noise
-# and values exchanged between rows.
+# Here the backbone computes the features of all images once. The result is a table of
+# 512 features, on which everything else is fast. The views are then those of tables.
 
 
 @torch.no_grad()
 def embed(images):
-    """Return the 512 features of each image, as the backbone was before training."""
+    """Return 512 features of each image, by the backbone before training."""
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255

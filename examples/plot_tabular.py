@@ -2,20 +2,22 @@
 Tables: a pipeline, a grid search and probabilities
 ===================================================
 
-Two small tables, most of whose labels are hidden: breast cancer with ten labels and
-wine with nine. The tables are pandas DataFrames in raw units and the targets are
-strings, ``None`` where a row is unlabeled. :class:`~pnl_sklearn.PNLClassifier` is used
-here as any other classifier of scikit-learn is: in a pipeline, next to a logistic
-regression, and in a grid search.
+This example shows how to use :class:`~pnl_sklearn.PNLClassifier` with tables, as any
+other classifier of scikit-learn: in a pipeline, beside a logistic regression, and in a
+grid search.
+
+Most labels of two small tables are hidden: breast cancer has ten labels, wine has nine.
+The tables are pandas DataFrames in raw units. The targets are strings, and ``None``
+where a sample is unlabeled.
 """
 
 # %%
 # Two tables
 # ----------
-# A few rows of each class keep their label. All columns keep their units: in
-# ``breast_cancer`` one column is near 1,000 and another near 0.01. Since real tables
-# have holes, we make some.
+# A few samples of each class keep their label. The features keep their units, which
+# differ by orders of magnitude. Since real tables have missing values, we add some.
 
+import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -25,11 +27,16 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn import PNLClassifier
+from pnl_sklearn.model_selection import SemiSupervisedSplit
+
+parser = argparse.ArgumentParser(description="Tables.")
+parser.add_argument("--epochs", type=int, default=10)
+args = parser.parse_args()
 
 
 def load(loader, n_per_class, seed=0):
@@ -55,14 +62,17 @@ print(y_train.value_counts(dropna=False).to_string())
 # %%
 # A pipeline
 # ----------
-# ``PNLClassifier`` refuses missing values in X, so an imputer goes first. No scaler is
-# needed: ``standardize=True`` is the default, and the scale is that of all rows,
-# labeled or not. A table gets a multilayer perceptron.
+# ``PNLClassifier`` refuses missing values in X, so the pipeline starts with an imputer.
+# No scaler is needed: ``standardize=True`` is the default, which scales by all samples,
+# labeled or not. The default network of tables is a multilayer perceptron.
 
 pipeline = Pipeline(
     [
         ("imputer", SimpleImputer().set_output(transform="pandas")),
-        ("pnl", PNLClassifier(steps_per_epoch=50, random_state=0)),
+        (
+            "pnl",
+            PNLClassifier(max_epochs=args.epochs, steps_per_epoch=50, random_state=0),
+        ),
     ]
 )
 fitted = {
@@ -73,8 +83,8 @@ fitted = {
 # %%
 # Probabilities
 # -------------
-# The columns of ``predict_proba`` are in the order of ``classes_``. They are the mean
-# of the two networks.
+# The columns of ``predict_proba`` are in the order of ``classes_``. The probabilities
+# are the mean of the two submodels.
 
 _, X_test, _, y_test = tables["wine"]
 probabilities = pd.DataFrame(
@@ -82,15 +92,15 @@ probabilities = pd.DataFrame(
     index=X_test.index,
     columns=fitted["wine"].classes_,
 )
-print("\nProbabilities of the first rows of wine:\n")
+print("\nProbabilities of the first samples of wine:\n")
 print(probabilities.assign(true=y_test).head().round(3).to_string())
 
 # %%
-# Against logistic regression
-# ---------------------------
-# The usual choice for a handful of labels is a linear model of the labeled rows. It
-# gets the same imputer, and a scaler. One draw of the labels decides little: on tables
-# as easy as these, either method can be ahead.
+# Comparison with logistic regression
+# -----------------------------------
+# A usual choice for few labels is a linear model of the labeled samples. It gets the
+# same imputer, and a scaler. One label split does not show which method is better: on
+# tables as easy as these, either can be ahead.
 
 rows = []
 for name, (X_train, X_test, y_train, y_test) in tables.items():
@@ -108,9 +118,10 @@ print(errors.round(1).to_string())
 # %%
 # The history
 # -----------
-# ``history_`` is a list with a dict for each epoch, so it makes a DataFrame.
-# *Agreement* is the share of unlabeled rows on which student and partner name the same
-# class, *coverage* the share that got at least one pseudo-negative label.
+# ``history_`` is a list with a dict for each epoch, which pandas turns into a
+# DataFrame. ``teacher_student_agreement`` is the fraction of unlabeled samples for
+# which teacher and student predict the same class. ``negative_coverage`` is the
+# fraction with at least one pseudo-negative label.
 
 histories = {
     name: pd.DataFrame(model["pnl"].history_) for name, model in fitted.items()
@@ -133,7 +144,7 @@ for (name, history), color in zip(histories.items(), ("C0", "C1"), strict=True):
     }.items():
         label = f"{column}, {name}"
         left.plot("epoch", column, style, color=color, label=label, data=history, ms=4)
-left.set(xlabel="epoch", ylabel="share of unlabeled rows", ylim=(0, 1.02))
+left.set(xlabel="epoch", ylabel="fraction of unlabeled samples", ylim=(0, 1.02))
 left.set_title("PNLClassifier in training")
 left.legend(loc="lower right")
 errors.T.plot.bar(ax=right, rot=0, color=["lightsteelblue", "slategray"])
@@ -150,30 +161,28 @@ print(f"\nFigure: {path}")
 # %%
 # A grid search
 # -------------
-# Only labeled rows can be validated on, and the unlabeled rows belong in every training
-# part. Scikit-learn's splitters know nothing of this: to them ``None``, or -1, is one
-# more class. So we split the labeled rows and hand over the pairs of indices.
+# Validation needs labeled samples, and unlabeled samples belong in every training part.
+# :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit` splits so. The splitters of
+# scikit-learn would take ``None``, or -1, for one more class.
 #
-# With nine labels a grid search is a blunt tool: each fold is judged on three rows. It
-# is here to show the names of the parameters. ``selection__tolerance`` belongs to the
-# selection of pseudo-negative labels, ``module__hidden`` to the network.
+# With nine labels each fold is tested on three samples, so the scores say little. The
+# search shows the names of the parameters: ``selection__tolerance`` belongs to the
+# selection of pseudo-negative labels, ``graph__weight`` to the graph posterior, and
+# ``module__hidden`` to the network.
 
-X_train, X_test, y_train, y_test = tables["wine"]
-labeled = np.flatnonzero(y_train.notna())
-unlabeled = np.flatnonzero(y_train.isna())
-folds = StratifiedKFold(3, shuffle=True, random_state=0)
-splits = [
-    (np.concatenate([labeled[train], unlabeled]), labeled[validation])
-    for train, validation in folds.split(labeled, y_train.iloc[labeled])
-]
+X_train, _, y_train, _ = tables["wine"]
 search = GridSearchCV(
     pipeline.set_params(pnl__max_epochs=2),
-    {"pnl__selection__tolerance": [0.05, 0.2], "pnl__module__hidden": [128, 512]},
-    cv=splits,
+    [
+        {"pnl__selection__tolerance": [0.05, 0.2]},
+        {"pnl__graph__weight": [0.5]},
+        {"pnl__module__hidden": [128]},
+    ],
+    cv=SemiSupervisedSplit(3),
     refit=False,
 )
 search.fit(X_train, y_train)
 results = pd.DataFrame(search.cv_results_)
 results = results[[*results.filter(like="param_"), "mean_test_score"]]
 print("\nGrid search on wine:\n")
-print(results.round(2).to_string(index=False))
+print(results.round(2).to_string(index=False, na_rep=""))

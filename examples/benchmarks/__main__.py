@@ -25,12 +25,12 @@ def _parser():
         help=f"report (writes the pages of the documentation), speed or scaling, a "
         f"group ({', '.join(GROUPS)}) or a task ({', '.join(TASKS)})",
     )
-    parser.add_argument("--splits", type=int, default=5, help="label draws (5)")
+    parser.add_argument("--splits", type=int, default=5, help="label splits (5)")
     parser.add_argument(
         "--first",
         type=int,
         default=FIRST_REPORTED,
-        help=f"first draw ({FIRST_REPORTED}); those before are for tuning",
+        help=f"first label split ({FIRST_REPORTED}); those before are for tuning",
     )
     parser.add_argument(
         "--methods",
@@ -46,9 +46,9 @@ def _parser():
         "--minutes",
         type=float,
         default=math.inf,
-        help="end after so many minutes, at the end of an epoch (methods other than "
-        "networks: of a fit); a run that is not finished is kept in the folder "
-        "checkpoints beside the records, and the same call goes on with it",
+        help="stop after so many minutes, at the end of an epoch (methods other than "
+        "networks: of a fit); an unfinished run is kept in the folder checkpoints "
+        "beside the records, and the same call resumes it",
     )
     parser.add_argument("--table", action="store_true", help="print, do not run")
     parser.add_argument("--json", action="store_true", help="of speed: print JSON")
@@ -59,7 +59,7 @@ def _parser():
 
 
 def main(arguments=None):
-    """Run a task, or print or write what was recorded."""
+    """Run a task, print its records, or write the pages."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.task == "report":
@@ -78,13 +78,13 @@ def main(arguments=None):
         sets = {"all": list(TITLES), "reported": REPORTED, "study": list(FACTORS)}
         asked = options.methods.split(",")
         methods = [method for word in asked for method in sets.get(word, [word])]
-        n_draws = 1 if options.small else options.splits
-        draws = range(options.first, options.first + n_draws)
+        n_splits = 1 if options.small else options.splits
+        splits = range(options.first, options.first + n_splits)
         where = Options(options.data, options.download, options.small)
         run_all(
             names,
             methods,
-            draws,
+            splits,
             options.records,
             where,
             options.device,

@@ -1,4 +1,4 @@
-"""Runs that end in time and go on in a later call."""
+"""Checkpoints: runs that stop at a deadline and are resumed by a later call."""
 
 import math
 import os
@@ -13,12 +13,12 @@ from pnl_sklearn import PNLClassifier
 
 
 class Deadline(Callback):
-    """Ends a fit at the end of the epoch in which the time is up.
+    """Ends a fit at the end of the first epoch after a deadline.
 
     Parameters
     ----------
     at : float
-        When that is, by `time.time`.
+        The deadline, as `time.time` returns it.
     """
 
     def __init__(self, at=math.inf):
@@ -32,20 +32,20 @@ class Deadline(Callback):
 
 @dataclass
 class Checkpoint:
-    """What a run has got to.
+    """State needed to resume an interrupted run.
 
     Parameters
     ----------
     identity : object
-        What has to be the same for a later call to go on.
+        Parameters and versions; a run with others is not resumed.
     errors : dict
-        setting -> error, of those that are done.
+        setting -> error, of the settings that are done.
     seconds : float
-        What the run took so far.
+        Seconds of the run so far.
     calls : list of dict
         Circumstances of the calls so far.
     estimator : PNLClassifier or None
-        That of the next setting, if time was up in its fit.
+        Estimator of the next setting, if its fit was interrupted.
     """
 
     identity: Any
@@ -55,10 +55,10 @@ class Checkpoint:
     estimator: PNLClassifier | None = None
 
     def fit(self, estimator, X, y, deadline):
-        """Fit an estimator, or go on with the one that was interrupted; return it.
+        """Fit an estimator, or resume the one that was interrupted; return it.
 
-        Where time is up first, it is kept, and the return value is None. This is for
-        PNLClassifier itself; all others end when they end.
+        Return None if the deadline came first; the estimator is then kept. Only fits of
+        PNLClassifier itself are interrupted.
         """
         if type(estimator) is not PNLClassifier or (
             self.estimator is None and deadline == math.inf
@@ -77,18 +77,18 @@ class Checkpoint:
 
 
 def read_checkpoint(path, identity):
-    """Return the checkpoint of a file, or a new one if there is none of this run."""
+    """Return the checkpoint in a file, or a new one if it has none of this run."""
     if path is None or not path.exists():
         return Checkpoint(identity)
     found = joblib.load(path)
     if found.identity != identity:
-        print(f"{path} is of other parameters or versions: not used", flush=True)
+        print(f"{path} has other parameters or versions: not used", flush=True)
         return Checkpoint(identity)
     return found
 
 
 def write_checkpoint(checkpoint, path):
-    """Write a file that is whole at any time."""
+    """Write the file; it is complete at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     joblib.dump(checkpoint, unfinished)

@@ -1,4 +1,4 @@
-"""The methods, each as (setting, estimator) pairs that are run on the same draws."""
+"""The methods: (setting, estimator) pairs that are run on the same label splits."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from .study import FACTORS, ConfidentPseudoLabels, variations
 TITLES = {
     "default": "PNLClassifier()",
     "best": "best setting found",
-    "twin": "supervised twin",
+    "twin": "supervised baseline",
     "paper_style": "paper style",
     "paper_style_small": "paper style, small network",
     "all_labels": "supervised, all labels",
@@ -28,17 +28,17 @@ TITLES = {
     "label_spreading": "LabelSpreading",
     "self_training": "SelfTrainingClassifier",
 }
-# Those that the reported figures are about; the others tell where they come from.
+# Methods that the reported results are about; the others explain them.
 REPORTED = ["default", "twin", "paper_style"]
 
 
-def estimators(method, task, data, draw, device="auto"):
-    """Return the (setting, estimator) pairs of a method, for a draw of a task."""
+def estimators(method, task, data, split, device="auto"):
+    """Return the (setting, estimator) pairs of a method, for a label split."""
     if method == "label_spreading":
         return list(_label_spreading(task))
     if method == "self_training":
         return list(_self_training(task))
-    common = {"random_state": draw, "device": device} | task.params
+    common = {"random_state": split, "device": device} | task.params
     if check_device(device).startswith("cuda"):
         common |= task.cuda
     default = PNLClassifier(**common)
@@ -53,7 +53,7 @@ def estimators(method, task, data, draw, device="auto"):
     elif method == "twin":
         estimator = supervised_baseline(default)
     elif method == "all_labels":
-        # As many steps, each of as many rows as there are unlabeled ones elsewhere.
+        # The labeled samples take the place of the unlabeled ones in each step.
         sizes = {"labeled_batch_size": default.batch_size, "steps_per_epoch": n_steps}
         estimator = supervised_baseline(default).set_params(**sizes)
     elif method == "pseudo_labels":
@@ -64,7 +64,7 @@ def estimators(method, task, data, draw, device="auto"):
     elif method in ("paper_style", "paper_style_small"):
         length = {"max_epochs": default.max_epochs, "steps_per_epoch": n_steps}
         estimator = paper_style(task.style).set_params(
-            random_state=draw, device=device, **length
+            random_state=split, device=device, **length
         )
         if method == "paper_style_small":
             estimator = _with_small_network(estimator)
@@ -74,7 +74,7 @@ def estimators(method, task, data, draw, device="auto"):
 
 
 def _with_small_network(estimator):
-    """Put the default network in the place of cnn13, which takes a CPU too long."""
+    """Replace cnn13, which takes too long on a CPU, by the default network."""
     params = estimator.net_params
     noise = ImageView(noise=params.get("module__noise", 0.0))
     return estimator.set_params(
@@ -87,7 +87,7 @@ def _with_small_network(estimator):
 
 
 def _flat(scaled):
-    """Features, as they are or standardized."""
+    """Return a transformer of samples to flat features, standardized or not."""
     flatten = FunctionTransformer(lambda X: X.reshape(len(X), -1))
     return make_pipeline(flatten, StandardScaler() if scaled else "passthrough")
 
@@ -122,7 +122,7 @@ def _self_training(task):
 
 
 def quick(task):
-    """Return the task so that everything about it takes seconds."""
+    """Return a version of the task that takes seconds."""
     module = {"module": "cnn"} if task.params.get("module") else {}
     short = {"max_epochs": 2, "steps_per_epoch": 60}
     style = "table" if task.style == "table" else "digits"

@@ -7,16 +7,16 @@ import numpy as np
 from .methods import REPORTED, TITLES
 from .tasks import FIRST_REPORTED, TASKS
 
-_N_DRAWS = 5
+_N_SPLITS = 5
 
 
 def reported(records, tuning=False):
-    """Return the records of reported draws, or those of the draws for tuning."""
+    """Return the records of the reported label splits, or of those for tuning."""
     return [r for r in records if (r["draw"] < FIRST_REPORTED) == tuning]
 
 
 def errors_of(records, small=False):
-    """Return task -> method -> setting -> draw -> error."""
+    """Return task -> method -> setting -> split -> error."""
     errors: dict = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for record in records:
         if record["small"] == small:
@@ -27,24 +27,24 @@ def errors_of(records, small=False):
 
 
 def summarize(records, small=False):
-    """Return task -> method -> (setting, draws, errors), at the best setting.
+    """Return task -> method -> (setting, splits, errors), at the best setting.
 
-    A method with several settings counts at the one whose mean error on the test rows
-    is lowest, among those run on all of its draws: this favors it.
+    A method with several settings counts with the one whose mean test error is lowest,
+    among those run on all of its label splits: this favors it.
     """
     best: dict = defaultdict(dict)
     for task, methods in errors_of(records, small).items():
         for method, settings in methods.items():
             found = []
-            for setting, of_draw in settings.items():
-                draws = sorted(of_draw)
-                found.append((setting, draws, np.array([of_draw[d] for d in draws])))
+            for setting, of_split in settings.items():
+                splits = sorted(of_split)
+                found.append((setting, splits, np.array([of_split[d] for d in splits])))
             best[task][method] = min(found, key=lambda f: (-len(f[1]), f[2].mean()))
     return best
 
 
 def table(records, names, small=False):
-    """Return lines of text: every draw, mean, median, standard deviation."""
+    """Return lines of text: mean, median, standard deviation, every label split."""
     summary = summarize(records, small)
     for name in names:
         task = TASKS[name]
@@ -59,11 +59,11 @@ def table(records, names, small=False):
                 is_default = method == "best" and not task.best
                 yield f"{title:34} {'the default' if is_default else 'not run'}"
                 continue
-            setting, draws, values = summary[name][method]
+            setting, splits, values = summary[name][method]
             spread = f"{values.std(ddof=1):5.2f}" if len(values) > 1 else "    -"
             yield (
                 f"{title:34} {values.mean():6.2f}  median {np.median(values):6.2f}  "
-                f"sd {spread}  {len(draws)} draws: "
+                f"sd {spread}  {len(splits)} splits: "
                 + " ".join(f"{value:.2f}" for value in values)
                 + (f"  [{setting}]" if setting else "")
             )
@@ -88,39 +88,40 @@ _HEAD = """# Benchmarks
 
 <!-- Written by `python -m examples.benchmarks report`; do not edit. -->
 
-Test errors in percent, at the end of the last epoch; nothing was chosen on test rows
-but the settings of the grids of LabelSpreading and SelfTrainingClassifier, which are
-shown at the one with the lowest mean *test* error: this favors them. Label draws 0 to
-19 were used for tuning; shown are draws 100 and up, the same for all methods of a row.
-A draw is the seed of the split, of the labels and of the fit. All networks of a row
-take the same number of optimizer steps. In tables the supervised twin, too, moves
-labeled rows toward unlabeled neighbors. "Not run" is what it says.
+Test errors in percent, at the end of the last epoch. Nothing was chosen on test
+samples, except for the grids of LabelSpreading and SelfTrainingClassifier: their
+settings with the lowest mean *test* error are shown, which favors them. Label splits 0
+to 19 were used for tuning. Shown are label splits from 100 on, the same for all methods
+of a task. The number of a label split is the seed of the test split, of the choice of
+labels and of the fit. All networks of a task take the same number of optimizer steps.
+On tables the supervised baseline, too, moves labeled samples toward unlabeled
+neighbors.
 
-`python -m examples.benchmarks TASK` runs a row (`digits`, `mnist`, `cifar10`,
+`python -m examples.benchmarks TASK` runs a task (`digits`, `mnist`, `cifar10`,
 `usps2mnist`, `imbalanced`, `tables`, or one of the names below; `--help` lists the
-options), and goes on where an earlier call was interrupted. With `--minutes 9` a call
-ends at the end of an epoch after nine minutes, and the same call goes on with the fit.
+options), and resumes what an earlier call did not finish. With `--minutes 9` a call
+stops at the end of an epoch after nine minutes, and the same call resumes the fit.
 """
 
 
 def _cell(found, bold=False):
     if found is None:
         return "not run"
-    _, draws, values = found
+    _, splits, values = found
     text = f"{values.mean():.2f}"
     text = f"**{text}**" if bold else text
     if len(values) > 1:
         text += f" ± {values.std(ddof=1):.2f}"
-    return text if len(draws) == _N_DRAWS else f"{text} ({len(draws)})"
+    return text if len(splits) == _N_SPLITS else f"{text} ({len(splits)})"
 
 
 def _overview(summary, names):
     shown = [*REPORTED, "self_training", "label_spreading", "all_labels"]
-    yield "## Mean and standard deviation over draws\n"
+    yield "## Mean and standard deviation over label splits\n"
     yield (
-        "In parentheses the number of draws where it is not five. Bold: the lowest "
-        "mean of those that see the few labels only. \\*: paper style with the small "
-        "network, where the 13-layer one was not run.\n"
+        "In parentheses the number of label splits where it is not five. Bold: the "
+        "lowest mean of the methods that get the few labels only. \\*: paper style "
+        "with the small network, where the 13-layer one was not run.\n"
     )
     yield "| task | paper | " + " | ".join(TITLES[m] for m in shown) + " |"
     yield "|---|---|" + "---|" * len(shown)
@@ -136,33 +137,34 @@ def _overview(summary, names):
         yield first + " | ".join(cells.values()) + " |"
     yield "\n![Errors of all methods](benchmarks.png)\n"
     yield (
-        "A mark is the mean over the draws that its method was run on, which may be "
-        "one: compare by draw, below, before you compare marks.\n"
+        "A mark is the mean over the label splits that its method was run on, which "
+        "may be a single one. The section on every label split has them one by one.\n"
     )
 
 
 def _ranks(errors):
-    """Yield mean ranks over the tables, on draws that all four methods were run on."""
+    """Yield mean ranks over the tables, on label splits with all four methods."""
     methods = ["default", "twin", "self_training", "label_spreading"]
-    draws = {}
+    splits = {}
     for name, task in TASKS.items():
         runs = [errors[name][method] for method in methods]
         if task.style == "table" and all(runs):
             common = set.intersection(*(set().union(*found.values()) for found in runs))
-            draws |= {name: common} if common else {}
-    if not draws:
+            splits |= {name: common} if common else {}
+    if not splits:
         return
     each, one = [], []
     for method in methods:
-        means = _means_by_setting(errors, method, draws)
+        means = _means_by_setting(errors, method, splits)
         each.append(means.min(axis=0))
         one.append(means[means.mean(axis=1).argmin()])
-    yield f"## Mean rank over {len(draws)} tables\n"
+    yield f"## Mean rank over {len(splits)} tables\n"
     yield (
-        "By the mean error on the draws that all four were run on. In the first "
-        "rows the grids count, for each table, at the setting with the lowest test "
-        "error; in the others at one setting for all tables, that with the lowest mean "
-        "of these test errors. PNLClassifier() has its defaults in all.\n"
+        "By the mean error on the label splits that all four were run on. In the first "
+        "two lines the grids count with the setting of lowest test error of each "
+        "table. In the others they count with one setting for all tables, the one with "
+        "the lowest mean of these test errors. PNLClassifier() always has its "
+        "defaults.\n"
     )
     yield "| | " + " | ".join(TITLES[method] for method in methods) + " |"
     yield "|---|" + "---|" * len(methods)
@@ -174,24 +176,26 @@ def _ranks(errors):
     ]:
         cells = " | ".join(f"{mean:.2f}" for mean in means.mean(axis=1))
         yield f"| {title} | {cells} |"
-    yield "\nThe default against its supervised twin, on the same draws:\n"
+    yield "\nThe default and its supervised baseline, on the same label splits:\n"
     yield "| table | difference | standard error |"
     yield "|---|---|---|"
-    for name in draws:
-        ours, twin = (errors[name][method][""] for method in methods[:2])
-        paired = np.array([ours[draw] - twin[draw] for draw in ours if draw in twin])
+    for name in splits:
+        ours, baseline = (errors[name][method][""] for method in methods[:2])
+        paired = np.array(
+            [ours[split] - baseline[split] for split in ours if split in baseline]
+        )
         error = paired.std(ddof=1) / np.sqrt(len(paired)) if len(paired) > 1 else np.nan
         yield f"| {TASKS[name].title} | {paired.mean():+.2f} | {error:.2f} |"
     yield ""
 
 
-def _means_by_setting(errors, method, draws):
-    """Mean errors of a method, of shape (n_settings, n_tables); infinite if not run."""
-    of_table = [errors[name][method] for name in draws]
+def _means_by_setting(errors, method, splits):
+    """Return mean errors, of shape (n_settings, n_tables); infinite if not run."""
+    of_table = [errors[name][method] for name in splits]
     means = [
         [
-            np.mean([found[setting].get(draw, np.inf) for draw in common])
-            for found, common in zip(of_table, draws.values(), strict=True)
+            np.mean([found[setting].get(split, np.inf) for split in common])
+            for found, common in zip(of_table, splits.values(), strict=True)
         ]
         for setting in dict.fromkeys(s for found in of_table for s in found)
     ]
@@ -199,13 +203,13 @@ def _means_by_setting(errors, method, draws):
 
 
 def _ranked(means):
-    """Ranks among methods, of means of shape (n_methods, n_tables); 1 is the lowest."""
+    """Return ranks of means of shape (n_methods, n_tables); 1 is the lowest."""
     means = np.array(means)
     return 1 + (means[:, None] > means[None]).sum(axis=1)
 
 
 def _details(records, summary, names):
-    yield "## Every draw\n"
+    yield "## Every label split\n"
     yield "```text"
     yield "\n".join(table(records, names)).strip()
     yield "```\n"
@@ -220,7 +224,7 @@ def _details(records, summary, names):
 
 
 def _figure(summary, names, path):
-    """One line a task, one mark a method: the mean error, on a logarithmic axis."""
+    """Draw one line per task, one mark per method, on a logarithmic axis."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Runs of a method on a draw of a task, each recorded as a line of JSON."""
+"""Runs of a method on a label split of a task, each recorded as a line of JSON."""
 
 import json
 import math
@@ -27,11 +27,42 @@ from .tasks import TASKS, Options
 _ROOT = Path(__file__).resolve().parents[2]
 
 
+# Methods, and words of the study's settings, in earlier records -> names today.
+_RENAMED_METHODS = {
+    "study-companion": "study-consistency",
+    "study-average": "study-ema",
+    "study-pool": "study-unlabeled",
+}
+_RENAMED_WORDS = {
+    "rows": "samples",
+    "neighbors' beliefs": "graph posterior",
+    "no average": "no EMA",
+    "as it is": "identity",
+    "no balance": "no alignment",
+    "none: each teaches itself": "no exchange",
+    "one of the two": "one submodel",
+    "one, teaching itself": "one submodel, no exchange",
+}
+
+
 def read(path):
-    """Return the records of a file, or none if there is no file."""
+    """Return the records of a file, by today's names; none if there is no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [_renamed(json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def _renamed(record):
+    method = record.get("method", "")
+    if not method.startswith("study-"):
+        return record
+    errors = {}
+    for setting, error in record["errors"].items():
+        for old, new in _RENAMED_WORDS.items():
+            setting = setting.replace(old, new)
+        errors[setting] = error
+    method = _RENAMED_METHODS.get(method, method)
+    return record | {"method": method, "errors": errors}
 
 
 def append(record, path):
@@ -41,39 +72,39 @@ def append(record, path):
 
 
 def in_a_process(function, *arguments):
-    """Call a function in a process of its own, whose peak of memory is of this call."""
+    """Call a function in a process of its own, to measure its peak memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def run_all(names, methods, draws, path, options, device="auto", minutes=math.inf):
-    """Run what the file does not hold yet, and append each as it ends.
+def run_all(names, methods, splits, path, options, device="auto", minutes=math.inf):
+    """Run what the file does not hold yet, and append each record as its run ends.
 
-    After so many minutes it ends, at the end of an epoch; the next call goes on.
+    After so many minutes it stops, at the end of an epoch; the next call resumes it.
     """
     deadline = time.time() + 60 * minutes
     done = {_key(record) for record in read(path)}
     wanted = [
-        (name, draw, method)
+        (name, split, method)
         for name in names
-        for draw in draws
+        for split in splits
         for method in methods
-        if (name, draw, method, options.small) not in done
+        if (name, split, method, options.small) not in done
         and (method != "best" or TASKS[name].best)
     ]
     seconds = []
-    for i, (name, draw, method) in enumerate(wanted, 1):
+    for i, (name, split, method) in enumerate(wanted, 1):
         begin = time.perf_counter()
         form = "-small" if options.small else ""
         checkpoint = (
-            path.parent / "checkpoints" / f"{name}-{draw}-{method}{form}.joblib"
+            path.parent / "checkpoints" / f"{name}-{split}-{method}{form}.joblib"
         )
-        arguments = name, draw, method, options, device, checkpoint, deadline
+        arguments = name, split, method, options, device, checkpoint, deadline
         record = in_a_process(run, *arguments)
         if record is None:
             print(
-                f"[{i}/{len(wanted)}] {name}, draw {draw}, {method}: time is up; the "
-                "same call goes on with it",
+                f"[{i}/{len(wanted)}] {name}, split {split}, {method}: time is up; "
+                "the same call resumes it",
                 flush=True,
             )
             break
@@ -83,12 +114,12 @@ def run_all(names, methods, draws, path, options, device="auto", minutes=math.in
         left = np.mean(seconds) * (len(wanted) - i) / 60
         best = min(record["errors"].values())
         print(
-            f"[{i}/{len(wanted)}] {name}, draw {draw}, {method}: {best:.2f} % in "
+            f"[{i}/{len(wanted)}] {name}, split {split}, {method}: {best:.2f} % in "
             f"{seconds[-1]:.0f} s; about {left:.0f} min left",
             flush=True,
         )
         if time.time() >= deadline and i < len(wanted):
-            print("time is up; the same call goes on with the next", flush=True)
+            print("time is up; the same call continues with the next", flush=True)
             break
 
 
@@ -98,32 +129,32 @@ def _key(record):
 
 def run(
     name,
-    draw,
+    split,
     method,
     options: Options,
     device="auto",
     checkpoint=None,
     deadline=math.inf,
 ):
-    """Run one method on one draw; return the record, with the error of each setting.
+    """Run one method on one label split; return the record.
 
-    Where time is up first, write how far it got to the file `checkpoint`, which a later
-    call goes on from, and return None.
+    It has the error of each setting. If the deadline comes first, return None and write
+    the file `checkpoint`, from which a later call resumes the run.
     """
     task = quick(TASKS[name]) if options.small else TASKS[name]
-    data = task.load(draw, options)
+    data = task.load(split, options)
     y = data.y if method == "all_labels" else data.y_few
     score = balanced_accuracy_score if task.balanced else accuracy_score
-    settings = estimators(method, task, data, draw, device)
+    settings = estimators(method, task, data, split, device)
     parameters = repr(settings[0][1])
-    named = re.sub(" at 0x[0-9a-f]+", "", repr(settings))  # no places in memory
+    named = re.sub(" at 0x[0-9a-f]+", "", repr(settings))  # no addresses in memory
     identity = named, check_device(device), _versions()
     so_far = read_checkpoint(checkpoint, identity)
     left = [pair for pair in settings if pair[0] not in so_far.errors]
     for setting, estimator in left:
         begin = time.perf_counter()
         with warnings.catch_warnings():
-            # Grids of the baselines hold settings that do not converge.
+            # Some settings of the grids do not converge.
             warnings.simplefilter("ignore")
             fitted = so_far.fit(estimator, data.X, y, deadline)
             if fitted is not None:
@@ -139,8 +170,8 @@ def run(
         return None
     return {
         "task": name,
-        "draw": draw,
-        "seed": draw,
+        "draw": split,
+        "seed": split,
         "method": method,
         "small": options.small,
         "parameters": parameters,
@@ -151,7 +182,7 @@ def run(
 
 
 def _joined(calls):
-    """Circumstances of the last call, with all devices and commits there were."""
+    """Circumstances of the last call, with the devices and commits of all calls."""
     several = {
         key: ", ".join(dict.fromkeys(call[key] for call in calls))
         for key in ("device", "commit")
@@ -160,7 +191,7 @@ def _joined(calls):
 
 
 def circumstances(device):
-    """What a figure depends on beside the method."""
+    """Return device, memory, versions and commit of a run."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     flags = getattr(torch.cpu, "get_capabilities", dict)()
@@ -188,7 +219,7 @@ def _versions():
 
 
 def _commit():
-    """The commit of this clone, with a mark if files differ from it."""
+    """Return the commit of this clone, with a mark if files differ from it."""
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

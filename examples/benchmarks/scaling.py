@@ -1,9 +1,9 @@
-"""How a fit scales: with rows, in a grid search, and from the import on.
+"""How a fit scales: with samples, in a grid search, and the time of the import.
 
 ``python -m examples.benchmarks scaling`` measures each in processes of their own:
-seconds of an epoch and memory by the number of rows, from arrays in memory and from a
-memory-mapped file; fits an hour of a grid search with two workers beside two processes
-that fit on their own; seconds that the import takes.
+seconds of an epoch and memory by the number of samples, from arrays in memory and from
+a memory-mapped file; the time of a grid search with two workers, compared with two
+processes that fit on their own; seconds of the import.
 """
 
 import subprocess
@@ -26,7 +26,7 @@ from .runs import circumstances, in_a_process
 
 _N_FEATURES = 20
 _N_REPETITIONS = 5
-_ROWS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 _MAPPED = (1_000_000, 10_000_000)
 _BATCH = 1024
 _LEARNING_RATES = [0.0005, 0.001, 0.002, 0.003, 0.004, 0.005]
@@ -34,14 +34,14 @@ _IMPORTS = {"pnl_sklearn": "pnl_sklearn", "its parts": "torch, skorch, sklearn"}
 
 
 def _anonymous_mb():
-    """Memory of this process that no file backs, in MB; Linux tells."""
+    """Return the memory of this process that no file backs, in MB (Linux only)."""
     with open("/proc/self/status") as file:
         (line,) = (line for line in file if line.startswith("RssAnon"))
     return int(line.split()[1]) / 1024
 
 
 class _Peak:
-    """Context that watches the memory of this process, beyond what it was before."""
+    """Context that measures the peak memory of this process beyond that before."""
 
     def __enter__(self):
         self.before, self.mb, self._done = _anonymous_mb(), 0.0, Event()
@@ -58,27 +58,27 @@ class _Peak:
         self._watcher.join()
 
 
-def of_rows(n_rows, folder=None):
-    """Measure a fit of two epochs and predictions, of a table of so many rows.
+def of_samples(n_samples, folder=None):
+    """Measure a fit of two epochs and predictions on a table of so many samples.
 
-    With a folder the table is a memory-mapped file there. The memory is beyond that of
-    the process with X and y; the seconds are of one pass over the rows.
+    With a folder the table is a memory-mapped file there. Memory is beyond that of the
+    process with X and y; seconds are of one pass over the samples.
     """
     rng = np.random.default_rng(0)
-    shape = n_rows, _N_FEATURES
+    shape = n_samples, _N_FEATURES
     if folder is None:
         X = rng.standard_normal(shape, np.float32)
     else:
-        path = Path(folder) / "rows"
+        path = Path(folder) / "samples"
         X = np.memmap(path, np.float32, "w+", shape=shape)
         for part in np.array_split(X, 100):
             part[:] = rng.standard_normal(part.shape, np.float32)
         X.flush()
         X = np.memmap(path, np.float32, "r", shape=shape)
-    y = np.full(n_rows, -1, dtype=np.int8)
+    y = np.full(n_samples, -1, dtype=np.int8)
     y[:_N_FEATURES] = np.arange(_N_FEATURES) % 2
     model = PNLClassifier(
-        batch_size=_BATCH, steps_per_epoch=-(-n_rows // _BATCH), max_epochs=2
+        batch_size=_BATCH, steps_per_epoch=-(-n_samples // _BATCH), max_epochs=2
     )
     with _Peak() as of_fit:
         model.set_params(random_state=0).fit(X, y)
@@ -87,7 +87,7 @@ def of_rows(n_rows, folder=None):
         model.predict(X)
         seconds = time.perf_counter() - begin
     return {
-        "rows": n_rows,
+        "rows": n_samples,
         "mapped": folder is not None,
         "input_mb": X.nbytes / 2**20,
         "fit_mb": of_fit.mb,
@@ -98,7 +98,7 @@ def of_rows(n_rows, folder=None):
 
 
 def _search_seconds(rates, n_jobs):
-    """Seconds of a grid search on digits, once whoever fits has imported torch."""
+    """Return seconds of a grid search on digits, without those of the imports."""
     X, y = load_digits(return_X_y=True)
     X, y = X.reshape(-1, 8, 8), hide_labels(y, 40, random_state=0)
     seconds = []
@@ -117,9 +117,9 @@ def _search_seconds(rates, n_jobs):
 
 
 def of_grid_search():
-    """Seconds of a grid search with two workers, and of two processes with half each.
+    """Return seconds of a grid search by two workers, and by two processes.
 
-    All of them have one thread.
+    The processes have half of the grid each, and all have one thread.
     """
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         halves = _LEARNING_RATES[::2], _LEARNING_RATES[1::2]
@@ -128,7 +128,7 @@ def of_grid_search():
 
 
 def of_import():
-    """Seconds of the import in a new process, and of what it is made of."""
+    """Return seconds of the import in a new process, and of its dependencies."""
     seconds = {name: [] for name in _IMPORTS}
     for _ in range(_N_REPETITIONS):
         for name, modules in _IMPORTS.items():
@@ -138,12 +138,12 @@ def of_import():
     return seconds
 
 
-def measure_scaling(rows=_ROWS, mapped=_MAPPED):
+def measure_scaling(sizes=_SIZES, mapped=_MAPPED):
     """Measure everything; return the record."""
-    tables = [in_a_process(of_rows, n) for n in rows]
+    tables = [in_a_process(of_samples, n) for n in sizes]
     for n in mapped:
         with tempfile.TemporaryDirectory() as folder:
-            tables.append(in_a_process(of_rows, n, folder))
+            tables.append(in_a_process(of_samples, n, folder))
     return {
         "tables": tables,
         "grid_search": [of_grid_search() for _ in range(3)],
@@ -153,9 +153,9 @@ def measure_scaling(rows=_ROWS, mapped=_MAPPED):
 
 
 def exponent(record):
-    """Return e of seconds = constant * rows^e, by least squares of the logarithms."""
+    """Return e of seconds = constant * samples^e, by least squares of logarithms."""
     tables = [table for table in record["tables"] if not table["mapped"]]
-    rows, seconds = (
+    counts, seconds = (
         np.log([table[key] for table in tables]) for key in ("rows", "epoch_seconds")
     )
-    return np.polyfit(rows, seconds, 1)[0]
+    return np.polyfit(counts, seconds, 1)[0]

@@ -1,16 +1,15 @@
-"""Speed of fit and predict, beside a plain loop and beside the bare arithmetic.
+"""Speed of fit and predict, compared with two references.
 
-``python -m examples.benchmarks speed`` times them in turn, in one process for each
-workload, and prints medians with their spread:
+``python -m examples.benchmarks speed`` times them in turn, in one process per workload,
+and prints medians with their spread:
 
-- *plain loop*: what a good engineer would write for this one fit in plain PyTorch: the
-  same networks, batches, views, losses, optimizer and weight average, no history, no
-  callbacks, nothing checked;
-- *floor*: forward, backward and optimizer step of the same two networks on batches
-  that lie ready, nothing else.
+- *plain loop*: the same fit written by hand in plain PyTorch, with the same networks,
+  batches, views, losses, optimizer and EMA, but no history, callbacks or checks;
+- *floor*: only forward, backward and optimizer step of the same two networks, on
+  batches that are ready.
 
-Both are of float32. Where the classifier computes in bfloat16, the plain loop and the
-floor are timed in it, too.
+Both compute in float32. If the classifier has ``precision="bfloat16"``, they are timed
+in bfloat16, too.
 """
 
 import gc
@@ -33,7 +32,7 @@ from pnl_sklearn import AdaptiveNegatives, PNLClassifier
 from pnl_sklearn.data._sources import chunks
 from pnl_sklearn.estimator._networks import check_device
 from pnl_sklearn.objectives import balance_loss, candidate_loss
-from pnl_sklearn.training._schedules import cosine, ema_decay_at, rampup
+from pnl_sklearn.training._schedules import cosine_decay, ema_decay_at, sigmoid_rampup
 from pnl_sklearn.views import auto_views
 
 from .runs import circumstances
@@ -45,15 +44,15 @@ _N_REPETITIONS = 5
 
 @dataclass(frozen=True)
 class Workload:
-    """What is timed: random rows of a shape, and how they are learned.
+    """What is timed: random samples of a shape, and parameters of the fit.
 
     Parameters
     ----------
     title : str
-    n_rows : int
-        Rows of the input, 100 of them labeled.
+    n_samples : int
+        Samples of X, 100 of them labeled.
     shape : tuple of int
-        Of one row; images are uint8, rows of tables float32.
+        Shape of a sample; images are uint8, tables float32.
     n_steps : int
         Optimizer steps of the timed epoch.
     params : dict
@@ -65,7 +64,7 @@ class Workload:
     """
 
     title: str
-    n_rows: int
+    n_samples: int
     shape: tuple[int, ...]
     n_steps: int
     params: dict[str, Any]
@@ -75,15 +74,15 @@ class Workload:
     def data(self):
         """Return X and y."""
         rng = np.random.default_rng(0)
-        y = np.full(self.n_rows, -1)
+        y = np.full(self.n_samples, -1)
         y[:_N_LABELED] = np.arange(_N_LABELED) % _N_CLASSES
         if len(self.shape) == 1:
-            return rng.standard_normal((self.n_rows, *self.shape), np.float32), y
-        return rng.integers(256, size=(self.n_rows, *self.shape), dtype=np.uint8), y
+            return rng.standard_normal((self.n_samples, *self.shape), np.float32), y
+        return rng.integers(256, size=(self.n_samples, *self.shape), dtype=np.uint8), y
 
 
-def _cnn13(n_rows, n_steps):
-    sizes = {"batch_size": n_rows // 2, "labeled_batch_size": n_rows // 2}
+def _cnn13(batch, n_steps):
+    sizes = {"batch_size": batch // 2, "labeled_batch_size": batch // 2}
     return Workload(
         "32 x 32, cnn13",
         1000,
@@ -106,7 +105,7 @@ WORKLOADS = {
 }
 
 
-# What is compared: the time of the first as a share of that of the second.
+# The time of the first is reported as a fraction of the time of the second.
 PAIRS = [
     ("fit", "plain loop"),
     ("fit", "floor"),
@@ -117,7 +116,7 @@ PAIRS = [
 
 
 class _Reference:
-    """The two networks of a fitted classifier, trained without the package's loop."""
+    """The two networks of a fitted classifier, trained by a loop written by hand."""
 
     def __init__(self, model, X, y):
         self.model = model
@@ -126,11 +125,11 @@ class _Reference:
         self.networks = [deepcopy(net.module_) for net in model.submodels_]
         self.averages = [deepcopy(net.ema_module_) for net in model.submodels_]
         shape = X.shape[1:]
-        self.rows = torch.from_numpy(X).to(device)
+        self.samples = torch.from_numpy(X).to(device)
         self.labels = torch.from_numpy(y).to(device)
         self.labeled = torch.from_numpy(np.flatnonzero(y >= 0)).to(device)
         self.unlabeled = torch.from_numpy(np.flatnonzero(y < 0)).to(device)
-        sample = self.rows[:: len(X) // 1000 or 1][:1000].float()
+        sample = self.samples[:: len(X) // 1000 or 1][:1000].float()
         self.weak, self.strong = auto_views(sample)
         self.prior = torch.full((_N_CLASSES,), 1 / _N_CLASSES, device=device)
         n = self.n_labeled + model.batch_size
@@ -148,7 +147,7 @@ class _Reference:
         ]
 
     def plain_loop(self, low=False):
-        """Train for the steps of the epoch, as one would by hand."""
+        """Train for one epoch, written by hand."""
         n, size = self.n_labeled, self.model.batch_size
         optimizers, select = self._optimizers(), AdaptiveNegatives()
         running = [self.prior.clone() for _ in self.networks]
@@ -160,30 +159,30 @@ class _Reference:
         for step in range(self.n_steps):
             pick = torch.randint(len(self.labeled), (n,), device=self.device)
             first = step * size % (len(order) - size)
-            rows = torch.cat([self.labeled[pick], order[first : first + size]])
-            inputs, labels = self.rows[rows].float(), self.labels[rows[:n]]
+            index = torch.cat([self.labeled[pick], order[first : first + size]])
+            inputs, labels = self.samples[index].float(), self.labels[index[:n]]
             weak = self.weak(torch.cat([inputs, inputs])).chunk(2)
             strong = self.strong(torch.cat([inputs[n:], inputs[n:]])).chunk(2)
             with torch.no_grad(), self._autocast(low):
-                taught = [
+                predictions = [
                     network(view[n:]).float().softmax(dim=1)
                     for network, view in zip(self.networks, weak, strict=True)
                 ]
             for i, (network, optimizer) in enumerate(
                 zip(self.networks, optimizers, strict=True)
             ):
-                negatives = select(taught[1 - i])
+                negatives = select(predictions[1 - i])
                 with self._autocast(low):
                     logits = network(torch.cat([weak[i][:n], strong[i]])).float()
                 with torch.no_grad():
                     running[i].lerp_(logits[n:].softmax(dim=1).mean(dim=0), 0.03)
-                ramp = rampup(step, self.n_steps // 3)
+                ramp = sigmoid_rampup(step, self.n_steps // 3)
                 loss = (
                     F.cross_entropy(logits[:n], labels)
                     + ramp * candidate_loss(logits[n:], negatives)
                     + ramp * balance_loss(logits[n:], self.prior, running[i])
                 )
-                lr = self.model.lr * cosine(step, self.n_steps)
+                lr = self.model.lr * cosine_decay(step, self.n_steps)
                 optimizer.param_groups[0]["lr"] = lr
                 optimizer.zero_grad()
                 loss.backward()
@@ -193,7 +192,7 @@ class _Reference:
                     torch._foreach_lerp_(averages[i], values[i], share)
 
     def floor(self, low=False):
-        """Forward, backward and optimizer step on one batch, over and over."""
+        """Repeat forward, backward and optimizer step on one batch."""
         optimizers = self._optimizers()
         for network in self.networks:
             network.train()
@@ -206,9 +205,9 @@ class _Reference:
                 optimizer.zero_grad()
 
     def flops(self, of_fit=False):
-        """Floating-point operations of a step of the floor, or of a fit.
+        """Return the floating-point operations of a step of the floor, or of a fit.
 
-        As torch counts them. In a fit, each network also predicts on the other's rows.
+        In a fit, each network is a teacher, too, and predicts.
         """
         counter = FlopCounterMode(display=False)
         with counter:
@@ -220,9 +219,10 @@ class _Reference:
         return counter.get_total_flops()
 
     def layer_rate(self, low):
-        """Operations a second of the convolutions and linear layers alone.
+        """Return the operations per second of convolutions and linear layers alone.
 
-        Forward and backward of each, on inputs of the shape that it has in a step.
+        That is forward and backward of each, on inputs of the shape that it has in a
+        step.
         """
         calls = []
         layers = (torch.nn.Conv2d, torch.nn.Linear)
@@ -244,7 +244,9 @@ class _Reference:
 
         def run(back):
             for i, (layer, x) in enumerate(tasks):
-                out = layer(x.requires_grad_(i > 0))  # the first one's are data
+                out = layer(
+                    x.requires_grad_(i > 0)
+                )  # inputs of the first layer are data
                 back(out, [*layer.parameters(), x][: None if i else -1])
 
         counter = FlopCounterMode(display=False)
@@ -260,14 +262,14 @@ class _Reference:
         return n * counter.get_total_flops() / min(seconds)
 
     @torch.no_grad()
-    def forward(self, n_rows):
-        """Return mean probabilities, in batches as large as the package's."""
+    def forward(self, n_samples):
+        """Return mean probabilities, with the batch size of the package."""
         for network in self.averages:
             network.eval()
         parts = []
-        for index in chunks(range(n_rows), self.rows.shape[1:], self.device):
-            rows = self.rows[index.start : index.stop]
-            each = [network(rows.float()).double() for network in self.averages]
+        for index in chunks(range(n_samples), self.samples.shape[1:], self.device):
+            batch = self.samples[index.start : index.stop]
+            each = [network(batch.float()).double() for network in self.averages]
             parts.append(sum(logits.softmax(dim=1) for logits in each).cpu() / 2)
         return torch.cat(parts).numpy()
 
@@ -289,16 +291,16 @@ def _bare(module, low):
 
 
 def _floating(network):
-    """Weights, and running statistics, of a network."""
+    """Return weights and running statistics of a network."""
     return [v for v in network.state_dict().values() if v.is_floating_point()]
 
 
 def _supervised(model, X):
-    """Return skorch's own fit of one of the networks on as many labeled rows."""
+    """Return skorch's fit of one of the networks, on as many labeled samples."""
     submodel = model.submodels_[0]
-    n_rows = model.steps_per_epoch * (model.batch_size + model.labeled_batch_size)
-    rows = np.resize(np.arange(len(X)), n_rows)
-    inputs, targets = X[rows].astype(np.float32), rows % _N_CLASSES
+    n_samples = model.steps_per_epoch * (model.batch_size + model.labeled_batch_size)
+    index = np.resize(np.arange(len(X)), n_samples)
+    inputs, targets = X[index].astype(np.float32), index % _N_CLASSES
     net = NeuralNetClassifier(
         deepcopy(submodel.module_),
         criterion=torch.nn.CrossEntropyLoss,
@@ -314,14 +316,14 @@ def _supervised(model, X):
 
 def _scikit_learn(model, X):
     """Return scikit-learn's fit of a perceptron of the same size."""
-    n_rows = model.steps_per_epoch * (model.batch_size + model.labeled_batch_size)
-    rows = np.arange(n_rows) % len(X)
+    n_samples = model.steps_per_epoch * (model.batch_size + model.labeled_batch_size)
+    index = np.arange(n_samples) % len(X)
     net = MLPClassifier((512,), batch_size=model.batch_size, max_iter=1)
 
     def run():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            net.fit(X[rows], rows % _N_CLASSES)
+            net.fit(X[index], index % _N_CLASSES)
 
     return run
 
@@ -335,7 +337,7 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
     n_steps = workload.n_steps_on_cuda if is_cuda else workload.n_steps
     model = PNLClassifier(
         random_state=0,
-        max_epochs=3 if is_cuda else 1,  # in the first two, steps are recorded
+        max_epochs=3 if is_cuda else 1,  # in the first two, steps are captured
         steps_per_epoch=n_steps,
         device=device,
         **workload.params | (workload.cuda if is_cuda else {}),
@@ -344,14 +346,14 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
     model.fit(X, y)
     memory = _peak_memory() - before
     reference = _Reference(model, X, y)
-    n_rows = n_steps * (model.batch_size + model.labeled_batch_size)
+    n_samples = n_steps * (model.batch_size + model.labeled_batch_size)
     slow = len(workload.shape) == 3 and not is_cuda
     n_predicted = min(len(X), 3000 if slow else 100_000)
-    rows = {
-        "fit": n_rows,
-        "plain loop": n_rows,
-        "floor": n_rows,
-        "skorch, one network, supervised": n_rows,
+    n_samples_of = {
+        "fit": n_samples,
+        "plain loop": n_samples,
+        "floor": n_samples,
+        "skorch, one network, supervised": n_samples,
         "predict_proba": n_predicted,
         "plain forward": n_predicted,
     }
@@ -365,18 +367,25 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
     ]
     precision = model.submodels_[0].precision
     if precision == "bfloat16":
-        rows |= {"plain loop, bfloat16": n_rows, "floor, bfloat16": n_rows}
+        n_samples_of |= {
+            "plain loop, bfloat16": n_samples,
+            "floor, bfloat16": n_samples,
+        }
         runs += [lambda: reference.plain_loop(True), lambda: reference.floor(True)]
     if len(workload.shape) == 1:
-        rows["MLPClassifier, supervised"] = n_rows
+        n_samples_of["MLPClassifier, supervised"] = n_samples
         runs.append(_scikit_learn(model, X))
-    seconds: dict[str, list[float]] = {part: [] for part in [*rows, "fixed"]}
+    seconds: dict[str, list[float]] = {part: [] for part in [*n_samples_of, "fixed"]}
+    gc.collect()
+    gc.freeze()  # later collections only look at new objects
     for repetition in range(n_repetitions):
-        # To and fro, since what runs second of a pair finds its rows in the caches.
-        for part, run in list(zip(rows, runs, strict=True))[:: (-1) ** repetition]:
+        # Forth and back: what runs second may find its data in the caches.
+        for part, run in list(zip(n_samples_of, runs, strict=True))[
+            :: (-1) ** repetition
+        ]:
             elapsed = _timed(run, reference.device)
             if part == "fit":
-                # The loop is compared; what is fixed does not grow with its length.
+                # The fixed part does not grow with the number of steps.
                 loop = model.history_[-1]["seconds"]
                 seconds["fixed"].append(elapsed - model.max_epochs * loop)
                 elapsed = loop
@@ -387,7 +396,7 @@ def measure(name, device="auto", n_repetitions=_N_REPETITIONS):
         "precision": precision,
         "compile": model.compile is True,
         "n_steps": n_steps,
-        "rows": rows,
+        "rows": n_samples_of,
         "seconds": {part: np.round(s, 4).tolist() for part, s in seconds.items()},
         "teraflops": n_steps * reference.flops() / np.median(seconds["floor"]) / 1e12,
         "fit_teraflops": reference.flops(of_fit=True) / per_step / 1e12,
@@ -411,7 +420,7 @@ def _timed(run, device):
 
 
 def _matmul_rate(device, size=2048):
-    """Operations a second, in 10^12, of a large matrix product in float32."""
+    """Return teraflops of a large matrix product in float32."""
     a = torch.rand(size, size, device=device)
     seconds = [_timed(lambda: a @ a, device) for _ in range(7)]
     return 2 * size**3 / min(seconds) / 1e12
@@ -422,14 +431,14 @@ def _peak_memory():
 
 
 def lines(record):
-    """Yield lines of text: rows a second of all parts, and ratios to the references."""
+    """Yield lines of text: samples per second, and ratios to the references."""
     title = WORKLOADS[record["workload"]].title
     threads = f"{record['device']}, {record['threads']} threads"
     yield f"\n{title} ({record['workload']}), {record['precision']}, {threads}"
-    for part, n_rows in record["rows"].items():
-        rates = n_rows / np.array(record["seconds"][part])
+    for part, n_samples in record["rows"].items():
+        rates = n_samples / np.array(record["seconds"][part])
         yield (
-            f"  {part:33}{np.median(rates):12,.0f} rows/s"
+            f"  {part:33}{np.median(rates):12,.0f} samples/s"
             f"   {rates.min():,.0f} to {rates.max():,.0f}"
         )
     for part, other in PAIRS:
@@ -438,7 +447,7 @@ def lines(record):
             pair = f"time of {part} / {other}"
             spread = f"{ratio.min():.2f} to {ratio.max():.2f}"
             yield f"  {pair:38}{np.median(ratio):7.2f}          {spread}"
-    yield f"  outside the epoch: {np.median(record['seconds']['fixed']):.2f} s"
+    yield f"  outside the epochs: {np.median(record['seconds']['fixed']):.2f} s"
     share = record["teraflops"] / record["matmul_teraflops"]
     yield f"  floor: {share:.0%} of the rate of a large matrix product"
     yield (

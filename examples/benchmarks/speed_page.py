@@ -12,19 +12,18 @@ _HEAD = """# Speed
 `python -m examples.benchmarks speed` times an epoch of `fit`, and `predict_proba`, in
 turn with two references in one process:
 
-- *plain loop*: what a good engineer would write for this one fit in plain PyTorch: the
-  same networks, batches, views, losses, optimizer and weight average; no history, no
-  callbacks, nothing checked;
-- *floor*: forward, backward and optimizer step of the same two networks on batches that
-  lie ready, nothing else. A fit has more to do than that: each network also predicts
-  the other's batch, and views are made.
+- *plain loop*: the same fit written by hand in plain PyTorch, with the same networks,
+  batches, views, losses, optimizer and EMA, but no history, callbacks or checks;
+- *floor*: only forward, backward and optimizer step of the same two networks, on
+  batches that are ready. A fit does more: each network also predicts as a teacher, and
+  views are computed.
 
-Both are of float32; where the classifier computes in bfloat16, they are timed in that,
-too. Of CPUs it does so on those with AMX, which multiply matrices of it. Both launch
-one operation at a time. On a CUDA device the last of some epochs is timed, since in
-those before steps of `fit` are recorded, and layers are compiled where it says so.
-Medians of five turns, with the lowest and the highest in parentheses. No fit has
-neighbors here, whose graph is made once: the user guide says how long it takes.
+Both compute in float32. Where the classifier has `precision="bfloat16"`, they are timed
+in bfloat16, too. Both launch one operation at a time. On a CUDA device the last of
+several epochs is timed, since steps of `fit` are captured in the earlier ones; layers
+are compiled where the table says so. The numbers are medians of five repetitions, with
+the lowest and the highest in parentheses. No fit has a graph posterior here, which is
+computed once per fit; the user guide says how long that takes.
 """
 
 
@@ -62,7 +61,7 @@ def _workloads(records):
     if not records:
         yield "The workloads were not run.\n"
         return
-    yield "### Time as a share of the references\n"
+    yield "### Time as a fraction of the references\n"
     names = [f"{part} / {other}" for part, other in PAIRS]
     yield "| workload | precision | " + " | ".join(names) + " |"
     yield "|---|---|" + "---|" * len(names)
@@ -74,10 +73,10 @@ def _workloads(records):
         compiled = ", compiled" if record.get("compile") else ""
         first = f"{_title(record)} | {record['precision']}{compiled}"
         yield f"| {first} | " + " | ".join(cells) + " |"
-    yield "\n### Rows a second\n"
+    yield "\n### Samples per second\n"
     yield (
-        "Of `fit` and its references a row counts once, though both networks see it; "
-        "skorch and MLPClassifier train one network, on labels.\n"
+        "In `fit` and its references a sample counts once, though both networks are "
+        "trained. skorch and MLPClassifier train one network, on labels.\n"
     )
     parts = list(dict.fromkeys(part for record in records for part in record["rows"]))
     titles = [_title(record) for record in records]
@@ -86,28 +85,28 @@ def _workloads(records):
     for part in parts:
         cells = []
         for record in records:
-            n_rows = record["rows"].get(part)
-            rate = n_rows and n_rows / np.median(record["seconds"][part])
+            n_samples = record["rows"].get(part)
+            rate = n_samples and n_samples / np.median(record["seconds"][part])
             cells.append(f"{rate:,.0f}" if rate else "")
         yield f"| {part} | " + " | ".join(cells) + " |"
-    yield "\n### Beside the epochs\n"
+    yield "\n### Outside the epochs\n"
     yield (
-        "Seconds of a fit outside its epochs: validation, set-up, recording of steps, "
-        "and predictions of all unlabeled rows at the end. Memory is what the process "
-        "of a fit grew by beyond the input. The last columns are how fast the floor "
-        "computes, as a share of a large float32 matrix product, and how fast the fit "
-        "does, as a share of its convolutions and linear layers alone, forward and "
-        "backward, launched one by one, in its precision.\n"
+        "Seconds of a fit outside its epochs: validation, set-up, capture of steps, "
+        "and prediction on all unlabeled samples at the end. Memory is the growth of "
+        "the process during a fit, without the input. The floor's rate is a fraction "
+        "of the rate of a large float32 matrix product. The fit's rate is a fraction "
+        "of the rate of its convolutions and linear layers alone, forward and "
+        "backward, launched one by one, in the precision of the fit.\n"
     )
     yield (
-        "| workload | rows | seconds | input, MB | memory, MB | floor's rate | "
+        "| workload | samples | seconds | input, MB | memory, MB | floor's rate | "
         "fit's rate |"
     )
     yield "|---|---|---|---|---|---|---|"
     for record in records:
         cells = [
             _title(record),
-            f"{WORKLOADS[record['workload']].n_rows:,}",
+            f"{WORKLOADS[record['workload']].n_samples:,}",
             f"{np.median(record['seconds']['fixed']):.2f}",
             str(record["input_mb"]),
             str(record["fit_memory_mb"]),
@@ -120,7 +119,7 @@ def _workloads(records):
 
 
 def _share_of_layers(record):
-    """Rate of the fit as a share of its layers'; early records do not have it."""
+    """Return the fit's rate as a fraction of its layers'; early records lack it."""
     if "layer_teraflops" not in record:
         return ""
     return f"{record['fit_teraflops'] / record['layer_teraflops']:.0%}"
@@ -129,8 +128,8 @@ def _share_of_layers(record):
 def _title(record):
     title = WORKLOADS[record["workload"]].title
     n_steps = record.get("n_steps", WORKLOADS[record["workload"]].n_steps)
-    rows = record["rows"]["fit"] // n_steps
-    return f"{title}, {rows} rows a step"
+    batch = record["rows"]["fit"] // n_steps
+    return f"{title}, {batch} samples per step"
 
 
 def _circumstances(records):
@@ -144,7 +143,7 @@ def _circumstances(records):
 
 
 def _tables(record):
-    """Yield (rows, kind, input, memory of fit and predict, seconds) of each table."""
+    """Yield (samples, kind, input, memory of fit and predict, seconds) of tables."""
     for table in record["tables"]:
         yield (
             f"{table['rows']:,}",
@@ -158,15 +157,15 @@ def _tables(record):
 
 
 def _facts(record):
-    """Yield sentences about the growth with rows, grid searches and the import."""
+    """Yield sentences about growth with samples, grid searches and the import."""
     yield (
-        f"Seconds of an epoch grow as rows to the power of {exponent(record):.3f}, by "
-        "least squares over the tables in memory."
+        "Seconds of an epoch grow as the number of samples to the power of "
+        f"{exponent(record):.3f}, by least squares over the tables in memory."
     )
     shares = [t["processes"] / t["search"] for t in record["grid_search"]]
     yield (
-        f"GridSearchCV(n_jobs=2) did {_spread(shares)} times the fits a second of two "
-        "processes with half of the grid each, all with one thread."
+        f"GridSearchCV(n_jobs=2) did {_spread(shares)} times the fits per second of "
+        "two processes with half of the grid each, all with one thread."
     )
     own, parts = record["imports"].values()
     share = np.array(own) / np.array(parts)
@@ -178,36 +177,36 @@ def _facts(record):
 
 def scaling_lines(record):
     """Yield lines of text."""
-    yield "rows, kind, input MB, fit MB, predict MB, s an epoch, s of predict"
+    yield "samples, kind, input MB, fit MB, predict MB, s per epoch, s of predict"
     for cells in _tables(record):
         yield "".join(f"{cell:>15}" for cell in cells)
     yield from _facts(record)
 
 
 def _scaling(record):
-    yield "### Rows\n"
+    yield "### Number of samples\n"
     yield (
-        "A float32 table of 20 columns, the default network, "
-        "1,024 unlabeled rows a step, one pass an epoch. Memory is anonymous memory, "
-        "which no file backs, beyond that of the process with X and y; `fit` includes "
-        "what torch itself takes at its first use. `python -m examples.benchmarks "
+        "A float32 table of 20 features, the default network, 1,024 unlabeled samples "
+        "per step, one pass per epoch. Memory is anonymous memory, which no file "
+        "backs, beyond that of the process with X and y. `fit` includes what torch "
+        "itself takes at its first use. `python -m examples.benchmarks "
         "scaling` measures this section.\n"
     )
     yield (
-        "| rows | X is | X, MB | fit, MB more | predict, MB more | s an epoch | "
+        "| samples | X is | X, MB | fit, MB more | predict, MB more | s per epoch | "
         "s to predict |"
     )
     yield "|---|---|---|---|---|---|---|"
     for cells in _tables(record):
         yield "| " + " | ".join(cells) + " |"
-    yield "\n![Seconds of an epoch by the number of rows](speed.png)\n"
+    yield "\n![Seconds of an epoch by the number of samples](speed.png)\n"
     for fact in _facts(record):
         yield f"- {fact}"
     yield from _circumstances([record])
 
 
 def _figure(record, path):
-    """Seconds of an epoch by rows, on logarithmic axes."""
+    """Draw seconds of an epoch by samples, on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -219,9 +218,9 @@ def _figure(record, path):
         (True, "memory-mapped", "s"),
     ]:
         tables = [t for t in record["tables"] if t["mapped"] == mapped]
-        rows, seconds = ([t[k] for t in tables] for k in ("rows", "epoch_seconds"))
-        ax.loglog(rows, seconds, marker=mark, label=label)
-    ax.set(xlabel="rows", ylabel="seconds of an epoch")
+        counts, seconds = ([t[k] for t in tables] for k in ("rows", "epoch_seconds"))
+        ax.loglog(counts, seconds, marker=mark, label=label)
+    ax.set(xlabel="samples", ylabel="seconds of an epoch")
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)
     fig.savefig(path, dpi=110)

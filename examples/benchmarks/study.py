@@ -1,7 +1,7 @@
-"""The study behind the defaults: one setting changed at a time, on the same draws.
+"""The study behind the defaults: one setting changed at a time.
 
 ``python -m examples.benchmarks digits-20 --first 0 --splits 3 --methods study`` runs it
-on one task. Its draws are those that tuned the defaults, not those of reported figures.
+on one task. Its label splits are those for tuning, not those of reported results.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from pnl_sklearn.views import AdversarialView, ImageView, TableView
 
 
 class ConfidentPseudoLabels(BaseEstimator):
-    """FixMatch's rule as a selection: all other classes, where one is above 0.95.
+    """FixMatch's rule as a selection: all other classes, where one exceeds a threshold.
 
     K. Sohn et al., "FixMatch", NeurIPS 2020.
     """
@@ -40,30 +40,30 @@ class ConfidentPseudoLabels(BaseEstimator):
 
 
 class FirstNetwork(PNLClassifier):
-    """Predicts with the first of its two networks only."""
+    """Predicts with the first of its two submodels only."""
 
     def fit(self, X, y, sample_weight=None):
-        """Fit both, keep one."""
+        """Fit both submodels, keep one."""
         super().fit(X, y, sample_weight)
         del self.submodels_[1]
         return self
 
 
-class SmallerPool(ClassifierMixin, BaseEstimator):
-    """Learns all labeled rows and `n_unlabeled` of the others, in as many steps."""
+class FewerUnlabeled(ClassifierMixin, BaseEstimator):
+    """Learns all labeled and `n_unlabeled` unlabeled samples, in as many steps."""
 
     def __init__(self, estimator, n_unlabeled):
         self.estimator = estimator
         self.n_unlabeled = n_unlabeled
 
     def fit(self, X, y):
-        """Drop rows, fit a copy."""
+        """Drop unlabeled samples, fit a copy."""
         rng = np.random.default_rng(self.estimator.random_state)
         unlabeled = rng.permutation(np.flatnonzero(y < 0))[: self.n_unlabeled]
-        rows = np.sort(np.concatenate([np.flatnonzero(y >= 0), unlabeled]))
+        kept = np.sort(np.concatenate([np.flatnonzero(y >= 0), unlabeled]))
         n_steps = steps_per_epoch(self.estimator, y)
         self.estimator_ = clone(self.estimator).set_params(steps_per_epoch=n_steps)
-        self.estimator_.fit(X[rows], y[rows])
+        self.estimator_.fit(X[kept], y[kept])
         self.classes_ = self.estimator_.classes_
         return self
 
@@ -73,7 +73,7 @@ class SmallerPool(ClassifierMixin, BaseEstimator):
 
 
 class Answered(ClassifierMixin, BaseEstimator):
-    """Learns what people say of further rows, too: labels, or what they are not."""
+    """Learns further labels or negative labels, as annotators would give them."""
 
     def __init__(self, estimator, labels=None, negative_labels=None):
         self.estimator = estimator
@@ -95,15 +95,15 @@ class Answered(ClassifierMixin, BaseEstimator):
 
 
 class _TwoPasses:
-    """In training, labeled and unlabeled rows go through the network one by one."""
+    """In training, labeled and unlabeled samples take separate passes."""
 
-    n_labeled, n_rows = 16, 80
+    n_labeled, n_samples = 16, 80
 
     def forward(self, x):
-        if not self.training or len(x) != self.n_rows:
+        if not self.training or len(x) != self.n_samples:
             return super().forward(x)
         passes = x.tensor_split([self.n_labeled])
-        return torch.cat([super(_TwoPasses, self).forward(rows) for rows in passes])
+        return torch.cat([super(_TwoPasses, self).forward(part) for part in passes])
 
 
 class TwoPassesCNN(_TwoPasses, SmallCNN):
@@ -141,28 +141,28 @@ def _exchanges(default):
     yield "alternating", {"exchange": "alternating"}
     twice = {"exchange": "alternating", "max_epochs": 2 * default.max_epochs}
     yield "alternating, twice the steps", twice
-    yield "none: each teaches itself", {"exchange": None}
+    yield "no exchange", {"exchange": None}
 
 
-def _balances(_default):
-    yield "no balance", {"class_prior": None}
+def _alignments(_default):
+    yield "no alignment", {"class_prior": None}
     yield "uniform", {"class_prior": "uniform"}
     yield "as labeled", {"class_prior": "labeled"}
     for weight in (1, 16):
         prior = DistributionAlignment(weight=weight)
         yield f"auto, weight {weight}", {"class_prior": prior}
     off = {"class_prior": None}
-    yield "no balance, random, m = 2", off | {"selection": RandomNegatives(2)}
-    yield "no balance, pseudo-labels", off | {"selection": ConfidentPseudoLabels()}
+    yield "no alignment, random, m = 2", off | {"selection": RandomNegatives(2)}
+    yield "no alignment, pseudo-labels", off | {"selection": ConfidentPseudoLabels()}
 
 
-def _companions(_default):
-    for companion in ("mean_teacher", "dual_student"):
-        yield companion.replace("_", " "), {"consistency": companion}
+def _consistencies(_default):
+    for name in ("mean_teacher", "dual_student"):
+        yield name.replace("_", " "), {"consistency": name}
 
 
-def _averages(_default):
-    yield "no average", {"ema_decay": None}
+def _emas(_default):
+    yield "no EMA", {"ema_decay": None}
     for decay in (0.9, 0.999):
         yield f"decay {decay}", {"ema_decay": decay}
 
@@ -178,7 +178,7 @@ def _image_views(_default):
             fill=(0.0,),
         )
 
-    yield "weak: as it is", {"weak_view": None}
+    yield "weak: identity", {"weak_view": None}
     yield "strong: as weak", {"strong_view": ImageView(5, shift=0.06, fill=(0.0,))}
     yield "strong: half as wide", {"strong_view": strong(0.5)}
     yield "strong: 1.5 times as wide", {"strong_view": strong(1.5)}
@@ -192,8 +192,8 @@ def _image_views(_default):
 
 
 def _table_views(_default):
-    yield "weak: as it is", {"weak_view": None}
-    yield "strong: as it is", {"strong_view": None}
+    yield "weak: identity", {"weak_view": None}
+    yield "strong: identity", {"strong_view": None}
     yield "strong: noise only", {"strong_view": TableView(noise=0.1)}
     for width in (0.05, 0.2):
         view = TableView(noise=width, corruption=width)
@@ -201,47 +201,48 @@ def _table_views(_default):
     yield "strong: adversarial", {"strong_view": AdversarialView(0.3)}
     for weight in (0.0, 0.2, 0.5, 2.0):
         graph = GraphPosterior(weight=weight)
-        yield f"neighbors' beliefs, weight {weight:g}", {"graph": graph}
+        yield f"graph posterior, weight {weight:g}", {"graph": graph}
     alone = {"weak_view": None, "graph": None}
-    yield "weak: as it is, no neighbors' beliefs", alone
+    yield "weak: identity, no graph posterior", alone
 
 
 def _networks(default, is_table):
     params = default.get_params(deep=False)
-    yield "one of the two", FirstNetwork(**params)
-    yield "one, teaching itself", FirstNetwork(**params | {"exchange": None})
+    yield "one submodel", FirstNetwork(**params)
+    yield "one submodel, no exchange", FirstNetwork(**params | {"exchange": None})
     module = TwoPassesMLP if is_table else TwoPassesCNN
-    yield "rows in two passes", clone(default).set_params(module=module)
+    yield "samples in two passes", clone(default).set_params(module=module)
 
 
-def _pools(default, y_few):
+def _unlabeled(default, y_few):
     n_unlabeled = int((y_few < 0).sum())
     for n in (30, 100, 300, 1000, 3000, 10000):
         if n < n_unlabeled:
-            yield f"{n} unlabeled rows", SmallerPool(default, n)
+            yield f"{n} unlabeled samples", FewerUnlabeled(default, n)
 
 
 def _answers(default, data):
-    """Answers of people about random unlabeled rows: labels, or one or three "no"."""
+    """Yield fits with answers on unlabeled samples: labels, or "no" to classes."""
     rng = np.random.default_rng(default.random_state)
     classes = np.unique(data.y)
-    rows = rng.permutation(np.flatnonzero(data.y_few < 0))
-    # For each row all wrong classes in random order; an asker hits them in turn.
+    unlabeled = rng.permutation(np.flatnonzero(data.y_few < 0))
+    # For each sample all wrong classes in random order, which are asked for in turn.
     order = rng.permuted(np.tile(classes, (len(data.y), 1)), axis=1)
     wrong = order[order != data.y[:, None]].reshape(len(data.y), -1)
     for n in (30, 90, 300, 900):
-        if n > len(rows):
+        if n > len(unlabeled):
             continue
         labels = np.full_like(data.y, -1)
-        labels[rows[:n]] = data.y[rows[:n]]
+        labels[unlabeled[:n]] = data.y[unlabeled[:n]]
         yield f"{n} answers: as many labels", Answered(default, labels=labels)
-        for per_row in (1, 3):
-            if per_row >= len(classes):
+        for per_sample in (1, 3):
+            if per_sample >= len(classes):
                 continue
             mask = np.zeros((len(data.y), len(classes)), dtype=bool)
-            asked = rows[: n // per_row, None]
-            mask[asked, np.searchsorted(classes, wrong[asked[:, 0], :per_row])] = True
-            setting = f'{n} answers: {per_row} "no" on each of {n // per_row} rows'
+            asked = unlabeled[: n // per_sample, None]
+            codes = np.searchsorted(classes, wrong[asked[:, 0], :per_sample])
+            mask[asked, codes] = True
+            setting = f'{n} answers: {per_sample} "no" on each of {len(asked)} samples'
             yield setting, Answered(default, negative_labels=mask)
 
 
@@ -250,20 +251,19 @@ _CHANGES = {
     "selection": ("Selection of pseudo-negative labels", _selections),
     "weight": ("Weight of the negative loss, ramp-up", _weights),
     "exchange": ("Exchange", _exchanges),
-    "balance": ("Class balance", _balances),
-    "consistency": ("Consistency", _companions),
-    "average": ("Average of the weights", _averages),
-    "views": ("Views, and neighbors of rows of tables", None),
+    "balance": ("Distribution alignment", _alignments),
+    "consistency": ("Consistency", _consistencies),
+    "ema": ("EMA of the weights", _emas),
+    "views": ("Views, and the graph posterior of tables", None),
 }
 FACTORS = {
     **{f"study-{factor}": title for factor, (title, _) in _CHANGES.items()},
     "study-networks": "Networks and passes",
-    "study-pool": "Number of unlabeled rows",
-    "study-answers": "Answers of people about further rows",
+    "study-unlabeled": "Number of unlabeled samples",
+    "study-answers": "Answers on further samples",
 }
 
-# On large tasks a setting takes minutes; there only these are run, if
-# a factor has any.
+# Settings of a factor that are run on large tasks, where each takes minutes.
 _OF_LARGE = {
     "adaptive, tolerance 0.01",
     "adaptive, tolerance 0.2",
@@ -273,29 +273,29 @@ _OF_LARGE = {
     "weight 3",
     "no ramp-up",
     "alternating",
-    "none: each teaches itself",
-    "no balance",
+    "no exchange",
+    "no alignment",
     "uniform",
     "mean teacher",
     "dual student",
-    "no average",
-    "weak: as it is",
+    "no EMA",
+    "weak: identity",
     "strong: half as wide",
     "strong: 1.5 times as wide",
     "strong: parts erased",
     "no views, noise 0.3",
     "no views, adversarial",
-    "one of the two",
-    "rows in two passes",
-    "1000 unlabeled rows",
-    "10000 unlabeled rows",
+    "one submodel",
+    "samples in two passes",
+    "1000 unlabeled samples",
+    "10000 unlabeled samples",
     "900 answers: as many labels",
-    '900 answers: 1 "no" on each of 900 rows',
+    '900 answers: 1 "no" on each of 900 samples',
 }
 
 
 def variations(factor, default, data, *, is_large=False):
-    """Return (setting, estimator) pairs of a factor: the default, but for one thing."""
+    """Return (setting, estimator) pairs of a factor: the default with one change."""
     pairs = list(_variations(factor, default, data))
     few = [pair for pair in pairs if pair[0] in _OF_LARGE]
     return few if is_large and few else pairs
@@ -307,8 +307,8 @@ def _variations(factor, default, data):
     is_table = data.X.ndim == 2
     if factor == "study-networks":
         yield from _networks(default, is_table)
-    elif factor == "study-pool":
-        yield from _pools(default, data.y_few)
+    elif factor == "study-unlabeled":
+        yield from _unlabeled(default, data.y_few)
     elif factor == "study-answers":
         yield from _answers(default, data)
     else:

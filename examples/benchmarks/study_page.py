@@ -11,9 +11,9 @@ from .tasks import GROUPS, TASKS
 
 
 def changes(records):
-    """Return task -> factor -> setting -> {draw: error}, of the tuning draws.
+    """Return task -> factor -> setting -> {split: error}, of the splits for tuning.
 
-    The factor "default" holds the default itself, and the supervised twin.
+    The factor "default" holds the default itself, and the supervised baseline.
     """
     found: dict = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for record in reported(records, tuning=True):
@@ -32,13 +32,13 @@ def changes(records):
 
 
 def paired(errors, default):
-    """Return mean, mean difference to the default and its standard error, and draws."""
-    draws = sorted(errors.keys() & default.keys())
-    values = np.array([errors[draw] for draw in draws])
-    difference = values - [default[draw] for draw in draws]
+    """Return mean, mean difference to the default, its standard error, and errors."""
+    splits = sorted(errors.keys() & default.keys())
+    values = np.array([errors[split] for split in splits])
+    difference = values - [default[split] for split in splits]
     spread = np.nan
-    if len(draws) > 1:
-        spread = difference.std(ddof=1) / np.sqrt(len(draws))
+    if len(splits) > 1:
+        spread = difference.std(ddof=1) / np.sqrt(len(splits))
     return values.mean(), difference.mean(), spread, values
 
 
@@ -51,13 +51,13 @@ def write_study(records, folder):
     panels = _curves(records)
     if panels:
         _curves_figure(panels, folder / "study_curves.png")
-        lines.insert(1, "\n![Error by numbers of rows](study_curves.png)")
+        lines.insert(1, "\n![Error by number of samples](study_curves.png)")
     (folder / "study_tables.md").write_text("\n".join(lines) + "\n")
 
 
 def _rows(of_task):
     """Yield (title of the factor, [(setting, errors), ...]) in the order of FACTORS."""
-    first = {"default": "the default", "twin": "supervised twin"}
+    first = {"default": "the default", "twin": "supervised baseline"}
     of_default = of_task["default"].items()
     yield "", [(first[method], errors) for method, errors in of_default]
     for factor, title in FACTORS.items():
@@ -67,12 +67,13 @@ def _rows(of_task):
 
 def _tables(name, of_task):
     default = of_task["default"]["default"]
-    draws = "draws " + ", ".join(str(draw) for draw in sorted(default))
-    draws += "; in parentheses fewer draws"
+    splits = "label splits " + ", ".join(str(split) for split in sorted(default))
+    splits += "; in parentheses the number of label splits where it is smaller"
     if len(default) == 1:
-        draws = f"one draw, {next(iter(default))}: small differences say nothing"
+        (split,) = default
+        splits = f"one label split, {split}: small differences say nothing"
     yield f"\n## {TASKS[name].title}: every setting\n"
-    yield f"Test error in percent, {draws}.\n"
+    yield f"Test error in percent, {splits}.\n"
     yield f"![Error of each setting](study_{name}.png)\n"
     yield "| | setting | error | difference | standard error |"
     yield "|---|---|---|---|---|"
@@ -90,7 +91,7 @@ def _tables(name, of_task):
 
 
 def _figure(of_task, path):
-    """One line a setting: a dot a draw, a bar at the mean; the default as a line."""
+    """Draw a dot per label split, a bar at the mean, one line per setting."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,7 +104,7 @@ def _figure(of_task, path):
             rows.append((y, paired(errors, default)[3]))
             ticks.append(setting)
             y += 1
-        y += 0.7  # a gap between factors
+        y += 0.7  # gap between factors
     height = 1.2 + 0.17 * y
     fig, ax = plt.subplots(figsize=(7.5, height), layout="constrained")
     for y, values in rows:
@@ -116,7 +117,7 @@ def _figure(of_task, path):
     ax.set_yticks([y for y, _ in rows], ticks, fontsize=8)
     ax.set_ylim(rows[-1][0] + 1, -1)
     ax.grid(axis="x", alpha=0.3)
-    ax.set_xlabel("test error in % (dots: draws, bars: their mean)")
+    ax.set_xlabel("test error in % (dots: label splits, bars: their mean)")
     fig.savefig(path, dpi=110)
     plt.close(fig)
 
@@ -124,7 +125,7 @@ def _figure(of_task, path):
 def _curves(records):
     """Return (label of the x axis, [(name, numbers, errors), ...]) of each panel."""
     summary = summarize(reported(records))
-    budgets, pools = [], []
+    budgets, sizes = [], []
     for method in ("default", "twin", "self_training", "label_spreading"):
         names = [n for n in GROUPS["digits"] if method in summary.get(n, {})]
         numbers = [int(name.removeprefix("digits-")) for name in names]
@@ -132,11 +133,11 @@ def _curves(records):
         budgets.append((TITLES[method], numbers, errors))
     for name, of_task in changes(records).items():
         default = of_task["default"]["default"]
-        settings = of_task.get("study-pool", {})
+        settings = of_task.get("study-unlabeled", {})
         numbers = [int(setting.split()[0]) for setting in settings]
         errors = [paired(found, default)[0] for found in settings.values()]
-        pools.append((TASKS[name].title, numbers, errors))
-    panels = [("labeled digits", budgets), ("unlabeled rows", pools)]
+        sizes.append((TASKS[name].title, numbers, errors))
+    panels = [("labeled digits", budgets), ("unlabeled samples", sizes)]
     return [
         (label, [line for line in lines if len(line[1]) > 1])
         for label, lines in panels
@@ -145,7 +146,7 @@ def _curves(records):
 
 
 def _curves_figure(panels, path):
-    """Error by the number of labels, and of unlabeled rows."""
+    """Draw the error by the number of labels, and of unlabeled samples."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -160,7 +161,7 @@ def _curves_figure(panels, path):
             ax.plot(numbers, errors, marker="o", label=name)
         ax.set(xscale="log", yscale="log", xlabel=label, ylabel="test error in %")
         largest = max(number for _, numbers, _ in lines for number in numbers)
-        # Marks widen an axis: none far beyond what is drawn.
+        # No ticks far beyond the data, which would widen the axis.
         counts = [n for n in (10, 30, 100, 300, 1000, 10000) if n < 3 * largest]
         for axis, marks in [
             (ax.xaxis, counts),

@@ -13,33 +13,33 @@ from sklearn.datasets import (
 )
 
 
-def waves(n_rows, rng):
+def waves(n_samples, rng):
     """Breiman's waveforms: 21 noisy points of a mixture of two of three triangles.
 
     L. Breiman et al., "Classification and Regression Trees", 1984, section 2.6.2.
     """
     points = np.arange(1, 22)
     triangles = np.stack([np.maximum(6 - abs(points - c), 0) for c in (11, 15, 7)])
-    y = rng.integers(3, size=n_rows)
-    share = rng.random((n_rows, 1))
+    y = rng.integers(3, size=n_samples)
+    share = rng.random((n_samples, 1))
     first, second = np.array([(0, 1), (0, 2), (1, 2)])[y].T
     means = share * triangles[first] + (1 - share) * triangles[second]
     return means + rng.normal(size=means.shape), y
 
 
-def two_normals(n_rows, rng):
+def two_normals(n_samples, rng):
     """Breiman's twonorm: two overlapping normal classes in 20 dimensions.
 
     L. Breiman, "Bias, Variance, and Arcing Classifiers", 1996.
     """
-    y = rng.integers(2, size=n_rows)
-    return rng.normal(size=(n_rows, 20)) + (2 * y - 1)[:, None] * 2 / np.sqrt(20), y
+    y = rng.integers(2, size=n_samples)
+    return rng.normal(size=(n_samples, 20)) + (2 * y - 1)[:, None] * 2 / np.sqrt(20), y
 
 
-def clusters(n_rows, rng, n_classes, n_clusters, n_features=20, separation=1.5):
-    """Clusters around corners of a hypercube, with columns that tell nothing."""
+def clusters(n_samples, rng, n_classes, n_clusters, n_features=20, separation=1.5):
+    """Clusters around corners of a hypercube, with uninformative features."""
     return make_classification(
-        n_rows,
+        n_samples,
         n_features,
         n_informative=n_features // 2,
         n_redundant=n_features // 4,
@@ -51,16 +51,16 @@ def clusters(n_rows, rng, n_classes, n_clusters, n_features=20, separation=1.5):
     )
 
 
-def moons(n_rows, rng):
+def moons(n_samples, rng):
     """Two interleaved half circles, with noise."""
-    return make_moons(n_rows, noise=0.15, random_state=int(rng.integers(2**31)))
+    return make_moons(n_samples, noise=0.15, random_state=int(rng.integers(2**31)))
 
 
 def _bundled(load, _rng):
     return load(return_X_y=True)
 
 
-# name -> (rows and their classes from a generator, labels a class)
+# name -> (function of a generator that returns X and y, labels per class)
 TABLES = {
     "iris": (partial(_bundled, load_iris), 4),
     "wine": (partial(_bundled, load_wine), 3),

@@ -1,4 +1,4 @@
-"""The tasks: which rows, which labels, which measure."""
+"""The tasks: data, labels and measure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from pnl_sklearn.views import ImageView, RandAugmentView
 from .deformable import DeformableNeighbors
 from .tables import TABLES
 
-# Draws before this one are for tuning; figures are of those from here on.
+# Label splits before this one are for tuning; results are of those from it on.
 FIRST_REPORTED = 100
 
 
 class Data(NamedTuple):
-    """One draw: `y_few` is `y` with -1 for all rows but the labeled ones."""
+    """Data of a label split: `y_few` is `y` with -1 for all samples but the labeled."""
 
     X: np.ndarray
     y_few: np.ndarray
@@ -35,33 +35,33 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """What to learn, and what is known of it.
+    """A data set with its settings.
 
     Parameters
     ----------
     name : str
     title : str
         For tables and figures.
-    load : callable from (draw, options) to Data
+    load : callable from (split, options) to Data
     style : str
-        The setting of the paper's style for it.
+        Task of `paper_style`.
     params : dict
-        Parameters of every network that is trained on it.
+        Parameters of all methods of this package.
     cuda : dict
         Parameters on a CUDA device, beside `params`.
     best : dict
-        Parameters of the best setting found on draws for tuning, beside `params`; empty
-        where nothing was found that is better than the default.
+        Parameters of the best setting found on the label splits for tuning, beside
+        `params`; empty where nothing was better than the default.
     balanced : bool
-        Whether the mean of the classes' errors counts, not that of the rows.
+        Whether the error is the mean of the errors of the classes.
     paper : float or None
         Error in percent that the paper reports.
     large : bool
-        Whether its rows are too many for dense graphs and wide grids.
+        Whether there are too many samples for dense graphs and wide grids.
     max_iter : int
-        Iterations of self-training's logistic regression, at most.
+        Iterations of the logistic regression in self-training, at most.
     note : str
-        What to say beside its figures.
+        Note beside its results.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Options:
-    """Where data lie, and whether a small version is wanted."""
+    """Where the data are, and whether a small version is wanted."""
 
     data: Path | None = None
     download: bool = False
@@ -90,7 +90,7 @@ class Options:
 def draw_labels(y, per_class, rng):
     """Keep `per_class` labels of each class at random; -1 for all others.
 
-    The package's `hide_labels` draws others; the recorded figures are of these draws.
+    `hide_labels` would choose others than the recorded results have.
     """
     kept = [rng.permutation(np.flatnonzero(y == k))[:per_class] for k in np.unique(y)]
     hidden = np.full_like(y, -1)
@@ -98,12 +98,12 @@ def draw_labels(y, per_class, rng):
     return hidden
 
 
-def _digits(draw, options, per_class, imbalanced=False):
+def _digits(split, options, per_class, imbalanced=False):
     X, y = load_digits(return_X_y=True)
     X, X_test, y, y_test = train_test_split(
-        X.reshape(-1, 8, 8), y, test_size=0.3, stratify=y, random_state=draw
+        X.reshape(-1, 8, 8), y, test_size=0.3, stratify=y, random_state=split
     )
-    rng = np.random.default_rng(draw)
+    rng = np.random.default_rng(split)
     if imbalanced:  # 120 or so of each of the classes 0-4, 12 of 5-9
         few = [rng.permutation(np.flatnonzero(y == k))[:12] for k in range(5, 10)]
         rows = np.concatenate([np.flatnonzero(y < 5), *few])
@@ -111,12 +111,12 @@ def _digits(draw, options, per_class, imbalanced=False):
     return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
 
-def _table(draw, options, name):
+def _table(split, options, name):
     make, per_class = TABLES[name]
-    rng = np.random.default_rng(draw)
+    rng = np.random.default_rng(split)
     X, y = make(rng)
     X, X_test, y, y_test = train_test_split(
-        X, y, test_size=0.3, stratify=y, random_state=draw
+        X, y, test_size=0.3, stratify=y, random_state=split
     )
     return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
@@ -135,12 +135,12 @@ def _few(images, y, options, rng, n=2000):
     return images[rows], y[rows]
 
 
-def _mnist(draw, options, per_class, imbalanced=False):
+def _mnist(split, options, per_class, imbalanced=False):
     from torchvision.datasets import MNIST
 
     folder = _folder(options, "mnist")
     train, test = (MNIST(folder, train=t, download=options.download) for t in (1, 0))
-    rng = np.random.default_rng(draw)
+    rng = np.random.default_rng(split)
     X, y = _few(train.data.numpy(), train.targets.numpy(), options, rng)
     if imbalanced:
         kept = [
@@ -154,14 +154,14 @@ def _mnist(draw, options, per_class, imbalanced=False):
     return Data(X, y_few, y, test.data.numpy(), test.targets.numpy())
 
 
-def _usps_to_mnist(draw, options):
-    """Return all of USPS, with MNIST's size and margin and labels; MNIST without."""
+def _usps_to_mnist(split, options):
+    """Return USPS, resized to the margins of MNIST, labeled; MNIST, unlabeled."""
     from torchvision.datasets import MNIST, USPS
 
     folder = _folder(options, "usps2mnist")
     usps = USPS(folder / "USPS", train=True, download=options.download)
     train, test = (MNIST(folder, train=t, download=options.download) for t in (1, 0))
-    rng = np.random.default_rng(draw)
+    rng = np.random.default_rng(split)
     source, source_y = _few(usps.data, np.array(usps.targets), options, rng, 1000)
     target, target_y = _few(train.data.numpy(), train.targets.numpy(), options, rng)
     images = torch.from_numpy(source)[:, None].float()
@@ -173,9 +173,9 @@ def _usps_to_mnist(draw, options):
     return Data(X, y_few, y, test.data.numpy(), test.targets.numpy())
 
 
-def _cifar10(draw, options, per_class):
+def _cifar10(split, options, per_class):
     folder = _folder(options, "cifar10")
-    rng = np.random.default_rng(draw)
+    rng = np.random.default_rng(split)
     (X, y), (X_test, y_test) = (
         _cifar10_part(folder, part, options, rng) for part in ("train", "test")
     )
@@ -205,19 +205,15 @@ def _cifar10_part(folder, part, options, rng):
 
 _PLAIN = {"weak_view": None, "strong_view": ImageView(noise=0.3)}
 _DEFORMABLE = DeformableNeighbors(deskew=True)
-_BENDING = {"graph": GraphPosterior(weight=4.0, neighbors=_DEFORMABLE)}
-_PLAIN_BENDING = {"graph": GraphPosterior(weight=3.0, neighbors=_DEFORMABLE)}
+_DEFORMABLE_GRAPH = {"graph": GraphPosterior(weight=4.0, neighbors=_DEFORMABLE)}
+_PLAIN_DEFORMABLE_GRAPH = {"graph": GraphPosterior(weight=3.0, neighbors=_DEFORMABLE)}
 # The automatic view with noise.
 _NOISY = {
     "strong_view": ImageView(
         rotation=20, scale=0.15, shear=15, shift=0.12, noise=0.5, fill=(0.0,)
     )
 }
-# Eight minutes on a large GPU, also of the twin, which makes the same passes. On a draw
-# for tuning SGD was ahead of AdamW (after 1,200 steps 28 and 37 % of the unlabeled rows
-# were wrong), and rates of 0.1 and 0.03 were as good (21.8 and 21.6 % after 2,925); the
-# higher one is for longer fits. A tolerance of 0.4 was ahead of 0.2 and 0.05 (20.3,
-# 20.7, 21.6 %), and 64 labeled rows of 32 (26.5).
+# For a large GPU. On a label split for tuning SGD was ahead of AdamW.
 _CNN13_CUDA = {
     "precision": "bfloat16",
     "compile": True,
@@ -240,7 +236,7 @@ _PHOTOS = {
     "rampup": 0.1,
     "selection": AdaptiveNegatives(tolerance=0.4),
 }
-_JPEG = "on JPEG files of CIFAR-10 where they lie in the data folder"
+_JPEG = "on JPEG files of CIFAR-10 if the data folder has them"
 
 TASKS = {
     task.name: task
@@ -272,19 +268,19 @@ TASKS = {
                     "augmented",
                     "mnist",
                     {},
-                    _NOISY | _BENDING,
+                    _NOISY | _DEFORMABLE_GRAPH,
                 ),
                 (
                     "-plain",
                     "no augmentation",
                     "mnist_plain",
                     _PLAIN,
-                    _PLAIN_BENDING,
+                    _PLAIN_DEFORMABLE_GRAPH,
                 ),
             ]
         ),
-        # What the study changes one setting at a time of: three epochs instead of ten,
-        # and no neighbors, which would hide what else there is.
+        # The task of the study: three epochs instead of ten, and no graph posterior,
+        # which would hide the effect of other settings.
         Task(
             "mnist-20-short",
             "MNIST, 20 labels, augmented, three epochs",
@@ -318,14 +314,14 @@ TASKS = {
         ),
         Task(
             "digits-imbalanced",
-            "digits, pool 10:1, 20 labels",
+            "digits, unbalanced 10:1, 20 labels",
             partial(_digits, per_class=2, imbalanced=True),
             "digits",
             balanced=True,
         ),
         Task(
             "mnist-imbalanced",
-            "MNIST, pool 10:1, 20 labels",
+            "MNIST, unbalanced 10:1, 20 labels",
             partial(_mnist, per_class=2, imbalanced=True),
             "mnist",
             balanced=True,

@@ -1,8 +1,9 @@
-"""The harness of the benchmarks: draws, records, resumption, tables and page."""
+"""The benchmarks: label splits, records, checkpoints, tables and page."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -13,21 +14,21 @@ from examples.benchmarks.__main__ import main
 from examples.benchmarks.checkpoints import Checkpoint
 from examples.benchmarks.methods import TITLES, estimators
 from examples.benchmarks.report import _overview, _ranks, errors_of, summarize, table
-from examples.benchmarks.runs import circumstances, run, run_all
-from examples.benchmarks.study import ConfidentPseudoLabels
+from examples.benchmarks.runs import append, circumstances, read, run, run_all
+from examples.benchmarks.study import FACTORS, ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
 from examples.benchmarks.tasks import GROUPS, TASKS, Data, Options
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn.estimator._trainer import steps_per_epoch
 
 
-def test_every_group_is_of_tasks():
+def test_groups_hold_all_tasks():
     names = [name for group in GROUPS.values() for name in group]
     assert set(names) | {"usps2mnist", "mnist-20-short"} == set(TASKS)
 
 
 @pytest.mark.parametrize("name", ["digits-20", "digits-imbalanced", *TABLES])
-def test_draws_are_repeatable_and_hide_what_they_say(name):
+def test_label_splits_are_repeatable_and_hide_labels(name):
     data, again = (TASKS[name].load(100, Options()) for _ in range(2))
     for first, second in zip(data, again, strict=True):
         np.testing.assert_array_equal(first, second)
@@ -41,26 +42,26 @@ def test_draws_are_repeatable_and_hide_what_they_say(name):
     assert not np.array_equal(other.X, data.X)
 
 
-def test_the_imbalanced_pool_is_ten_to_one():
+def test_imbalanced_classes_are_ten_to_one():
     counts = np.bincount(TASKS["digits-imbalanced"].load(100, Options()).y)
     assert (counts[5:] == 12).all()
     assert (counts[:5] > 110).all()
 
 
-def test_twonorm_has_the_bayes_error_of_breiman():
+def test_two_normals_have_the_bayes_error_of_breiman():
     # Breiman 1996: the theoretical misclassification rate is 2.3 %.
     X, y = two_normals(200_000, np.random.default_rng(0))
     assert np.mean((X.sum(axis=1) > 0) != y) == pytest.approx(0.023, abs=0.002)
 
 
-def test_waveforms_are_mixtures_of_the_triangles():
+def test_waves_are_mixtures_of_triangles():
     X, y = waves(60_000, np.random.default_rng(0))
     h = [np.maximum(6 - abs(np.arange(1, 22) - c), 0) for c in (11, 15, 7)]
     for k, (i, j) in enumerate([(0, 1), (0, 2), (1, 2)]):
         np.testing.assert_allclose(X[y == k].mean(0), (h[i] + h[j]) / 2, atol=0.1)
 
 
-def test_confident_pseudo_labels_are_fixmatchs_rule():
+def test_confident_pseudo_labels_equal_fixmatch_rule():
     p = torch.tensor([[0.96, 0.03, 0.01], [0.94, 0.03, 0.03], [0.01, 0.01, 0.98]])
     expected = torch.tensor(
         [[False, True, True], [False, False, False], [True, True, False]]
@@ -79,7 +80,7 @@ def test_methods_take_the_same_number_of_steps(method, monkeypatch):
     monkeypatch.setattr(
         PNLClassifier, "predict", lambda self, X: np.arange(len(X)) % 10
     )
-    # 3,000 rows with all of their labels would be 188 batches of labeled samples.
+    # 3,000 samples with all of their labels would be 188 batches of labeled samples.
     task = TASKS["ten_classes"]
     if method in ("label_spreading", "self_training"):
         data = task.load(100, Options())
@@ -96,42 +97,47 @@ def test_methods_take_the_same_number_of_steps(method, monkeypatch):
 RECORD = {"task": "digits-20", "method": "label_spreading", "small": False}
 
 
-def test_a_grid_counts_at_its_best_setting_on_all_draws():
+def test_grid_counts_with_its_best_setting_on_all_splits():
     records = [
         RECORD | {"draw": 100, "errors": {"a": 9.0, "b": 6.0, "c": 1.0}},
         RECORD | {"draw": 101, "errors": {"a": 5.0, "b": 6.0}},
     ]
-    (setting, draws, values) = summarize(records)["digits-20"]["label_spreading"]
-    assert (setting, draws, values.tolist()) == ("b", [100, 101], [6, 6])
+    (setting, splits, values) = summarize(records)["digits-20"]["label_spreading"]
+    assert (setting, splits, values.tolist()) == ("b", [100, 101], [6, 6])
     lines = list(table(records, ["digits-20"]))
     assert any("LabelSpreading" in line and "6.00" in line for line in lines)
-    # What is no better than the default is not run, but said to be it.
+    # Without a better setting, the best one is the default.
     assert sum("not run" in line for line in lines) == len(TITLES) - 2
     assert sum("the default" in line for line in lines) == 1
 
 
-def test_the_best_setting_is_run_where_there_is_one(tmp_path, monkeypatch):
+def test_best_setting_runs_only_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.setattr("examples.benchmarks.runs.ProcessPoolExecutor", None)
     run_all(["wine"], ["best"], [100], tmp_path / "r", Options())
     task = replace(TASKS["wine"], best={"net_params": {"module__hidden": 8}})
     monkeypatch.setitem(TASKS, "wine", task)
-    with pytest.raises(TypeError):  # where it would be run
+    with pytest.raises(TypeError):  # it would be run
         run_all(["wine"], ["best"], [100], tmp_path / "r", Options())
     ((_, estimator),) = estimators("best", task, task.load(100, Options()), 100)
     assert estimator.net_params == {"module__hidden": 8}
     assert estimator.random_state == 100
 
 
+def threads(n, mp_context):
+    """Return an executor in this process."""
+    return ThreadPoolExecutor(n)
+
+
 @pytest.mark.slow
-def test_a_small_run_is_recorded_and_resumed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_small_run_is_recorded_and_continued(tmp_path, capsys, monkeypatch):
     records = tmp_path / "records.jsonl"
     arguments = ["digits-20", "--small", "--records", str(records), "--methods"]
     main([*arguments, "default"])
+    monkeypatch.setattr("examples.benchmarks.runs.ProcessPoolExecutor", threads)
     main([*arguments, "default,label_spreading"])
     output = capsys.readouterr().out
-    assert "[1/1] digits-20, draw 100, default" in output
-    assert "[1/1] digits-20, draw 100, label_spreading" in output
+    assert "[1/1] digits-20, split 100, default" in output
+    assert "[1/1] digits-20, split 100, label_spreading" in output
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     assert [line["method"] for line in lines] == ["default", "label_spreading"]
     assert [len(line["errors"]) for line in lines] == [1, 2]
@@ -153,7 +159,7 @@ def test_a_small_run_is_recorded_and_resumed(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "benchmarks.png").stat().st_size > 10_000
 
 
-def test_a_task_that_needs_data_says_so(tmp_path):
+def test_tasks_without_their_data_are_refused(tmp_path):
     with pytest.raises(SystemExit, match="mnist needs its data: --data FOLDER"):
         TASKS["mnist-20"].load(100, Options())
     with pytest.raises(SystemExit):
@@ -162,22 +168,19 @@ def test_a_task_that_needs_data_says_so(tmp_path):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    monkeypatch.setattr(
-        "examples.benchmarks.runs.ProcessPoolExecutor",
-        lambda n, mp_context: ThreadPoolExecutor(n),
-    )
+    monkeypatch.setattr("examples.benchmarks.runs.ProcessPoolExecutor", threads)
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_a_run_ends_in_time_and_goes_on_in_the_next_call(tmp_path, capsys):
+def test_run_stops_at_the_deadline_and_is_resumed(tmp_path, capsys):
     records, folder = tmp_path / "records.jsonl", tmp_path / "checkpoints"
     arguments = ["digits-20", "--small", "--records", str(records), "--methods"]
     arguments += ["default,twin", "--minutes", "0"]  # an epoch a call
 
     main(arguments)
     output = capsys.readouterr().out
-    assert "[1/2] digits-20, draw 100, default: time is up" in output
-    assert "draw 100, twin" not in output
+    assert "[1/2] digits-20, split 100, default: time is up" in output
+    assert "split 100, twin" not in output
     assert not records.exists()
     assert [path.name for path in folder.iterdir()] == [
         "digits-20-100-default-small.joblib"
@@ -187,8 +190,8 @@ def test_a_run_ends_in_time_and_goes_on_in_the_next_call(tmp_path, capsys):
 
     main(arguments)
     output = capsys.readouterr().out
-    assert "[1/2] digits-20, draw 100, default: " in output
-    assert "time is up; the same call goes on with the next" in output
+    assert "[1/2] digits-20, split 100, default: " in output
+    assert "time is up; the same call continues with the next" in output
     assert not list(folder.iterdir())
     (record,) = map(json.loads, records.read_text().splitlines())
     whole = run("digits-20", 100, "default", Options(small=True))
@@ -199,7 +202,7 @@ def test_a_run_ends_in_time_and_goes_on_in_the_next_call(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_grids_end_between_their_fits(tmp_path):
+def test_grids_stop_between_their_fits(tmp_path):
     records, n = tmp_path / "records.jsonl", 0
     while not records.exists():
         n += 1
@@ -211,20 +214,20 @@ def test_grids_end_between_their_fits(tmp_path):
     assert record["errors"] == whole["errors"]
 
 
-def test_a_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
+def test_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
     path = tmp_path / "checkpoint"
     arguments = "digits-20", 100, "twin", Options(small=True), "cpu", path
     assert run(*arguments, deadline=0) is None
     found = joblib.load(path)
     joblib.dump(Checkpoint("other", {"": 99.0}), path)
     assert run(*arguments, deadline=0) is None
-    assert f"{path} is of other parameters" in capsys.readouterr().out
+    assert f"{path} has other parameters" in capsys.readouterr().out
     again = joblib.load(path)
     assert again.identity == found.identity
     assert (again.estimator.n_iter_, again.errors) == (1, {})
 
 
-def test_a_gpu_gets_larger_batches_and_more_steps(monkeypatch):
+def test_cuda_parameters_apply_on_cuda_only(monkeypatch):
     task = TASKS["cifar10-1000"]
     y = np.where(np.arange(50_000) < 1000, np.arange(50_000) % 10, -1)
     data = Data(None, y, y, None, None)
@@ -240,34 +243,64 @@ def test_a_gpu_gets_larger_batches_and_more_steps(monkeypatch):
     assert n_steps == {False: {7660}, True: {38_400}}
 
 
+def test_read_renames_settings_of_earlier_records(tmp_path):
+    path = tmp_path / "records.jsonl"
+    assert read(path) == []
+    earlier = {
+        "study-pool": "30 unlabeled rows",
+        "study-average": "no average",
+        "study-companion": "mean teacher",
+        "study-views": "weak: as it is, no neighbors' beliefs",
+    }
+    for method, setting in earlier.items():
+        append({"method": method, "errors": {setting: 1.0}}, path)
+    append({"method": "twin", "errors": {"": 2.0}}, path)
+    append({"workload": "digits"}, path)
+    *renamed, twin, speed = read(path)
+    assert {record["method"]: record["errors"] for record in renamed} == {
+        "study-unlabeled": {"30 unlabeled samples": 1.0},
+        "study-ema": {"no EMA": 1.0},
+        "study-consistency": {"mean teacher": 1.0},
+        "study-views": {"weak: identity, no graph posterior": 1.0},
+    }
+    assert twin == {"method": "twin", "errors": {"": 2.0}}
+    assert speed == {"workload": "digits"}
+
+
+def test_recorded_settings_are_those_of_the_study():
+    """All recorded factors and methods are known under today's names."""
+    records = read(Path(main.__code__.co_filename).with_name("results.jsonl"))
+    assert {record["method"] for record in records} <= {*TITLES, *FACTORS}
+
+
 def ranks(runs):
-    """Lines of the ranks of runs (table, method, draw, errors by setting)."""
+    """Return lines about ranks of runs (table, method, split, errors by setting)."""
     names = ["task", "method", "draw", "errors"]
     records = [dict(zip(names, run, strict=True)) | {"small": False} for run in runs]
     return list(_ranks(errors_of(records)))
 
 
 @pytest.mark.parametrize("has_it", [True, False])
-def test_a_record_says_whether_the_processor_has_amx(has_it, monkeypatch):
+def test_circumstances_name_amx(has_it, monkeypatch):
     monkeypatch.setattr(
         "torch.cpu.get_capabilities", lambda: {"amx_bf16": has_it}, raising=False
     )
     assert circumstances("cpu")["device"].endswith(" with AMX") == has_it
 
 
-def test_ranks_are_on_draws_of_all_methods():
-    """On its own draws the default has 5 %, on those of all 2, less than the others."""
+def test_ranks_use_label_splits_of_all_methods():
+    """The mean of the default is 5 % on its splits, 2 % on those of all methods."""
     runs = [("wine", "default", d, {"": e}) for d, e in [(100, 1), (101, 3), (102, 11)]]
     for i, method in enumerate(["twin", "self_training", "label_spreading"]):
         runs += [("wine", method, 100, {"": 2.5 + i}), ("wine", method, 101, {"": 3})]
     lines = ranks(runs)
     assert sum(line.endswith("| 1.00 | 2.00 | 3.00 | 4.00 |") for line in lines) == 2
-    # Draws 100 and 101: 1 - 2.5 and 3 - 3; the standard error is half their distance.
+    # Splits 100, 101: 1 - 2.5 and 3 - 3; the standard error is half their distance.
     assert lines[-2].endswith("| -0.75 | 0.75 |")
 
 
-def test_grids_count_at_their_best_settings_and_at_one():
-    """Each of two settings is best on one table; one of them is so in the mean."""
+def test_grids_count_with_their_best_settings_and_with_one():
+    """Each of two settings is best on one table; setting b is better in the mean."""
     runs = []
     for name, of_grid in [("iris", {"a": 1, "b": 5}), ("wine", {"a": 7, "b": 2})]:
         runs += [(name, "label_spreading", 100, of_grid)]
@@ -281,17 +314,17 @@ def test_grids_count_at_their_best_settings_and_at_one():
     assert means.endswith("| 3.00 | 6.00 | 4.00 | 3.50 |")
 
 
-def test_a_setting_that_was_not_run_on_all_draws_does_not_count():
+def test_settings_not_run_on_all_splits_do_not_count():
     runs = []
-    for draw in (100, 101):
-        runs += [("wine", method, draw, {"": 5}) for method in ("default", "twin")]
-        runs += [("wine", "self_training", draw, {"": 6})]
+    for split in (100, 101):
+        runs += [("wine", method, split, {"": 5}) for method in ("default", "twin")]
+        runs += [("wine", "self_training", split, {"": 6})]
     runs += [("wine", "label_spreading", 100, {"a": 1, "b": 7})]
     runs += [("wine", "label_spreading", 101, {"b": 7})]
     assert ranks(runs)[4].endswith("| 1.00 | 1.00 | 3.00 | 4.00 |")
 
 
-def test_the_overview_has_the_paper_style_of_either_network():
+def test_overview_has_the_paper_style_of_either_network():
     found = {"default": ("", [100], np.array([2.0]))}
     small = {"paper_style_small": ("", [100], np.array([3.5]))}
     whole = {"paper_style": ("", [100], np.array([9.0]))}

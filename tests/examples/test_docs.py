@@ -1,4 +1,4 @@
-"""The snippets of the guide run, one after the other."""
+"""The snippets of the documentation run, one after the other."""
 
 import re
 import textwrap
@@ -28,23 +28,26 @@ def snippets(page):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Optuna's own are not ours to mend.
-def test_few_labels(monkeypatch):
+@pytest.mark.filterwarnings("default")  # of Optuna itself
+def test_snippets_of_few_labels_run(monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    monkeypatch.setattr(_trainer, "_MIN_STEPS", 8)  # of an epoch, to be quick
+    monkeypatch.setattr(_trainer, "_MIN_STEPS", 8)  # short epochs
     X, y = (part[:400] for part in load_digits(return_X_y=True))
     y_few = hide_labels(y, 60, random_state=0)
     names = {"X": X, "y": y_few, "np": np}
     blocks = list(snippets("few_labels.rst"))
-    with sklearn.config_context():  # the guide switches routing on
+    with sklearn.config_context():  # a snippet turns routing on
         for block in blocks:
             exec(compile(block, "few_labels.rst", "exec"), names)
     assert len(blocks) >= 10
-    assert names["report"].outside < 0.1
+    assert names["report"].out_of_class < 0.1
     assert 0.3 < names["search"].best_score_ <= 1
-    assert set(names["study"].best_params) == {"balance_weight", "tolerance"}
+    assert set(names["study"].best_params) == {
+        "class_prior__weight",
+        "selection__tolerance",
+    }
     assert names["scaled"].predict_proba(X).shape == (len(X), 10)
     assert names["stack"].score(X, y) > 0.3
     assert len(names["gain"].scores) == 6

@@ -1,13 +1,13 @@
 """The examples run from beginning to end, and print and draw what they promise."""
 
 import bz2
-import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
@@ -17,29 +17,38 @@ from nbclient import NotebookClient
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
+from pnl_sklearn.estimator import _trainer
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# One thread each: with pytest-xdist the examples run side by side.
-ENVIRONMENT = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
 
 
-def run_script(name, folder, *options):
-    """Run a copy of the script, which saves its figure next to itself."""
-    script = Path(shutil.copy(EXAMPLES / name, folder))
-    process = subprocess.run(
-        [sys.executable, script, *options],
-        cwd=folder,
-        env=os.environ | ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    assert "Warning" not in process.stderr, process.stderr
-    figure = script.with_suffix(".png")
-    assert f"Figure: {figure}" in process.stdout
-    height, width = imread(figure).shape[:2]
-    assert (height, width) >= (300, 900)
-    assert imread(figure).std() > 0.05
-    return process.stdout
+@pytest.fixture
+def run_script(tmp_path, monkeypatch, capsys):
+    """Return a function that runs a copy of a script and returns what it prints.
+
+    The figure is saved next to the copy. Warnings are errors. Epochs are short:
+    one pass over the unlabeled samples, but at least `min_steps` steps.
+    """
+
+    def run(name, *options, min_steps=30):
+        script = shutil.copy(EXAMPLES / name, tmp_path)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MPLBACKEND", "Agg")
+        monkeypatch.setattr(sys, "argv", [script, *options])
+        monkeypatch.setattr(_trainer, "_MIN_STEPS", min_steps)
+        try:
+            runpy.run_path(script, run_name="__main__")
+        finally:
+            plt.close("all")
+        output = capsys.readouterr().out
+        figure = Path(script).with_suffix(".png")
+        assert f"Figure: {figure}" in output
+        height, width = imread(figure).shape[:2]
+        assert (height, width) >= (300, 900)
+        assert imread(figure).std() > 0.05
+        return output
+
+    return run
 
 
 def table_rows(output, *names):
@@ -53,8 +62,8 @@ def table_rows(output, *names):
 
 
 @pytest.mark.slow
-def test_few_labels(tmp_path):
-    output = run_script("plot_few_labels.py", tmp_path, "--draws", "1", "--epochs", "1")
+def test_plot_few_labels(run_script):
+    output = run_script("plot_few_labels.py", "--splits", "1", "--epochs", "1")
     names = ["LabelSpreading", "PNLClassifier", "SelfTraining", "SelfTraining, naive"]
     *right, naive = table_rows(output, *names)
     for reported, truth, difference in right:
@@ -65,8 +74,8 @@ def test_few_labels(tmp_path):
 
 
 @pytest.mark.slow
-def test_label_next(tmp_path):
-    output = run_script("plot_label_next.py", tmp_path, "--draws", "1", "--epochs", "1")
+def test_plot_label_next(run_script):
+    output = run_script("plot_label_next.py", "--splits", "1", "--epochs", "1")
     first, chosen, drawn = table_rows(
         output, "20 labels", "20 + 20 chosen", "20 + 20 at random"
     )
@@ -75,18 +84,18 @@ def test_label_next(tmp_path):
 
 
 @pytest.mark.slow
-def test_calibration(tmp_path):
-    output = run_script("plot_calibration.py", tmp_path)
-    names = ["as it is", "scaled by 20 labels", "scaled by 50 labels"]
+def test_plot_calibration(run_script):
+    output = run_script("plot_calibration.py", "--splits", "2", min_steps=110)
+    names = ["not calibrated", "20 held-out labels", "50 held-out labels"]
     (before,), (few,), (more,) = table_rows(output, *names)
     assert 0 < more < before < 0.3
     assert 0 < few < 0.3
 
 
 @pytest.mark.slow
-def test_negative_labels(tmp_path):
-    options = "--draws", "1", "--epochs", "2", "--answers", "300", "1000"
-    output = run_script("plot_negative_labels.py", tmp_path, *options)
+def test_plot_negative_labels(run_script):
+    options = "--splits", "1", "--epochs", "2", "--answers", "300", "1000"
+    output = run_script("plot_negative_labels.py", *options)
     none, some, many = table_rows(output, "0", "300", "1000")
     assert none[0] == none[1] < 50
     label, negative = many
@@ -95,54 +104,55 @@ def test_negative_labels(tmp_path):
 
 
 @pytest.mark.slow
-def test_check_pool(tmp_path):
-    output = run_script(
-        "plot_check_unlabeled.py", tmp_path, "--draws", "1", "--epochs", "1"
-    )
-    names = ["outside", "AUC", "whole pool", "weighted", "without strangers"]
-    outside, auc, *errors = (row[0] for row in table_rows(output, *names))
-    assert 0.3 < outside < 0.7
+def test_plot_check_unlabeled(run_script):
+    output = run_script("plot_check_unlabeled.py", "--splits", "1", "--epochs", "1")
+    names = ["out of class", "AUC", "all unlabeled", "weighted", "digits 0 to 4 only"]
+    out_of_class, auc, *errors = (row[0] for row in table_rows(output, *names))
+    assert 0.3 < out_of_class < 0.7
     assert 0.95 < auc <= 1
     assert all(0 <= error < 30 for error in errors)
-    assert "seem to be of classes that no label names" in output
+    assert "seem to be of classes without a" in output
 
 
 @pytest.mark.slow
-def test_digits(tmp_path):
-    output = run_script("plot_digits.py", tmp_path, "--draws", "100", "--epochs", "1")
-    twin, *baselines, pnl = table_rows(
+def test_plot_digits(run_script):
+    output = run_script(
+        "plot_digits.py", "--splits", "100", "--epochs", "1", min_steps=110
+    )
+    baseline, *others, pnl = table_rows(
         output,
-        "supervised twin",
+        "supervised baseline",
         "SelfTrainingClassifier",
         "LabelSpreading",
         "PNLClassifier",
     )
-    assert all(len(row) == 3 for row in [twin, *baselines, pnl])
-    assert pnl[0] == pnl[1] < twin[0]
-    assert "PNLClassifier, draw 100 ..." in output
+    assert all(len(row) == 3 for row in [baseline, *others, pnl])
+    assert pnl[0] == pnl[1] < baseline[0]
+    assert "PNLClassifier, label split 100 ..." in output
 
 
 @pytest.mark.slow
-def test_tabular(tmp_path):
-    output = run_script("plot_tabular.py", tmp_path)
+def test_plot_tabular(run_script):
+    output = run_script("plot_tabular.py", "--epochs", "3")
     rows = table_rows(output, "LogisticRegression", "PNLClassifier")
     assert all(0 <= error < 30 for row in rows for error in row)
     assert "param_pnl__selection__tolerance" in output
+    assert "param_pnl__graph__weight" in output
     assert "class_0  class_1  class_2" in output
-    assert "agreement  coverage" in output
+    assert "teacher_student_agreement  negative_coverage" in output
 
 
 @pytest.mark.slow
-def test_own_network(tmp_path):
-    output = run_script("plot_own_network.py", tmp_path, "--epochs", "3")
-    (twin,), (pnl,) = table_rows(output, "supervised twin", "PNLClassifier")
-    assert 0 <= pnl <= twin < 80
+def test_plot_own_network(run_script):
+    output = run_script("plot_own_network.py", "--epochs", "3")
+    (baseline,), (pnl,) = table_rows(output, "supervised baseline", "PNLClassifier")
+    assert 0 <= pnl <= baseline < 80
     assert "negative_loss" in output  # verbose=1
 
 
 @pytest.mark.slow
-def test_pretrained(tmp_path):
-    output = run_script("plot_pretrained.py", tmp_path, "--steps", "8")
+def test_plot_pretrained(run_script):
+    output = run_script("plot_pretrained.py", "--steps", "4")
     rows = table_rows(
         output,
         "backbone, all trained",
@@ -153,8 +163,8 @@ def test_pretrained(tmp_path):
 
 
 @pytest.mark.slow
-def test_negatives(tmp_path):
-    output = run_script("plot_negatives.py", tmp_path, "--epochs", "2")
+def test_plot_negatives(run_script):
+    output = run_script("plot_negatives.py", "--epochs", "2")
     for row in table_rows(output, "1", "2"):
         pseudo_label, *negatives = row
         assert len(negatives) == 3
@@ -186,11 +196,11 @@ def write_usps_and_mnist(folder):
 
 
 @pytest.mark.slow
-def test_domain_adaptation(tmp_path):
+def test_plot_domain_adaptation(run_script, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     write_usps_and_mnist(data)
-    output = run_script("plot_domain_adaptation.py", tmp_path, "--epochs", "1")
+    output = run_script("plot_domain_adaptation.py", "--epochs", "1", min_steps=60)
     names = ["source only", "both", "target, all labels"]
     accuracies = [
         float(line.split(":")[1].removesuffix("%"))
@@ -202,25 +212,27 @@ def test_domain_adaptation(tmp_path):
     assert "% of the gap" in output
 
 
-def executed(name, folder, monkeypatch):
-    """Return what a notebook prints, and its figures."""
+def executed(name, folder, monkeypatch, min_steps=110):
+    """Return what a notebook prints, and its figures; epochs are short."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own
     notebook = nbformat.read(EXAMPLES / name, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "strip the outputs"
-    client = NotebookClient(
-        notebook, timeout=900, resources={"metadata": {"path": str(folder)}}
+    shorten = (
+        f"from pnl_sklearn.estimator import _trainer as t; t._MIN_STEPS = {min_steps}"
     )
-    client.execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(shorten))
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=900, resources=resources).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     text = "".join(out["text"] for out in outputs if out.output_type == "stream")
     return text, [out for out in outputs if "image/png" in out.get("data", {})]
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Jupyter's own are not ours to mend.
-def test_quickstart(tmp_path, monkeypatch):
-    text, figures = executed("quickstart.ipynb", tmp_path, monkeypatch)
+@pytest.mark.filterwarnings("default")  # of Jupyter itself
+def test_quickstart_notebook(tmp_path, monkeypatch):
+    text, figures = executed("quickstart.ipynb", tmp_path, monkeypatch, 30)
     assert "20 labeled" in text
     assert "Accuracy on the test images" in text
     assert len(figures) == 2
@@ -228,8 +240,8 @@ def test_quickstart(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_grid_search(tmp_path, monkeypatch):
-    text, figures = executed("grid_search.ipynb", tmp_path, monkeypatch)
+def test_grid_search_notebook(tmp_path, monkeypatch):
+    text, figures = executed("grid_search.ipynb", tmp_path, monkeypatch, 60)
     found = re.findall(r"reported: ([0-9.]+), true: ([0-9.]+)", text)
     naive, split, networks = np.array(found, dtype=float)
     assert naive[0] < 0.2 < 0.6 < naive[1]

@@ -1,6 +1,8 @@
-"""The measurements of speed and scaling, on what takes no time."""
+"""Measurements of speed and scaling, on tiny workloads."""
 
+import gc
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,29 +11,35 @@ import torch
 from examples.benchmarks import speed
 from examples.benchmarks.__main__ import main
 from examples.benchmarks.runs import append
-from examples.benchmarks.scaling import exponent, of_rows
+from examples.benchmarks.scaling import exponent, of_samples
 from examples.benchmarks.speed import PAIRS, Workload, measure, ratios
 from examples.benchmarks.speed_page import scaling_lines, write_speed
 from pnl_sklearn import PNLClassifier
 
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """Workloads of a few steps."""
-    sizes = {"batch_size": 8, "labeled_batch_size": 8}
-    workloads = {
-        "images": Workload("images", 150, (1, 8, 8), 3, sizes),
-        "table": Workload("table", 1200, (5,), 3, sizes),
-        "low": Workload("low", 150, (1, 8, 8), 3, sizes | {"precision": "bfloat16"}),
-    }
-    monkeypatch.setattr(speed, "WORKLOADS", workloads)
-    monkeypatch.setattr("examples.benchmarks.speed_page.WORKLOADS", workloads)
-    return workloads
+SIZES = {"batch_size": 8, "labeled_batch_size": 8}
+WORKLOADS = {
+    "images": Workload("images", 150, (1, 8, 8), 3, SIZES),
+    "table": Workload("table", 1200, (5,), 3, SIZES),
+    "low": Workload("low", 150, (1, 8, 8), 3, SIZES | {"precision": "bfloat16"}),
+}
 
 
-@pytest.mark.parametrize("name", ["images", "table", "low"])
-def test_a_workload_is_timed_beside_its_references(name, tiny):
-    record = measure(name, "cpu", n_repetitions=2)
+@pytest.fixture(scope="module")
+def records():
+    """Records of workloads of a few steps, measured once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "WORKLOADS", WORKLOADS)
+        patch.setattr("examples.benchmarks.speed_page.WORKLOADS", WORKLOADS)
+        patch.setattr(speed, "_matmul_rate", partial(speed._matmul_rate, size=128))
+        try:
+            yield {name: measure(name, "cpu", n_repetitions=2) for name in WORKLOADS}
+        finally:
+            gc.unfreeze()
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_measure_times_fit_and_its_references(name, records):
+    record = records[name]
     json.dumps(record)
     assert record["rows"]["fit"] == record["rows"]["floor"] == 3 * 16
     parts = {*record["rows"], "fixed"}
@@ -45,8 +53,7 @@ def test_a_workload_is_timed_beside_its_references(name, tiny):
     assert record["teraflops"] > 0
 
 
-def test_the_plain_loop_is_a_fit(tiny):
-    """It learns: what is timed beside the package does the same work."""
+def test_plain_loop_learns():
     X = np.repeat(np.eye(10, 64, dtype=np.float32)[None], 30, axis=0).reshape(300, 64)
     X += 0.1 * np.random.default_rng(0).standard_normal(X.shape, np.float32)
     truth = np.tile(np.arange(10), 30)
@@ -66,19 +73,19 @@ def test_the_plain_loop_is_a_fit(tiny):
     assert after > 0.95
 
 
-def test_the_plain_forward_predicts_what_the_classifier_does(tiny):
-    X, y = tiny["images"].data()
+def test_plain_forward_equals_predict_proba():
+    X, y = WORKLOADS["images"].data()
     model = PNLClassifier(steps_per_epoch=3, max_epochs=1, random_state=0).fit(X, y)
     expected = speed._Reference(model, X, y).forward(50)
     np.testing.assert_allclose(model.predict_proba(X[:50]), expected, atol=1e-6)
 
 
-def test_ratios_are_of_the_same_turn():
+def test_ratios_are_of_the_same_repetition():
     record = {"seconds": {"fit": [2.0, 6.0], "floor": [1.0, 2.0]}}
     assert ratios(record, "fit", "floor").tolist() == [2, 3]
 
 
-def test_the_exponent_of_rows():
+def test_the_exponent_of_samples():
     tables = [
         {"rows": n, "epoch_seconds": 3e-5 * n**1.5, "mapped": False}
         for n in (10, 1000, 10**6)
@@ -87,43 +94,47 @@ def test_the_exponent_of_rows():
     assert exponent({"tables": [*tables, mapped]}) == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize("mapped", [False, True])
-def test_a_table_is_measured(mapped, tmp_path):
-    record = of_rows(2000, tmp_path if mapped else None)
-    assert record["rows"] == 2000
-    assert record["mapped"] == mapped
-    assert min(record["epoch_seconds"], record["predict_seconds"]) > 0
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Measurements of tables in memory and in a memory-mapped file."""
+    folders = None, tmp_path_factory.mktemp("mapped")
+    return [of_samples(n, folder) for n in (1000, 2000) for folder in folders]
 
 
-def test_the_page_shows_what_was_measured(tiny, tmp_path, capsys):
-    records = tmp_path / "speed.jsonl"
+def test_of_samples_measures_a_table(tables):
+    assert [record["rows"] for record in tables] == [1000, 1000, 2000, 2000]
+    assert [record["mapped"] for record in tables] == [False, True, False, True]
+    for record in tables:
+        assert min(record["epoch_seconds"], record["predict_seconds"]) > 0
+
+
+def test_report_writes_the_speed_page(records, tables, tmp_path):
+    path = tmp_path / "speed.jsonl"
     for name in ("images", "low"):
-        record = measure(name, "cpu", n_repetitions=1)
-        append(record, records)
+        record = records[name]
+        append(record, path)
     scaling = {
-        "tables": [
-            of_rows(n, folder) for n in (1000, 2000) for folder in (None, tmp_path)
-        ],
+        "tables": tables,
         "grid_search": [{"search": 2.0, "processes": 1.0}],
         "imports": {"pnl_sklearn": [3.0], "its parts": [2.0]},
     }
     circumstances = ("device", "threads", "versions", "commit")
-    append(scaling | {key: record[key] for key in circumstances}, records)
+    append(scaling | {key: record[key] for key in circumstances}, path)
     other = record | {"device": "A GPU", "peak_gpu_memory_mb": 1}
-    append(other, records)
-    main(["report", "--docs", str(tmp_path), "--speed-records", str(records)])
+    append(other, path)
+    main(["report", "--docs", str(tmp_path), "--speed-records", str(path)])
     page = (tmp_path / "speed.md").read_text()
-    assert "| images, 16 rows a step | float32 |" in page
-    assert page.count("| low, 16 rows a step | bfloat16 |") == 2
+    assert "| images, 16 samples per step | float32 |" in page
+    assert page.count("| low, 16 samples per step | bfloat16 |") == 2
     assert "## A GPU" in page
     assert "Not run." not in page
-    assert "did 0.50 (0.50 to 0.50) times the fits a second" in page
+    assert "did 0.50 (0.50 to 0.50) times the fits per second" in page
     assert "took 3.00 s, 1.50 (1.50 to 1.50) times" in page
     assert (tmp_path / "speed.png").stat().st_size > 0
     assert all(part in page for pair in PAIRS for part in pair)
     assert len(list(scaling_lines(scaling))) == 1 + 4 + 3
 
 
-def test_a_page_of_nothing_says_so(tmp_path):
+def test_speed_page_without_records(tmp_path):
     write_speed([], tmp_path)
     assert "## CUDA\n\nNot run." in (tmp_path / "speed.md").read_text()

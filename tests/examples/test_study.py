@@ -1,4 +1,4 @@
-"""The study behind the defaults: what each setting changes, and how it is told."""
+"""The study behind the defaults: what each setting changes, and its page."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ import torch
 from examples.benchmarks import study
 from examples.benchmarks.study import (
     FACTORS,
+    FewerUnlabeled,
     FirstNetwork,
-    SmallerPool,
     TwoPassesCNN,
     variations,
 )
@@ -19,7 +19,7 @@ from pnl_sklearn import PNLClassifier
 
 @pytest.mark.parametrize("name", ["digits-20", "digits_as_table"])
 @pytest.mark.parametrize("factor", FACTORS)
-def test_settings_are_the_default_but_for_one_thing(name, factor):
+def test_settings_differ_from_the_default_in_one_thing(name, factor):
     default = PNLClassifier(random_state=3)
     settings = variations(factor, default, TASKS[name].load(0, Options()))
     names = [setting for setting, _ in settings]
@@ -43,7 +43,7 @@ def blobs():
     return X.astype(np.float32), y
 
 
-def test_one_network_predicts_alone():
+def test_first_network_predicts_alone():
     X, y = blobs()
     both = PNLClassifier(max_epochs=1, steps_per_epoch=3, random_state=0).fit(X, y)
     one = FirstNetwork(max_epochs=1, steps_per_epoch=3, random_state=0).fit(X, y)
@@ -52,7 +52,7 @@ def test_one_network_predicts_alone():
     assert not np.allclose(both.predict_proba(X), expected, rtol=1e-5)
 
 
-def test_a_smaller_pool_keeps_the_labeled_rows():
+def test_fewer_unlabeled_keeps_the_labeled_samples():
     X, y = blobs()
 
     class Recorder(PNLClassifier):
@@ -60,17 +60,17 @@ def test_a_smaller_pool_keeps_the_labeled_rows():
             self.classes_, self.seen = np.array([0, 1]), (X, y)
             return self
 
-    pool = SmallerPool(Recorder(random_state=0), n_unlabeled=10).fit(X, y)
-    X_seen, y_seen = pool.estimator_.seen
+    fewer = FewerUnlabeled(Recorder(random_state=0), n_unlabeled=10).fit(X, y)
+    X_seen, y_seen = fewer.estimator_.seen
     assert len(X_seen) == 16
     # Samples 5 to 10 are the labeled ones.
     np.testing.assert_array_equal(X_seen[y_seen != -1], X[5:11])
     np.testing.assert_array_equal(y_seen[y_seen != -1], y[5:11])
-    assert {tuple(row) for row in X_seen} <= {tuple(row) for row in X}
-    assert pool.estimator_.steps_per_epoch == 110
+    assert {tuple(x) for x in X_seen} <= {tuple(x) for x in X}
+    assert fewer.estimator_.steps_per_epoch == 110
 
 
-def test_two_passes_normalize_each_part_by_itself():
+def test_two_passes_normalize_each_part_separately():
     torch.manual_seed(0)
     net = TwoPassesCNN(image_shape=(1, 8, 8), n_classes=3)
     x = torch.randn(80, 1, 8, 8)
@@ -83,7 +83,7 @@ def test_two_passes_normalize_each_part_by_itself():
         assert torch.allclose(net(x)[:16], net(x[:16]), atol=1e-5)
 
 
-def test_answers_are_true_and_as_many_as_said():
+def test_answers_are_right_and_of_the_given_number():
     data = TASKS["digits-20"].load(0, Options())
     default = PNLClassifier(random_state=0)
     for setting, answered in variations("study-answers", default, data):
@@ -101,17 +101,17 @@ def test_answers_are_true_and_as_many_as_said():
             assert set(mask.sum(axis=1)) == {0, int(setting.split('"')[0].split()[-1])}
 
 
-def test_answers_that_cannot_be_given_are_left_out():
+def test_impossible_answers_are_left_out():
     default = PNLClassifier(random_state=0)
     data = TASKS["two_normals"].load(0, Options())
     names = [name for name, _ in variations("study-answers", default, data)]
     assert not any(": 3 " in name for name in names)  # there is one wrong class
     data = TASKS["iris"].load(0, Options())
     names = [name for name, _ in variations("study-answers", default, data)]
-    assert {name.split()[0] for name in names} == {"30", "90"}  # of 93 rows
+    assert {name.split()[0] for name in names} == {"30", "90"}  # of 93 samples
 
 
-def test_the_study_is_of_the_defaults():
+def test_study_refuses_other_than_the_defaults():
     data = TASKS["digits-20"].load(0, Options())
     with pytest.raises(SystemExit, match="changes the defaults"):
         list(variations("study-views", PNLClassifier(weak_view=None), data))
@@ -122,49 +122,52 @@ RECORDS = [
     RECORD | {"method": "default", "draw": 0, "errors": {"": 3.0}},
     RECORD | {"method": "default", "draw": 1, "errors": {"": 5.0}},
     RECORD | {"method": "default", "draw": 100, "errors": {"": 4.0}},
-    RECORD | {"method": "study-average", "draw": 0, "errors": {"no average": 4.0}},
-    RECORD | {"method": "study-average", "draw": 1, "errors": {"no average": 8.0}},
+    RECORD | {"method": "study-ema", "draw": 0, "errors": {"no EMA": 4.0}},
+    RECORD | {"method": "study-ema", "draw": 1, "errors": {"no EMA": 8.0}},
     RECORD
     | {
-        "method": "study-pool",
+        "method": "study-unlabeled",
         "draw": 0,
         "errors": {"30 unlabeled samples": 9.0, "100 unlabeled samples": 6.0},
     },
 ]
 
 
-def test_settings_are_compared_with_the_default_on_the_same_draws():
+def test_settings_are_compared_with_the_default_on_the_same_splits():
     of_task = changes(RECORDS)["digits-20"]
     default = of_task["default"]["default"]
     assert default == {0: 3.0, 1: 5.0}
-    mean, difference, spread, values = paired(
-        of_task["study-average"]["no average"], default
-    )
+    mean, difference, spread, values = paired(of_task["study-ema"]["no EMA"], default)
     # The differences are 1 and 3: their mean 2, its standard error sqrt(2) / sqrt(2).
     assert (mean, difference, values.tolist()) == (6.0, 2.0, [4.0, 8.0])
     assert spread == pytest.approx(1.0)
-    assert np.isnan(paired(of_task["study-pool"]["30 unlabeled samples"], default)[2])
+    assert np.isnan(
+        paired(of_task["study-unlabeled"]["30 unlabeled samples"], default)[2]
+    )
 
 
-def test_the_study_is_written(tmp_path):
+def test_write_study(tmp_path):
     write_study(RECORDS, tmp_path)
     page = (tmp_path / "study_tables.md").read_text()
-    assert "| Average of the weights | no average | 6.00 | +2.00 | 1.00 |" in page
+    assert "| EMA of the weights | no EMA | 6.00 | +2.00 | 1.00 |" in page
     row = "| Number of unlabeled samples | 30 unlabeled samples | 9.00 (1) | +6.00 |  |"
     assert row in page
-    assert "![Error by numbers of rows](study_curves.png)" in page
-    assert "draws 0, 1; in parentheses fewer draws." in page
+    assert "![Error by number of samples](study_curves.png)" in page
+    assert (
+        "label splits 0, 1; in parentheses the number of label splits where it is"
+        in page
+    )
     for name in ("study_digits-20.png", "study_curves.png"):
         assert (tmp_path / name).stat().st_size > 10_000
     (tmp_path / "study_curves.png").unlink()
     write_study([RECORDS[0], RECORDS[3]], tmp_path)
     page = (tmp_path / "study_tables.md").read_text()
     assert "study_curves" not in page
-    assert "one draw, 0: small differences say nothing." in page
+    assert "one label split, 0: small differences say nothing." in page
     assert not (tmp_path / "study_curves.png").exists()
 
 
-def test_large_tasks_run_the_settings_that_decide_only():
+def test_large_tasks_run_few_settings():
     data = TASKS["digits-20"].load(0, Options())
     kept = set()
     for factor in FACTORS:
@@ -174,9 +177,9 @@ def test_large_tasks_run_the_settings_that_decide_only():
         # In their order, and each is one that small tasks run too.
         assert few == [setting for setting in every if setting in few]
         kept |= set(few)
-    # All that such a task may have are settings of these 1,237 rows, but for one.
+    # These 1,237 unlabeled samples have all settings of large tasks but one.
     assert {*study._OF_LARGE} - kept == {"10000 unlabeled samples"}
-    # A small version is of few rows, and has no pool of a thousand.
+    # A small version has less than a thousand unlabeled samples.
     iris = TASKS["iris"].load(0, Options())
-    pools = variations("study-pool", default, iris, is_large=True)
-    assert [setting for setting, _ in pools] == ["30 unlabeled samples"]
+    sizes = variations("study-unlabeled", default, iris, is_large=True)
+    assert [setting for setting, _ in sizes] == ["30 unlabeled samples"]
