@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,6 +18,8 @@ from ..objectives._selection import SELECTIONS
 
 _positive = Interval(Integral, 1, None, closed="left")
 _fraction = Interval(Real, 0, 1, closed="both")
+# `as_object` refuses classes, with the cure.
+_class = Hidden(type)
 
 PARAMETER_CONSTRAINTS: dict = {
     "module": [StrOptions({"auto", *MODULES}), callable],
@@ -29,9 +31,10 @@ PARAMETER_CONSTRAINTS: dict = {
         "array-like",
         dict,
         DistributionAlignment,
+        _class,
         None,
     ],
-    "graph": [StrOptions({"auto"}), GraphPosterior, None],
+    "graph": [StrOptions({"auto"}), GraphPosterior, _class, None],
     "max_epochs": [_positive],
     "batch_size": [_positive],
     "lr": [Interval(Real, 0, None, closed="neither")],
