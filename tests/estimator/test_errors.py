@@ -510,7 +510,7 @@ PARAMETERS = {
     ),
     "EarlyStopping, misspelled": (
         lambda: fit(callbacks=[EarlyStopping("trainloss")]),
-        "monitors 'trainloss', but the numeric columns of history_.*'epoch', 'train_loss'",
+        "monitors 'trainloss', but the numeric columns of.* are 'epoch', 'train_loss'",
     ),
     "EarlyStopping, a column of lists": (
         lambda: fit(callbacks=[EarlyStopping("class_distribution")]),
