@@ -43,7 +43,7 @@ def test_selection_by_name_equals_object(name, selection):
     ids=repr,
 )
 def test_selections_learn(selection):
-    estimator = tiny(selection=selection, steps_per_epoch=25, lr=0.01).fit(X, Y)
+    estimator = tiny(selection=selection, steps_per_epoch=10, lr=0.01).fit(X, Y)
     assert estimator.score(X, TRUTH) > 0.9
     if not isinstance(selection, AdaptiveNegatives):
         assert estimator.history_[-1]["negative_coverage"] == 1
@@ -70,7 +70,7 @@ def test_selection_may_be_any_callable():
 def test_two_classes_learn():
     y = np.where(Y == 2, -1, Y)
     for selection in ["adaptive", "random", "lowest"]:
-        estimator = tiny(selection=selection, steps_per_epoch=20, lr=0.01).fit(X, y)
+        estimator = tiny(selection=selection, steps_per_epoch=10, lr=0.01).fit(X, y)
         assert estimator.score(X, np.where(TRUTH == 2, -1, TRUTH)) > 0.9
 
 
@@ -105,7 +105,7 @@ def test_forms_of_class_prior():
 
 
 def test_class_prior_regularizes_mean_prediction():
-    options = {"rampup": 0, "lr": 0.02, "max_epochs": 4, "steps_per_epoch": 50}
+    options = {"rampup": 0, "lr": 0.03, "max_epochs": 3, "steps_per_epoch": 40}
     estimator = tiny(class_prior=[0.8, 0.1, 0.1], **options).fit(X, Y)
     distribution = estimator.history_[-1]["class_distribution"]
     np.testing.assert_allclose(distribution, [0.8, 0.1, 0.1], atol=0.05)

@@ -45,10 +45,10 @@ class ImageNet(nn.Module):
 
 @pytest.mark.parametrize(
     "module",
-    ["auto", "mlp", Net, nn.Linear, make_net, functools.partial(Net, hidden=4)],
+    ["auto", "mlp", Net, nn.Linear, make_net, functools.partial(Net, hidden=8)],
 )
 def test_module_gets_inferred_arguments(module):
-    estimator = tiny(module=module, steps_per_epoch=20, lr=0.05).fit(X, Y)
+    estimator = tiny(module=module, steps_per_epoch=30, lr=0.03).fit(X, Y)
     assert estimator.score(X, TRUTH) > 0.9
     first, second = (list(net.module_.parameters()) for net in estimator.submodels_)
     assert not torch.equal(first[0], second[0])
