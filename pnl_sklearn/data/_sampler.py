@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..utils._distributed import SINGLE_PROCESS, Processes
 from ._sources import N_SAMPLES, Source
+from ._training_data import TrainingData
 
 # Steps whose samples are chosen ahead, at most.
 _N_STEPS = 2**12
@@ -44,25 +45,18 @@ class BatchSampler:
     """Endless streams of labeled and unlabeled samples, cut into epochs.
 
     Both streams run through whole random permutations, so that in the long run every
-    sample is seen equally often, unless `sampling_weights` are given. More than 2^20
+    sample is seen equally often, unless there are sampling weights. More than 2^20
     samples are permuted in parts, each of which is spread evenly over all samples.
 
     Parameters
     ----------
     source : Source
-    codes : int64 array of shape (n_samples,)
-        Class codes, -1 for unlabeled samples.
-    weights : float array of shape (n_labeled,)
-        Weights of the labeled samples in the supervised loss.
+    data : TrainingData
+        Class codes, weights, negative labels and sampling weights of all samples.
     sizes : tuple of two ints
         Labeled and unlabeled samples in a batch of one process.
     device : str
     seed : int
-    excluded : bool array of shape (n_samples, n_classes), default=None
-        Given negative labels.
-    sampling_weights : float array of shape (n_samples,), default=None
-        How often unlabeled samples are drawn, relative to one another. None: equally
-        often, and in the long run exactly so.
     log_posterior : float32 array of shape (n_samples, n_classes), default=None
         Logarithm of the graph posterior.
     processes : Processes, default=SINGLE_PROCESS
@@ -73,18 +67,16 @@ class BatchSampler:
     def __init__(
         self,
         source: Source,
-        codes: np.ndarray,
-        weights: np.ndarray,
+        data: TrainingData,
         sizes: tuple[int, int],
         device: str,
         seed: int,
-        excluded: np.ndarray | None = None,
-        sampling_weights: np.ndarray | None = None,
         log_posterior: np.ndarray | None = None,
         processes: Processes = SINGLE_PROCESS,
     ) -> None:
         self.source = source
         self.n_labeled = sizes[0]
+        codes = data.codes
         n_labeled, n_unlabeled = (processes.count * size for size in sizes)
         per_step = n_labeled + n_unlabeled
         self._n_ahead = max(1, min(_N_STEPS, N_SAMPLES // per_step))
@@ -93,18 +85,19 @@ class BatchSampler:
         labeled = _permuted([np.arange(len(self._labeled_index))], n_labeled, rng)
         if len(self._labeled_index) == len(codes):
             unlabeled = _permuted([self._labeled_index[:0]], 0, rng)
-        elif sampling_weights is None:
+        elif data.sampling_weights is None:
             unlabeled = _permuted(_UnlabeledParts(codes), n_unlabeled, rng)
         else:
             index = np.flatnonzero(codes < 0)
-            unlabeled = _weighted(index, sampling_weights[index], n_unlabeled, rng)
+            weights = data.sampling_weights[index]
+            unlabeled = _weighted(index, weights, n_unlabeled, rng)
         self._labeled = processes.shard(labeled)
         self._unlabeled = processes.shard(unlabeled)
         self._codes = torch.from_numpy(codes[self._labeled_index]).to(device)
-        self._weights = torch.from_numpy(weights.astype(np.float32)).to(device)
+        self._weights = torch.from_numpy(data.weights.astype(np.float32)).to(device)
         self._excluded, self.log_posterior = (
             None if values is None else torch.from_numpy(values).to(device)
-            for values in (excluded, log_posterior)
+            for values in (data.excluded, log_posterior)
         )
 
     def skip(self, n_epochs: int, n_steps: int) -> None:

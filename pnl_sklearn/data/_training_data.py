@@ -52,15 +52,15 @@ def make_training_data(
     estimator,
     X,
     y,
-    *,
-    reset: bool,
-    seed: int,
     sample_weight,
     X_unlabeled,
     negative_labels,
     unlabeled_weight,
     X_val,
     y_val,
+    *,
+    reset: bool,
+    seed: int,
 ) -> TrainingData:
     """Check what `fit` is given, encode y, and put the samples together.
 

@@ -374,18 +374,10 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         seed, n_before = self._begin_fit(warm, processes)
         n_done = len(self.history_) - n_before
         split, *networks, sampler, steps = _spawn_seeds(seed, processes)
+        unlabeled = X_unlabeled, negative_labels, unlabeled_weight
+        held_out = X_val, y_val
         data = make_training_data(
-            self,
-            X,
-            y,
-            reset=not warm,
-            seed=split,
-            sample_weight=sample_weight,
-            X_unlabeled=X_unlabeled,
-            negative_labels=negative_labels,
-            unlabeled_weight=unlabeled_weight,
-            X_val=X_val,
-            y_val=y_val,
+            self, X, y, sample_weight, *unlabeled, *held_out, reset=not warm, seed=split
         )
         check_callbacks(named_callbacks(self), VALIDATED if data.held_out else ())
         processes.check_same(data.codes)
@@ -404,27 +396,16 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             torch.manual_seed(steps)
             prior = build_class_prior(self, data, device, processes)
             graph_posterior = propagate_labels(self, data, source, prior, processes)
+            sizes = self.labeled_batch_size, self.batch_size
             batches = BatchSampler(
-                source,
-                data.codes,
-                data.weights,
-                (self.labeled_batch_size, self.batch_size),
-                device,
-                sampler,
-                data.excluded,
-                data.sampling_weights,
-                graph_posterior,
-                processes,
+                source, data, sizes, device, sampler, graph_posterior, processes
             )
             trainer = build_trainer(
                 self, data, source, submodels, prior, processes, n_before, n_done
             )
             self._checkpoint.start(seed, n_before, self, data)
             vars(self).pop("transduction_", None)
-            try:
-                error = trainer.fit(submodels, batches, self.history_, self._checkpoint)
-            finally:
-                self.n_iter_ = len(self.history_)
+            error = trainer.fit(submodels, batches, self.history_, self._checkpoint)
             self.submodels_ = submodels
             if not data.inputs.is_dataset:
                 self.transduction_ = self._transduce(data, batches)
@@ -526,6 +507,11 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return "submodels_" in vars(self)
+
+    @property
+    def n_iter_(self):
+        """Number of epochs trained."""
+        return len(self.history_)
 
     def _begin_fit(self, warm, processes):
         """Return the seed of a fit, and the number of epochs of earlier fits.

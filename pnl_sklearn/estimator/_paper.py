@@ -49,8 +49,8 @@ def paper_style(task="cifar10"):
     The public scripts cover CIFAR-10 with 1000 labels. From them are the optimizer
     (lr 0.1, momentum 0.9, Nesterov, weight decay 1e-4, cosine to 0), batches of 50
     labeled and 50 unlabeled samples, 100 epochs, m = 2, the negative weight of 2
-    after a ramp-up of 16 epochs, the weights of Dual Student, and shifts of up to 4 pixels with
-    flips as the view of both streams.
+    after a ramp-up of 16 epochs, the weights of Dual Student, and shifts of up to 4
+    pixels with flips as the view of both streams.
 
     Chosen here, since neither says it, or since this package does it another way:
 

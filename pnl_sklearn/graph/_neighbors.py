@@ -17,6 +17,7 @@ from ..views._table import has_common_unit
 # sklearn.neighbors and sklearn.decomposition are imported inside the functions that use
 # them: at the top they would make the import of this package slower by two thirds.
 
+# The default of inspection.check_unlabeled.
 N_NEIGHBORS = 10
 
 
@@ -132,7 +133,10 @@ def self_tuning_weights(distances: sparse.csr_matrix) -> sparse.csr_matrix:
     weights = np.exp(-squares.clip(max=30))
     indices = distances.indices, distances.indptr
     graph = sparse.csr_matrix((weights, *indices), shape=distances.shape)
-    return graph + graph.T
+    graph = graph + graph.T
+    # So that sums over neighbors do not depend on the order in which they were found.
+    graph.sort_indices()
+    return graph
 
 
 def search_neighbors(

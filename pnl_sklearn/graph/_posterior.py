@@ -58,16 +58,21 @@ class GraphPosterior(BaseEstimator):
 
     - those of tables of up to 10,000 samples and 2^24 values, scaled to unit variance
       unless most of them span the same range;
-    - :class:`HOG` of images with one channel, of 16 to 256 pixels a side and up to 2^27
-      values in all.
+    - :class:`HOG` of up to 100,000 images with one channel, of 16 to 256 pixels a side
+      and up to 2^27 values in all.
 
     Other data have no graph unless `features` or `neighbors` are given. These are for
-    up to 100,000 samples. More than 128 features of a callable are reduced to 128 by
-    PCA.
+    up to 100,000 samples. More than 128 features are reduced to 128 by PCA, except
+    those of tables.
 
     At most a hundred labels are used, or three of each class. The number of samples
     times that of these labels is limited to 10 million, and to 3 million for tables
-    with automatic features. The weights of the edges are those of [1]_.
+    with automatic features.
+
+    The weights of the edges are those of [1]_. The posterior is an average of label
+    spreading [2]_ with class mass normalization [3]_ and of a volume-constrained MBO
+    scheme [5]_ that starts from Poisson learning [4]_. Its weights are proportional to
+    the cross-validated likelihood of the labels.
 
     References
     ----------
@@ -75,7 +80,7 @@ class GraphPosterior(BaseEstimator):
     .. [2] D. Zhou, O. Bousquet, T. N. Lal, J. Weston and B. Schölkopf, "Learning with
        Local and Global Consistency", NIPS 2003.
     .. [3] X. Zhu, Z. Ghahramani and J. Lafferty, "Semi-Supervised Learning Using
-       Gaussian Fields and Harmonic Functions", ICML 2003, for class sizes.
+       Gaussian Fields and Harmonic Functions", ICML 2003.
     .. [4] J. Calder, B. Cook, M. Thorpe and D. Slepčev, "Poisson Learning: Graph Based
        Semi-Supervised Learning at Very Low Label Rates", ICML 2020.
     .. [5] M. Jacobs, E. Merkurjev and S. Esedoḡlu, "Auction Dynamics: A Volume

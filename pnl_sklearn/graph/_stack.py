@@ -132,7 +132,7 @@ def _moved(
     In turns, until hardly a row changes its class, each row takes its most probable
     class, and then the mean of the classes that walks of `n_steps` arrive at, with
     factors for which classes have about their `shares` of all rows. So boundaries get
-    shorter: fewer neighbors are on two sides. Source with known labels hand these on, in
+    shorter: fewer neighbors are on two sides. Rows with known labels hand these on, in
     each step; their own beliefs are what neighbors tell.
 
     The turns are those of E. Merkurjev, T. Kostic and A. L. Bertozzi, "An MBO Scheme on

@@ -1,4 +1,4 @@
-"""Whether unlabeled rows may mislead, before a fit."""
+"""Check before a fit whether unlabeled data may mislead it."""
 
 import warnings
 from numbers import Integral
@@ -15,96 +15,105 @@ from ..graph._beliefs import spread_out
 from ..graph._neighbors import N_NEIGHBORS, neighbor_graph
 from ..graph._visits import meeting_probabilities
 
-# Probability, a step, that the walk along neighbors goes on.
-_GOES_ON = 0.99
-# Labeled rows that are compared with, at most.
-_N_LABELED = 300
-# Where such a share of labeled rows is as novel, an unlabeled row counts in full.
-_FULL_WEIGHT = 0.2
-# Share of rows of other classes that is worth a warning.
-_OUTSIDE = 0.15
-# Relabelings that tell how often labels agree by chance, and their seed.
-_N_PERMUTATIONS, _SEED = 499, 0
-
 
 @validate_params(
     {"n_neighbors": [Interval(Integral, 1, None, closed="left")]},
     prefer_skip_nested_validation=True,
 )
 def check_unlabeled(X, y, *, n_neighbors=N_NEIGHBORS):
-    """Ask of unlabeled rows, before any fit, whether they can help.
+    """Check before a fit whether unlabeled data may mislead it.
 
-    A random walk starts at each row and goes to one of its near neighbors at each step,
-    until it ends, after a hundred steps on average. The probability that it meets a
-    label tells how near the row is to it along the pool. Two questions follow.
+    Two assumptions of semi-supervised learning are tested on a kNN graph of all
+    samples. Samples are compared by random walks with restart (alpha = 0.99): the
+    similarity of a sample to another one is the probability that a walk from the first
+    meets the second before it restarts.
 
-    *Are the unlabeled rows of the labeled classes?* They should be about as near to
-    some label as labeled rows are to another one. If many are farther away, they are of
-    classes that no label names, and would be pressed into those that there are.
+    *Unlabeled samples are of the labeled classes.* Then they are about as similar to
+    some labeled sample as labeled samples are to each other. Samples that are less
+    similar may be of a class without labels. A fit would assign them to a wrong class.
 
-    *Do labels follow the pool?* The class that is nearest along the pool should be that
-    of the label more often than by chance. If it is not, no method that passes labels
-    along dense regions can help.
+    *Labels follow the clusters of the data.* Then a labeled sample is most similar to
+    the other labeled samples of its class. If that is no more frequent than by chance,
+    label propagation and pseudo-labels cannot help.
 
-    A :class:`UnlabeledDataWarning` says so where the answer seems to be no.
+    A :class:`~pnl_sklearn.UnlabeledDataWarning` is issued if an assumption seems to be
+    violated.
 
     Parameters
     ----------
     X : array-like or sparse matrix of shape (n_samples, n_features), or images
-        Labeled and unlabeled rows. Distances are in standard deviations of each column,
-        or in the units of X where most columns span the same range, as pixels do; those
-        of sparse rows always in standard deviations.
+        Labeled and unlabeled samples. Features are standardized, unless most of them
+        have the same range, such as pixels. Sparse features are always standardized.
     y : array-like of shape (n_samples,)
-        Labels; -1, "-1", None, NaN or pandas.NA where a row is unlabeled.
+        Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
     n_neighbors : int, default=10
-        Near neighbors of each row.
+        Number of neighbors of each sample in the graph.
 
     Returns
     -------
     report : Bunch
-        ``novelty``: float array of shape (n_samples,), minus the logarithm of the
-        largest probability to meet a label of another row; the higher, the farther from
-        every label. ``pvalues``: float array of that shape, conformal p-values of the
-        novelty among that of the labeled rows, from 1 / (n_labeled + 1) to 1.
-        ``weights``: float array of that shape, for ``fit(..., unlabeled_weight=...)``:
-        from 0 where no labeled row is as novel to 1 where a fifth of them is, and 1 for
-        labeled rows. ``outside``: estimated share of unlabeled rows of other classes,
-        from those that are more novel than nine tenths of the labeled ones, and
-        ``outside_pvalue``, the probability of so many by chance. ``agreement``: share
-        of labeled rows whose class is the nearest, by the mean over its other labels,
-        and ``agreement_pvalue``, the share of random relabelings that agree as well. A
-        class's only label is met by walks, but not compared itself; where all are such,
-        ``pvalues`` and agreement are NaN.
+        Dictionary-like object with the following attributes.
+
+        novelty : float64 ndarray of shape (n_samples,)
+            Minus the natural logarithm of the largest similarity to a labeled sample
+            other than itself. The higher it is, the less similar is the sample to all
+            labeled ones.
+        pvalues : float64 ndarray of shape (n_samples,)
+            Conformal p-values: the share of labeled samples that are at least as novel,
+            from 1 / (n_labeled + 1) to 1. NaN if each class has a single label.
+        weights : float64 ndarray of shape (n_samples,)
+            Weights for ``fit(..., unlabeled_weight=weights)``. The weight is 0 if no
+            labeled sample is as novel, rises in proportion to the share of labeled
+            samples that are, and is 1 from a fifth of them. It is 1 for labeled
+            samples.
+        out_of_class : float
+            Estimated share of the unlabeled samples that are of no labeled class.
+            Unlabeled samples are counted that are more novel than nine tenths of the
+            labeled ones; the count expected by chance is subtracted.
+        out_of_class_pvalue : float
+            Probability of such a count if all samples are of the labeled classes.
+        agreement : float
+            Share of labeled samples that are most similar to their own class, by the
+            mean similarity to the other labeled samples of each class. NaN if each
+            class has a single label.
+        agreement_pvalue : float
+            Share of random permutations of the labels with at least this agreement.
 
     Raises
     ------
     ValueError
-        If no row is unlabeled, or none labeled.
+        If no sample is unlabeled, or none is labeled.
 
     Warns
     -----
     UnlabeledDataWarning
-        If `outside` is at least 0.15 with a p-value below 0.01; or if the p-value of
-        the agreement is above 0.05, it is nearer to that of random labels than to 1,
-        and there are labels enough to show more.
+        If `out_of_class` is 0.15 or more with a p-value below 0.01. Or if the p-value
+        of `agreement` is above 0.05, `agreement` is nearer to its mean under
+        permutations than to 1, and there are enough labels for a lower p-value.
+
+    See Also
+    --------
+    unlabeled_gain : Compare the scores with and without unlabeled data.
 
     Notes
     -----
-    Both answers suppose that labeled rows were drawn at random from the pool. If as
-    many of each class were labeled although some are far more frequent, rows of the
-    frequent ones, to which few labels are near, look novel, and the first warning may
-    be false. On clean rows drawn so it was in 0 to 3 % of the draws (digits, wine,
-    breast cancer, moons and blobs, 9 to 300 labels).
+    Both tests assume that the labeled samples were drawn at random. If each class has
+    the same number of labels, although some classes are far more frequent, samples of
+    the frequent classes look novel. The first warning may then be wrong.
 
-    Neighbors are sought among all rows, which takes time in proportion to the square of
-    their number. Of more than 300 labeled rows, 300 at most are used, but three of each
-    class if it has them.
+    The only label of a class is used for the similarity of other samples, but it is not
+    compared itself. Of more than 300 labeled samples, 300 are used, with at least three
+    of each class that has them.
+
+    The time is quadratic in n_samples, since each sample is compared with all others to
+    find its neighbors.
 
     References
     ----------
-    X. Zhu, Z. Ghahramani and J. Lafferty, "Semi-Supervised Learning Using Gaussian
-    Fields and Harmonic Functions", ICML 2003, for walks that meet labels; S. Bates et
-    al., "Testing for Outliers with Conformal p-values", Annals of Statistics 51, 2023.
+    .. [1] X. Zhu, Z. Ghahramani and J. Lafferty, "Semi-Supervised Learning Using
+       Gaussian Fields and Harmonic Functions", ICML 2003.
+    .. [2] S. Bates et al., "Testing for Outliers with Conformal p-values", Annals of
+       Statistics 51, 2023.
 
     Examples
     --------
@@ -117,96 +126,129 @@ def check_unlabeled(X, y, *, n_neighbors=N_NEIGHBORS):
     >>> report.agreement
     1.0
     """
-    known, labels = known_labels(y)
-    if known.all() or not known.any():
+    is_labeled, labels = known_labels(y)
+    if is_labeled.all() or not is_labeled.any():
         raise ValueError(
-            "y has to hold labeled and unlabeled rows, to compare one with the other."
+            f"y has {is_labeled.sum()} labeled samples of {len(is_labeled)}. "
+            "check_unlabeled compares labeled and unlabeled samples, so that y has to "
+            "contain both. Mark unlabeled samples with -1."
         )
-    used = spread_out(np.arange(len(labels)), labels, _N_LABELED)
-    labeled, labels = np.flatnonzero(known)[used], labels[used]
+    # All pairs of labeled samples are compared, which takes long for thousands.
+    used = spread_out(np.arange(len(labels)), labels, 300)
+    labeled, labels = np.flatnonzero(is_labeled)[used], labels[used]
     graph = neighbor_graph(X, n_neighbors, weighted=False)
-    check_consistent_length(graph, known)
-    meets = meeting_probabilities(graph, labeled, _GOES_ON)
-    meets[labeled, np.arange(len(labeled))] = 0.0
-    novelty = -np.log(meets.max(axis=1).clip(1e-9))
+    check_consistent_length(graph, is_labeled)
+    alpha = 0.99  # a walk restarts after 100 steps on average
+    similarity = meeting_probabilities(graph, labeled, alpha)
+    similarity[labeled, np.arange(len(labeled))] = 0.0
+    novelty = -np.log(similarity.max(axis=1).clip(1e-9))
+    report = Bunch(
+        novelty=novelty,
+        pvalues=np.full(len(novelty), np.nan),
+        weights=np.ones(len(novelty)),
+        out_of_class=0.0,
+        out_of_class_pvalue=1.0,
+        agreement=np.nan,
+        agreement_pvalue=np.nan,
+    )
     _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    judged = counts[codes] > 1
-    report = Bunch(novelty=novelty, pvalues=np.full(len(known), np.nan))
-    report.weights = np.ones(len(known))
-    report.outside, report.outside_pvalue = 0.0, 1.0
-    report.agreement, report.agreement_pvalue = np.nan, np.nan
-    if judged.any():
-        _compare_novelty(report, novelty[labeled[judged]], ~known)
-        _compare_labels(report, meets[labeled], codes)
+    has_peer = counts[codes] > 1
+    if has_peer.any():
+        report.update(
+            _compare_novelty(novelty, novelty[labeled[has_peer]], ~is_labeled)
+        )
+        report.update(_compare_labels(similarity[labeled], codes))
     return report
 
 
-def _compare_novelty(report: Bunch, reference: np.ndarray, unlabeled: np.ndarray):
-    """Compare unlabeled rows with labeled ones; warn of those of other classes."""
-    n = len(reference)
-    below = np.searchsorted(np.sort(reference), report.novelty, side="left")
-    report.pvalues = (1 + n - below) / (n + 1)
-    weights = (n - below) / n / _FULL_WEIGHT
-    report.weights[unlabeled] = weights[unlabeled].clip(0, 1)
-    # Beyond all labeled rows but a tenth there should be about a tenth of the others.
-    n_beyond, n_unlabeled = n // 10, int(unlabeled.sum())
+def _compare_novelty(
+    novelty: np.ndarray, reference: np.ndarray, is_unlabeled: np.ndarray
+) -> dict:
+    """Compare the novelty of all samples with that of labeled ones, the reference.
+
+    Return the entries of the report that follow, and warn of unlabeled samples that are
+    out of the labeled classes.
+    """
+    n, n_unlabeled = len(reference), int(is_unlabeled.sum())
+    n_as_novel = n - np.searchsorted(np.sort(reference), novelty, side="left")
+    pvalues = (1 + n_as_novel) / (n + 1)
+    weights = np.where(is_unlabeled, (n_as_novel / n / 0.2).clip(0, 1), 1.0)
+    # A tenth of the reference is beyond the threshold, and about as large a share of
+    # the unlabeled samples if they are of the same classes.
+    n_beyond = n // 10
     expected = (n_beyond + 1) / (n + 1)
-    n_found = int((report.pvalues[unlabeled] <= expected).sum())
-    report.outside = max(0.0, (n_found / n_unlabeled - expected) / (1 - expected))
-    # Of rows in random order, those beyond such a labeled one: Polya's urn.
+    n_found = int((pvalues[is_unlabeled] <= expected).sum())
+    share = max(0.0, (n_found / n_unlabeled - expected) / (1 - expected))
+    # The number of unlabeled samples beyond a labeled one of given rank, if all are in
+    # random order, is that of a Polya urn.
     chance = betabinom(n_unlabeled, n_beyond + 1, n - n_beyond)
-    report.outside_pvalue = float(chance.sf(n_found - 1))
-    if report.outside >= _OUTSIDE and report.outside_pvalue < 0.01:
+    share_pvalue = float(chance.sf(n_found - 1))
+    if share >= 0.15 and share_pvalue < 0.01:
         warnings.warn(
-            f"About {report.outside:.0%} of the unlabeled rows seem to be of classes "
-            "that no label names: they are farther from every label than labeled rows "
-            f"are from each other (p = {report.outside_pvalue:.1g}, if labeled rows "
-            "were drawn at random). Look at the rows of largest novelty, leave them "
-            "out or label them; or give fit the weights of this report as "
-            "unlabeled_weight.",
+            f"About {share:.0%} of the unlabeled samples seem to be of classes without "
+            "labels. They are less similar to all labeled samples than labeled samples "
+            f"are to each other (p = {share_pvalue:.1g}, if the labeled samples were "
+            "drawn at random). Look at the samples of highest novelty. Remove them, "
+            "label them, or use fit(..., unlabeled_weight=report.weights).",
             UnlabeledDataWarning,
             stacklevel=4,
         )
+    return {
+        "pvalues": pvalues,
+        "weights": weights,
+        "out_of_class": share,
+        "out_of_class_pvalue": share_pvalue,
+    }
 
 
-def _compare_labels(report: Bunch, meets: np.ndarray, codes: np.ndarray):
-    """Compare the class nearest along the pool with chance; warn if hardly better.
+def _compare_labels(
+    similarity: np.ndarray, codes: np.ndarray, *, n_permutations: int = 499
+) -> dict:
+    """Compare the agreement of labels and similarity with that of permuted labels.
 
-    `meets` are the probabilities between labeled rows, 0 of each to meet itself.
+    Return the entries of the report that follow, and warn of labels that do not follow
+    the clusters of the data.
+
+    Parameters
+    ----------
+    similarity : float ndarray of shape (n_labeled, n_labeled)
+        Between labeled samples, 0 of each with itself.
+    codes : int ndarray of shape (n_labeled,)
+        Classes of the labeled samples. Each class has a label.
+    n_permutations : int
     """
-    met = np.ascontiguousarray(meets.T)
-    report.agreement = _agreement(met, codes)
-    rng = np.random.default_rng(_SEED)
-    by_chance = np.array(
-        [_agreement(met, rng.permutation(codes)) for _ in range(_N_PERMUTATIONS)]
+    agreement = _agreement(similarity, codes)
+    rng = np.random.default_rng(0)
+    permuted = np.array(
+        [_agreement(similarity, rng.permutation(codes)) for _ in range(n_permutations)]
     )
-    count = _N_PERMUTATIONS + 1
-    report.agreement_pvalue = float((1 + (by_chance >= report.agreement).sum()) / count)
-    # So few labels that not even full agreement would show prove nothing.
-    can_show = (1 + (by_chance >= 1).sum()) / count <= 0.05
-    is_low = report.agreement < (1 + by_chance.mean()) / 2
-    if report.agreement_pvalue > 0.05 and can_show and is_low:
+    pvalue = float((1 + (permuted >= agreement).sum()) / (n_permutations + 1))
+    # With few labels even an agreement of 1 may be frequent under permutations. The
+    # test then says nothing.
+    lowest_pvalue = (1 + (permuted >= 1).sum()) / (n_permutations + 1)
+    is_low = agreement < (1 + permuted.mean()) / 2
+    if pvalue > 0.05 and lowest_pvalue <= 0.05 and is_low:
         warnings.warn(
-            "Labels do not seem to follow the pool: the class nearest along it is that "
-            f"of the label for {report.agreement:.0%} of the labeled rows, and for "
-            f"{by_chance.mean():.0%} with random labels (p = "
-            f"{report.agreement_pvalue:.1g}). Unlabeled rows may do harm then. Compare "
-            "by unlabeled_gain, and look for features in which rows of a class are "
-            "near each other.",
+            "Labels do not seem to follow the clusters of the data: "
+            f"{agreement:.0%} of the labeled samples are most similar to their own "
+            f"class, and {permuted.mean():.0%} with permuted labels "
+            f"(p = {pvalue:.1g}). Unlabeled data may then lower the accuracy. Check it "
+            "with unlabeled_gain, and look for features in which samples of one class "
+            "are similar.",
             UnlabeledDataWarning,
             stacklevel=4,
         )
+    return {"agreement": agreement, "agreement_pvalue": pvalue}
 
 
-def _agreement(met: np.ndarray, codes: np.ndarray) -> float:
-    """Share of rows whose class is the nearest, by the mean over its other labels.
+def _agreement(similarity: np.ndarray, codes: np.ndarray) -> float:
+    """Share of samples that are most similar to the other samples of their own class.
 
-    `met` holds in row i how probably the walks of each row meet label i; each class has
-    labels.
+    Similarity to a class is the mean over its samples. Samples without another one of
+    their class do not count.
     """
-    counts = np.bincount(codes)
-    by_class = met[np.argsort(codes, kind="stable")]
-    totals = np.add.reduceat(by_class, counts.cumsum() - counts, axis=0)
-    others = counts[:, None] - (codes == np.arange(len(counts))[:, None])
-    nearest = (totals / np.maximum(others, 1)).argmax(axis=0)
+    one_hot = np.eye(codes.max() + 1)[codes]
+    counts = one_hot.sum(axis=0)
+    n_others = np.maximum(counts - one_hot, 1)
+    nearest = (similarity @ one_hot / n_others).argmax(axis=1)
     return float((nearest == codes)[counts[codes] > 1].mean())

@@ -1,6 +1,6 @@
-"""Pictures of a fit and of what labels are worth, in scikit-learn's display style.
+"""Plots of a fit, and of scores by the number of labels, in scikit-learn's API.
 
-They need matplotlib, which is imported when they are drawn.
+matplotlib is imported when a plot is drawn.
 """
 
 from numbers import Integral
@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted, indexable
 from ..data._targets import known_labels
 from ..model_selection._hide_labels import hide_labels, mark_unlabeled
 from ..utils._pipelines import final_step
-from ._unlabeled_gain import derived_baseline, fit_rows, learns_pool
+from ._unlabeled_gain import default_baseline, fit_subset, uses_unlabeled
 
+# Columns of `history_` in each panel, with their labels.
 _LOSSES = {
     "supervised_loss": "supervised",
     "negative_loss": "negative",
@@ -24,29 +25,37 @@ _LOSSES = {
     "consistency_loss": "consistency",
 }
 _SHARES = {
-    "teacher_student_agreement": "networks agree",
-    "negative_coverage": "rows with a negative label",
-    "valid_accuracy": "held-out rows predicted right",
-    "valid_negative_precision": "negative labels right on these",
+    "teacher_student_agreement": "teacher and student agree",
+    "negative_coverage": "samples with pseudo-negative labels",
+    "label_change": "predicted classes changed since last epoch",
+    "valid_accuracy": "accuracy on held-out samples",
+    "valid_negative_precision": "correct pseudo-negative labels, held-out",
 }
 _BY_CLASS = {
-    "class_distribution": "mean prediction of each class",
-    "class_coverage": "coverage of each class",
+    "class_distribution": "mean predicted probability by class",
+    "class_coverage": "coverage by class",
 }
 
 
 class HistoryDisplay:
-    """Losses, agreement, mean prediction and coverage of classes, epoch by epoch.
+    """Plot losses, agreement and class distribution of a fit by epoch.
 
-    Make one by `from_estimator`. A class whose share falls to nothing, or an agreement
-    that falls, tells of a fit that went astray. If labels were held out, the agreement
-    of the networks stands beside the accuracy on them, and beside the share of
-    pseudo-negative labels that are right. It needs matplotlib.
+    Use `from_estimator` to create it. The four panels are:
+
+    - the losses;
+    - shares of the unlabeled samples: those for which teacher and student agree, and
+      those with pseudo-negative labels. If labels were held out, also the accuracy and
+      the share of correct pseudo-negative labels on these;
+    - the mean predicted probability of each class. A class whose curve falls to zero is
+      lost (class collapse);
+    - the coverage of each class.
+
+    A plot requires matplotlib.
 
     Parameters
     ----------
     history : list of dict
-        The attribute ``history_`` of a fitted estimator.
+        Attribute ``history_`` of a fitted estimator.
     classes : array-like of shape (n_classes,)
         Names of the classes.
 
@@ -54,8 +63,8 @@ class HistoryDisplay:
     ----------
     figure_ : matplotlib Figure
         Set by `plot`.
-    axes_ : array of four matplotlib Axes
-        Set by `plot`.
+    axes_ : ndarray of four matplotlib Axes
+        Set by `plot`, in this order.
     """
 
     def __init__(self, history, classes):
@@ -64,23 +73,29 @@ class HistoryDisplay:
 
     @classmethod
     def from_estimator(cls, estimator):
-        """Draw the history of a fitted estimator.
+        """Plot the history of a fitted estimator.
 
         Parameters
         ----------
-        estimator : PNLClassifier
-            Or a pipeline that ends with one.
+        estimator : fitted PNLClassifier, or pipeline that ends with one
 
         Returns
         -------
         display : HistoryDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the fit ended before its first epoch.
         """
         check_is_fitted(estimator)
         estimator = final_step(estimator)
         return cls(estimator.history_, estimator.classes_).plot()
 
     def plot(self):
-        """Draw.
+        """Plot the history on a new figure.
 
         Returns
         -------
@@ -90,29 +105,30 @@ class HistoryDisplay:
 
         if not self.history:
             raise ValueError(
-                "There is nothing to draw: the fit ended before its first epoch was "
-                "over."
+                "The history is empty, since the fit ended before its first epoch was "
+                "complete. Fit at least one epoch."
             )
-        epochs = [row["epoch"] for row in self.history]
+        epochs = [record["epoch"] for record in self.history]
         self.figure_, axes = plt.subplots(
             2, 2, figsize=(9, 6), layout="constrained", sharex=True
         )
         self.axes_ = axes.ravel()
         losses, shares, *by_class = self.axes_
         for name, label in _LOSSES.items():
-            values = [row[name] for row in self.history]
+            values = [record[name] for record in self.history]
             if any(values):
                 losses.plot(epochs, values, marker="o", ms=3, label=label)
         losses.set(title="losses")
         for name, label in _SHARES.items():
-            values = [row.get(name, np.nan) for row in self.history]
+            # Columns of validation and of callbacks may begin in a later fit.
+            values = [record.get(name, np.nan) for record in self.history]
             if not np.isnan(values).all():
                 shares.plot(epochs, values, marker="o", ms=3, label=label)
-        shares.set(title="shares of rows, and of negative labels", ylim=(0, 1.03))
+        shares.set(title="agreement, coverage and accuracy", ylim=(0, 1.03))
         for ax, (name, title) in zip(by_class, _BY_CLASS.items(), strict=True):
-            values = np.array([row[name] for row in self.history])
-            for label, column in zip(self.classes, values.T, strict=True):
-                ax.plot(epochs, column, marker="o", ms=3, label=str(label))
+            by_epoch = np.array([record[name] for record in self.history])
+            for label, values in zip(self.classes, by_epoch.T, strict=True):
+                ax.plot(epochs, values, marker="o", ms=3, label=str(label))
             ax.set(title=title, xlabel="epoch")
             ax.set_ylim(bottom=0)
         for ax in (losses, shares):
@@ -124,18 +140,22 @@ class HistoryDisplay:
 
 
 class LabelBudgetDisplay:
-    """Score by the number of labels, with the unlabeled rows and without.
+    """Plot the test score by the number of labels, with and without unlabeled data.
 
-    Make one by `from_estimator`. It needs matplotlib.
+    Use `from_estimator` to create it. A plot requires matplotlib.
 
     Parameters
     ----------
     budgets : array-like of shape (n_budgets,)
         Numbers of labels.
-    scores, baseline_scores : float array of shape (n_budgets, n_draws)
-        With the unlabeled rows, and without.
-    name, baseline_name : str
-        What is fitted.
+    scores : float64 ndarray of shape (n_budgets, n_splits)
+        Test scores of the semi-supervised estimator.
+    baseline_scores : float64 ndarray of shape (n_budgets, n_splits)
+        Test scores of the supervised baseline.
+    name : str
+        Name of the estimator in the legend.
+    baseline_name : str
+        Name of the baseline in the legend.
 
     Attributes
     ----------
@@ -157,7 +177,7 @@ class LabelBudgetDisplay:
         {
             "budgets": ["array-like"],
             "scoring": [str, callable, None],
-            "n_draws": [Interval(Integral, 1, None, closed="left")],
+            "n_splits": [Interval(Integral, 1, None, closed="left")],
             "random_state": ["random_state"],
         },
         prefer_skip_nested_validation=True,
@@ -170,83 +190,94 @@ class LabelBudgetDisplay:
         *,
         budgets=(20, 50, 100),
         baseline=None,
-        n_draws=3,
+        n_splits=3,
         test_size=0.3,
         scoring=None,
         random_state=None,
         ax=None,
     ):
-        """Fit with several numbers of labels, and draw the scores on test rows.
+        """Fit with several numbers of labels, and plot the test scores.
 
-        In each draw part of the labeled rows is kept for testing, stratified; of the
-        others all labels but the budget are hidden, as many of each class.
+        Each split holds out a stratified part of the labeled samples for testing. Of
+        the other labels as many are kept as the budget allows, the same number for each
+        class. All others are hidden.
 
         Parameters
         ----------
-        estimator : semi-supervised classifier
+        estimator : semi-supervised classifier, or pipeline that ends with one
         X : array-like or sparse matrix of n_samples
+            Labeled and unlabeled samples.
         y : array-like of shape (n_samples,)
-            Labels, enough of them for the largest budget and the test part; -1 where a
-            row is unlabeled.
+            Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples. There have
+            to be enough labels for the largest budget and the test set.
         budgets : array-like of int, default=(20, 50, 100)
             Numbers of labels.
         baseline : classifier, default=None
-            As for :func:`unlabeled_gain`.
-        n_draws : int, default=3
-            Number of draws of test rows and labels.
+            Supervised baseline, see :func:`unlabeled_gain`.
+        n_splits : int, default=3
+            Number of random splits.
         test_size : float or int, default=0.3
-            Share or number of the labeled rows to test on.
+            Share (float) or number (int) of the labeled samples to test on.
         scoring : str or callable, default=None
-            Scorer; None takes the estimator's, the accuracy.
+            Scorer. None uses the estimator's ``score`` method, the accuracy.
         random_state : int, RandomState instance or None, default=None
-            Governs the draws.
+            Determines the splits and the labels that are kept.
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Returns
         -------
         display : LabelBudgetDisplay
+
+        Raises
+        ------
+        ValueError
+            If a training set has fewer labels than a budget, if `baseline` is None and
+            the estimator has no default, or if the estimator treats -1 as a class.
         """
         if baseline is None:
-            baseline = derived_baseline(estimator)
+            baseline = default_baseline(estimator)
         scorer = check_scoring(estimator, scoring)
-        known, labels = known_labels(y)
-        y = mark_unlabeled(known, labels)
+        is_labeled, labels = known_labels(y)
+        y = mark_unlabeled(is_labeled, labels)
         X, y = indexable(X, y)
         rng = check_random_state(random_state)
-        scores = np.empty((2, len(budgets), n_draws))
-        for draw in range(n_draws):
+        scores = np.empty((2, len(budgets), n_splits))
+        for split in range(n_splits):
             seed = rng.randint(np.iinfo(np.int32).max)
             _, test = train_test_split(
-                np.flatnonzero(known),
+                np.flatnonzero(is_labeled),
                 test_size=test_size,
                 stratify=labels,
                 random_state=seed,
             )
             y_train = y.copy()
             y_train[test] = -1
-            rows = np.setdiff1d(np.arange(len(y)), test)
+            train = np.setdiff1d(np.arange(len(y)), test)
             X_test, y_test = _safe_indexing(X, test), y[test]
-            # All of them before the first fit, since one may be refused.
-            hidden = [hide_labels(y_train, int(n), random_state=seed) for n in budgets]
-            for i, few in enumerate(hidden):
-                labeled = np.flatnonzero(few != -1)
-                for which, model in enumerate([estimator, baseline]):
-                    pool = which == 0 or learns_pool(model)
-                    fitted = fit_rows(model, X, few, rows if pool else labeled)
-                    scores[which, i, draw] = scorer(fitted, X_test, y_test)
-        names = [type(final_step(model)).__name__ for model in (estimator, baseline)]
-        if learns_pool(baseline):
-            names[1] = "supervised twin"
-        return cls(np.asarray(budgets), *scores, *names).plot(ax)
+            # Before the first fit, since a budget may be too large.
+            partial = [hide_labels(y_train, int(n), random_state=seed) for n in budgets]
+            for i, y_partial in enumerate(partial):
+                labeled = np.flatnonzero(y_partial != -1)
+                indices = train if uses_unlabeled(baseline) else labeled
+                fitted = fit_subset(estimator, X, y_partial, train)
+                scores[0, i, split] = scorer(fitted, X_test, y_test)
+                fitted = fit_subset(baseline, X, y_partial, indices)
+                scores[1, i, split] = scorer(fitted, X_test, y_test)
+        name, baseline_name = (
+            type(final_step(model)).__name__ for model in (estimator, baseline)
+        )
+        if uses_unlabeled(baseline):
+            baseline_name = "supervised baseline"
+        return cls(np.asarray(budgets), *scores, name, baseline_name).plot(ax)
 
     def plot(self, ax=None):
-        """Draw the mean scores, and every draw.
+        """Plot the mean scores as lines and the score of each split as points.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Returns
         -------
@@ -265,7 +296,7 @@ class LabelBudgetDisplay:
         ax.set_xscale("log")
         ax.set_xticks(self.budgets, [str(budget) for budget in self.budgets])
         ax.minorticks_off()
-        ax.set(xlabel="labels", ylabel="score on test rows")
+        ax.set(xlabel="number of labels", ylabel="test score")
         ax.legend(frameon=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self

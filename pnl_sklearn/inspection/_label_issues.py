@@ -1,4 +1,4 @@
-"""Labels that a fit without them disputes."""
+"""Find labels that cross-validation contradicts."""
 
 import numpy as np
 from sklearn.utils import Bunch, _safe_indexing
@@ -6,36 +6,53 @@ from sklearn.utils.validation import indexable
 
 from ..data._targets import known_labels
 from ..model_selection._hide_labels import mark_unlabeled
-from ._unlabeled_gain import fit_rows, split_labeled
+from ._unlabeled_gain import as_split, fit_subset
 
 
 def find_label_issues(estimator, X, y, *, cv=5):
-    """List labeled rows whose label is disputed by a fit that has not seen it.
+    """Find labeled samples whose label differs from the out-of-fold prediction.
 
     Parameters
     ----------
     estimator : semi-supervised classifier with `predict_proba`
-        Is fitted once a split, with all unlabeled rows.
+        It is fitted once per split, on the training set and all unlabeled samples.
     X : array-like or sparse matrix of n_samples
+        Labeled and unlabeled samples.
     y : array-like of shape (n_samples,)
-        Labels, and -1 for unlabeled rows.
+        Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
     cv : int or splitter, default=5
-        Splits the labeled rows, as in
-        :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`, each into one test
-        part at most.
+        How to split the labeled samples, see
+        :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`. Each sample may be in
+        one test set only.
 
     Returns
     -------
-    suspects : Bunch
-        ``rows``: positions in y of the labels that are not predicted, the most
-        disputed first; ``predicted``: the classes predicted instead; ``margins``: by
-        how much the probability of the predicted class exceeds that of the label, from
-        0 to 1. A class's only label cannot be judged and is not listed.
+    issues : Bunch
+        Dictionary-like object with the following attributes, sorted by `margins`, the
+        largest first.
+
+        indices : int64 ndarray of shape (n_issues,)
+            Indices in y of labels that differ from the prediction.
+        predicted : ndarray of shape (n_issues,)
+            Predicted classes.
+        margins : float64 ndarray of shape (n_issues,)
+            Probability of the predicted class minus that of the label, from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If `cv` has a sample in several test sets, or if the estimator treats -1 as a
+        class.
+
+    Notes
+    -----
+    The only label of a class is never an issue, since a fit without it cannot predict
+    its class.
 
     References
     ----------
-    C. Northcutt, L. Jiang and I. Chuang, "Confident Learning: Estimating Uncertainty in
-    Dataset Labels", JAIR 70, 2021, for labels judged by out-of-fold probabilities.
+    .. [1] C. Northcutt, L. Jiang and I. Chuang, "Confident Learning: Estimating
+       Uncertainty in Dataset Labels", JAIR 70, 2021.
 
     Examples
     --------
@@ -44,31 +61,33 @@ def find_label_issues(estimator, X, y, *, cv=5):
     >>> from pnl_sklearn.inspection import find_label_issues
     >>> X = np.array([[0.0], [0.1], [0.2], [0.3], [0.4], [5.0], [5.1], [5.2], [5.3]])
     >>> y = np.array([0, 0, 1, 0, -1, 1, 1, 1, -1])  # the third is wrong
-    >>> find_label_issues(LabelSpreading(gamma=1), X, y, cv=3).rows
+    >>> find_label_issues(LabelSpreading(gamma=1), X, y, cv=3).indices
     array([2])
     """
-    known, labels = known_labels(y)
-    y = mark_unlabeled(known, labels)
+    y = mark_unlabeled(*known_labels(y))
     X, y = indexable(X, y)
-    found = []
+    issues = []
     tested: set[int] = set()
-    for train, test in split_labeled(cv).split(X, y):
+    for train, test in as_split(cv).split(X, y):
         if tested & set(test):
-            raise ValueError(f"cv={cv!r} tests a row in several splits; one is needed.")
+            raise ValueError(
+                f"cv={cv!r} has a sample in several test sets. Use a splitter without "
+                "repetitions, such as cv=5."
+            )
         tested |= set(test)
-        model = fit_rows(estimator, X, y, train)
-        probabilities = model.predict_proba(_safe_indexing(X, test))
-        codes = {label: k for k, label in enumerate(model.classes_.tolist())}
-        taught = set(y[train].tolist())
-        for row, p in zip(test, probabilities, strict=True):
-            # No fit that does not know a class can dispute it.
-            if y[row] in taught and p.argmax() != codes[y[row]]:
-                margin = p.max() - p[codes[y[row]]]
-                found.append((float(margin), int(row), model.classes_[p.argmax()]))
-    found.sort(key=lambda suspect: (-suspect[0], suspect[1]))
-    margins, rows, predicted = zip(*found, strict=True) if found else ((), (), ())
+        fitted = fit_subset(estimator, X, y, train)
+        probabilities = fitted.predict_proba(_safe_indexing(X, test))
+        codes = {label: k for k, label in enumerate(fitted.classes_.tolist())}
+        train_labels = set(y[train].tolist())
+        for index, p in zip(test, probabilities, strict=True):
+            # A fit that has not seen a class cannot predict it.
+            if y[index] in train_labels and p.argmax() != codes[y[index]]:
+                margin = p.max() - p[codes[y[index]]]
+                issues.append((float(margin), int(index), fitted.classes_[p.argmax()]))
+    issues.sort(key=lambda issue: (-issue[0], issue[1]))
+    margins, indices, predicted = zip(*issues, strict=True) if issues else ((), (), ())
     return Bunch(
-        rows=np.array(rows, dtype=int),
+        indices=np.array(indices, dtype=int),
         predicted=np.array(predicted, dtype=y.dtype),
         margins=np.array(margins, dtype=float),
     )

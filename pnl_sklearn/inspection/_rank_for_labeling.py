@@ -1,4 +1,4 @@
-"""What to label next."""
+"""Rank unlabeled samples for labeling (active learning)."""
 
 import warnings
 from numbers import Integral
@@ -15,9 +15,6 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import check_is_fitted, indexable
 
 from ..estimator._classifier import PNLClassifier
-
-# Of so many times the rows asked for, the most uncertain ones are grouped.
-_N_CANDIDATES = 10
 
 
 @validate_params(
@@ -38,42 +35,54 @@ def rank_for_labeling(
     diverse=True,
     random_state=None,
 ):
-    """Return the rows whose labels would tell most.
+    """Return the indices of unlabeled samples whose labels are worth most.
 
     Parameters
     ----------
-    estimator : fitted PNLClassifier, or classifier with `predict_proba`
-        "disagreement" needs a PNLClassifier. Or a pipeline that ends with one: the
-        other steps transform X first.
+    estimator : fitted classifier with `predict_proba`, or pipeline that ends with one
+        The strategy "disagreement" needs a :class:`~pnl_sklearn.PNLClassifier`.
     X : array-like or sparse matrix of n_samples
-        Unlabeled rows.
+        Unlabeled samples. The other steps of a pipeline transform them first.
     n_instances : int, default=10
-        Number of rows wanted.
+        Number of samples to return.
     strategy : {"disagreement", "entropy", "margin"}, default="disagreement"
-        What makes a row uncertain: that the two submodels disagree (Jensen-Shannon
-        divergence of their probabilities), the entropy of the prediction, or a small
-        lead of the first class on the second.
+        How uncertainty is measured.
+
+        - "disagreement": Jensen-Shannon divergence between the predictions of the two
+          submodels (query by committee, [1]_).
+        - "entropy": entropy of the predicted probabilities.
+        - "margin": one minus the difference of the two largest probabilities.
     diverse : bool, default=True
-        Spread the rows: ten times as many of the most uncertain ones are grouped by
-        k-means, weighted by their uncertainty, and the row nearest to each center is
-        taken. False takes the most uncertain ones as they come, often much alike.
+        Whether to choose dissimilar samples [2]_. k-means, weighted by uncertainty,
+        forms `n_instances` clusters of the most uncertain samples, ten times as many.
+        The sample nearest to each cluster center is returned. If False, the most
+        uncertain samples are returned, which are often similar to each other.
     random_state : int, RandomState instance or None, default=None
-        Governs k-means.
+        Determines the initialization of k-means.
 
     Returns
     -------
-    rows : int array of shape (n_instances,)
-        Positions in X, the most uncertain first.
+    indices : int64 ndarray of shape (n_instances,)
+        Indices of samples in X, the most uncertain first.
+
+    Raises
+    ------
+    TypeError
+        If the strategy "disagreement" is used without a PNLClassifier.
+    ValueError
+        If X has fewer than `n_instances` samples, or if X has no finite numeric
+        features and `diverse` is True.
 
     Notes
     -----
-    Labels asked for so are of unequal classes, mostly of those that are hard to tell.
-    Fit with ``class_weight="balanced"`` then, or a class may be lost.
+    The most uncertain samples are of unequal classes. After they are labeled, fit with
+    ``class_weight="balanced"``; otherwise a class may be lost (class collapse).
 
     References
     ----------
-    H. S. Seung, M. Opper and H. Sompolinsky, "Query by committee", COLT 1992;
-    F. Zhdanov, "Diverse mini-batch Active Learning", 2019, arXiv 1901.05954.
+    .. [1] H. S. Seung, M. Opper and H. Sompolinsky, "Query by committee", COLT 1992.
+    .. [2] F. Zhdanov, "Diverse mini-batch Active Learning", 2019,
+       arXiv:1901.05954.
 
     Examples
     --------
@@ -89,66 +98,71 @@ def rank_for_labeling(
     if isinstance(estimator, Pipeline):
         X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         estimator = estimator[-1]
-    if strategy == "disagreement":
-        uncertainty = _disagreement(estimator, X)
-    else:
-        probabilities = estimator.predict_proba(X)
-        if strategy == "entropy":
-            uncertainty = entr(probabilities).sum(axis=1)
-        else:
-            second, first = np.sort(probabilities, axis=1)[:, -2:].T
-            uncertainty = 1 - (first - second)
-    n_rows = len(uncertainty)
-    if n_instances > n_rows:
-        raise ValueError(f"n_instances={n_instances}, but X has {n_rows} rows.")
-    ranked = np.argsort(-uncertainty, kind="stable")
+    uncertainty = _uncertainty(estimator, X, strategy)
+    n_samples = len(uncertainty)
+    if n_instances > n_samples:
+        raise ValueError(
+            f"n_instances={n_instances}, but X has {n_samples} samples. Ask for fewer."
+        )
+    ranking = np.argsort(-uncertainty, kind="stable")
     if not diverse:
-        return ranked[:n_instances]
-    candidates = ranked[: _N_CANDIDATES * n_instances]
-    features = _features(X, candidates)
-    weights = uncertainty[candidates].clip(1e-12)
-    means = KMeans(n_instances, n_init=1, random_state=random_state)
+        return ranking[:n_instances]
+    candidates = ranking[: 10 * n_instances]
+    features = _standardized_features(X, candidates)
+    kmeans = KMeans(n_instances, n_init=1, random_state=random_state)
     with warnings.catch_warnings():
-        # Where rows are alike there are fewer groups; as many rows are taken.
+        # Equal samples form fewer clusters, but n_instances samples are returned.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        means.fit(features, sample_weight=weights)
-    distances = means.transform(features)
+        kmeans.fit(features, sample_weight=uncertainty[candidates].clip(1e-12))
+    distances = kmeans.transform(features)
     chosen: list[int] = []
-    for center in distances.T:
-        center[chosen] = np.inf
-        chosen.append(int(center.argmin()))
+    for to_center in distances.T:
+        to_center[chosen] = np.inf
+        chosen.append(int(to_center.argmin()))
     return candidates[np.sort(chosen)]
 
 
-def _disagreement(estimator, X) -> np.ndarray:
-    """Jensen-Shannon divergence of the submodels' probabilities, in nats."""
+def _uncertainty(estimator, X, strategy: str) -> np.ndarray:
+    """Compute the uncertainty of each sample, of shape (n_samples,)."""
+    if strategy == "disagreement":
+        p = _submodel_probabilities(estimator, X)
+        return entr(p.mean(axis=0)).sum(axis=1) - entr(p).sum(axis=2).mean(axis=0)
+    p = estimator.predict_proba(X)
+    if strategy == "entropy":
+        return entr(p).sum(axis=1)
+    second, first = np.sort(p, axis=1)[:, -2:].T
+    return 1 - (first - second)
+
+
+def _submodel_probabilities(estimator, X) -> np.ndarray:
+    """Predict with each submodel; shape (n_submodels, n_samples, n_classes)."""
     if not isinstance(estimator, PNLClassifier):
         raise TypeError(
-            f"{type(estimator).__name__} has no submodels that could disagree; give "
-            "strategy='entropy' or 'margin'."
+            "strategy='disagreement' compares the submodels of a PNLClassifier, but "
+            f"{type(estimator).__name__} has none. Use strategy='entropy' or 'margin'."
         )
-    each = np.array(
+    return np.array(
         [
             estimator._predict_parts(X, torch.exp, submodels=[submodel])
             for submodel in estimator.submodels_
         ]
     )
-    return entr(each.mean(axis=0)).sum(axis=1) - entr(each).sum(axis=2).mean(axis=0)
 
 
-def _features(X, rows: np.ndarray) -> np.ndarray:
-    """Flat standardized rows."""
+def _standardized_features(X, indices: np.ndarray) -> np.ndarray:
+    """Return standardized features of some samples, (n_indices, n_features)."""
     (X,) = indexable(X)
-    X = _safe_indexing(X, rows)
+    X = _safe_indexing(X, indices)
     X = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
     try:
-        X = np.asarray(X, dtype=np.float64).reshape(len(rows), -1)
-        finite = np.isfinite(X).all()
+        X = np.asarray(X, dtype=np.float64).reshape(len(indices), -1)
+        is_finite = np.isfinite(X).all()
     except (TypeError, ValueError):
-        finite = False
-    if not finite:
+        is_finite = False
+    if not is_finite:
         raise ValueError(
-            "X holds values that are not finite numbers, between which there is no "
-            "distance to spread the rows by. Give diverse=False."
+            "X contains values that are not finite numbers, so that distances between "
+            "samples cannot be computed. Use diverse=False, or a pipeline whose other "
+            "steps make numbers of X."
         )
     return StandardScaler().fit_transform(X)

@@ -1,4 +1,4 @@
-"""Whether unlabeled rows helped: paired scores with them and without."""
+"""Compare scores with and without unlabeled data."""
 
 import math
 from dataclasses import dataclass
@@ -19,40 +19,41 @@ from ..model_selection._hide_labels import mark_unlabeled
 from ..model_selection._split import SemiSupervisedSplit
 from ..utils._pipelines import final_step, with_final_step
 
-# Of differences of scores.
+# Differences of scores below this are rounding errors.
 _ROUNDING = 1e-12
 
 
 @dataclass(eq=False)
 class UnlabeledGain:
-    """What unlabeled rows are worth, by paired scores on held-out labeled rows.
+    """Gain in score from unlabeled data, with a confidence interval.
 
-    `str` tells it in a sentence.
+    ``str(gain)`` and ``print(gain)`` say the result in words.
 
     Parameters
     ----------
-    scores : float array of shape (n_splits,)
-        Of the estimator.
-    baseline_scores : float array of shape (n_splits,)
-        Of what learned the labeled rows only, on the same splits.
+    scores : float64 ndarray of shape (n_splits,)
+        Test scores of the semi-supervised estimator.
+    baseline_scores : float64 ndarray of shape (n_splits,)
+        Test scores of the supervised baseline on the same splits.
     test_share : float
-        Labeled rows in a test part, over those in a training part.
+        Number of labeled samples in a test set, divided by that in a training set.
     n_labeled : int
-        Number of labeled rows.
+        Number of labeled samples.
     confidence : float, default=0.95
-        Of the interval.
+        Confidence level of the interval, between 0 and 1.
 
     Attributes
     ----------
-    differences : float array of shape (n_splits,)
-        `scores` less `baseline_scores`.
+    differences : float64 ndarray of shape (n_splits,)
+        `scores` minus `baseline_scores`.
     gain : float
-        Their mean.
-    interval : tuple of two floats
-        Of the gain; infinite where all differences are the same, which tells no spread.
+        Mean of the differences.
+    interval : tuple of (float, float)
+        Confidence interval of the gain. It is infinite if all differences are equal,
+        since their variance is then unknown.
     n_needed : int or None
-        Number of labeled rows at which an interval around this gain would leave out 0;
-        None if the gain is 0, or its spread is not told.
+        Estimated number of labeled samples for which the interval of a gain of this
+        size excludes 0. None if the gain is 0 or all differences are equal.
     """
 
     scores: np.ndarray
@@ -68,68 +69,70 @@ class UnlabeledGain:
 
     @property
     def gain(self) -> float:
-        """Mean difference."""
+        """Mean difference of the scores."""
         return float(self.differences.mean())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Interval of the mean difference."""
+        """Confidence interval of the mean difference."""
         half = self._half_width
         return self.gain - half, self.gain + half
 
     @property
     def n_needed(self) -> int | None:
-        """Labeled rows that would prove a gain of this size."""
-        if abs(self.gain) < _ROUNDING or not self._has_spread:
+        """Number of labeled samples for which the interval excludes 0."""
+        if abs(self.gain) < _ROUNDING or self._all_equal:
             return None
-        # The half-width falls as the square root of the number of rows.
+        # The width of the interval is proportional to 1 / sqrt(n_labeled).
         ratio = self._half_width / abs(self.gain)
         return max(math.ceil(self.n_labeled * ratio**2), 1)
 
     @property
-    def _has_spread(self) -> bool:
-        return bool(np.ptp(self.differences) > _ROUNDING)
+    def _all_equal(self) -> bool:
+        return bool(np.ptp(self.differences) <= _ROUNDING)
 
     @property
     def _half_width(self) -> float:
-        if not self._has_spread:
+        if self._all_equal:
             return math.inf
         n = len(self.scores)
+        # Training sets overlap. The second term is the correction of Nadeau and Bengio.
         variance = self.differences.var(ddof=1) * (1 / n + self.test_share)
         quantile = student_t.ppf((1 + self.confidence) / 2, n - 1)
         return float(quantile * math.sqrt(variance))
 
     def __str__(self) -> str:
         low, high = self.interval
-        source = f"{len(self.scores)} splits of {self.n_labeled} labeled rows"
+        source = f"{len(self.scores)} splits of {self.n_labeled} labeled samples"
         text = (
-            f"Mean score {self.scores.mean():.3f} with the unlabeled rows and "
-            f"{self.baseline_scores.mean():.3f} without: {self.gain:+.3f}, "
+            f"Mean score {self.scores.mean():.3f} with the unlabeled data and "
+            f"{self.baseline_scores.mean():.3f} without: {self.gain:+.3f}"
         )
-        if not self._has_spread:
+        if self._all_equal:
             return (
-                f"{text}the same in all {source}, which tells nothing of its spread. "
-                "Take more splits, such as RepeatedStratifiedKFold."
+                f"{text}, the same in all {source}. The variance is unknown. Use more "
+                "splits, such as cv=RepeatedStratifiedKFold()."
             )
         text += (
-            f"{self.confidence:.0%} interval {low:+.3f} to {high:+.3f}, from {source}. "
+            f", {self.confidence:.0%} confidence interval {low:+.3f} to {high:+.3f}, "
+            f"from {source}. "
         )
         if low > 0:
-            return text + "The unlabeled rows helped."
+            return f"{text}The unlabeled data helped."
         if high < 0:
-            return text + "The unlabeled rows did harm."
-        text += "Whether the unlabeled rows helped is not proven"
+            return f"{text}The unlabeled data lowered the score."
+        text += "The gain is not significant."
         if self.n_needed is None:
-            return text + "."
-        return f"{text}; about {self.n_needed} labels would prove a gain of this size."
+            return text
+        return f"{text} About {self.n_needed} labels would make this gain significant."
 
     def plot(self, ax=None):
-        """Draw the paired scores, a line a split. This needs matplotlib.
+        """Plot the paired scores, one line per split.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Returns
         -------
@@ -145,8 +148,8 @@ class UnlabeledGain:
         ax.plot([0, 1], means, color="C3", marker="o", lw=2)
         low, high = self.interval
         ax.set_title(f"gain {self.gain:+.3f} ({low:+.3f} to {high:+.3f})", fontsize=10)
-        ax.set_xticks([0, 1], ["labeled rows only", "with unlabeled rows"])
-        ax.set(xlim=(-0.4, 1.4), ylabel="score on held-out labeled rows")
+        ax.set_xticks([0, 1], ["supervised baseline", "with unlabeled data"])
+        ax.set(xlim=(-0.4, 1.4), ylabel="test score")
         return ax
 
 
@@ -160,49 +163,58 @@ class UnlabeledGain:
 def unlabeled_gain(
     estimator, X, y, *, baseline=None, cv=5, scoring=None, confidence=0.95
 ):
-    """Measure whether unlabeled rows helped, on held-out labeled rows.
+    """Estimate by cross-validation how much unlabeled data raises the score.
 
-    The estimator and its baseline are fitted on the same labeled rows of each training
-    part, the estimator with all unlabeled rows besides, and scored on the same test
-    part. The splits share rows, so that their differences are not independent; the
-    interval is that of Nadeau and Bengio, which allows for it.
+    In each split, the estimator and a supervised baseline are fitted and scored on the
+    same labeled samples. The estimator is also fitted on all unlabeled samples. The
+    confidence interval of the mean difference is the corrected resampled t interval
+    [1]_, which takes into account that training sets overlap.
 
     Parameters
     ----------
-    estimator : semi-supervised classifier
-        That takes -1 for unlabeled rows; or a pipeline that ends with one.
+    estimator : semi-supervised classifier, or pipeline that ends with one
+        Classifier for which -1 marks unlabeled samples.
     X : array-like or sparse matrix of n_samples
+        Labeled and unlabeled samples.
     y : array-like of shape (n_samples,)
-        Labels; -1 where a row is unlabeled, or what else the estimator takes for it.
+        Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
     baseline : classifier, default=None
-        Is fitted on labeled rows only; a :class:`~pnl_sklearn.PNLClassifier`, such as a
-        twin, on all rows. None: for a PNLClassifier its
-        :func:`~pnl_sklearn.supervised_baseline`, for a SelfTrainingClassifier the
-        classifier in it. Others, such as LabelSpreading, need one.
+        It is fitted on the labeled samples only, except that a
+        :class:`~pnl_sklearn.PNLClassifier` gets the unlabeled ones, too, for its
+        standardization and number of steps. None uses
+        :func:`~pnl_sklearn.supervised_baseline` of a PNLClassifier and the inner
+        classifier of a SelfTrainingClassifier. Other estimators, such as
+        LabelSpreading, need a baseline [2]_.
     cv : int or splitter, default=5
-        Splits the labeled rows, as in
-        :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`. Repeated splits, for
-        example RepeatedStratifiedKFold, narrow the interval a little.
+        How to split the labeled samples, see
+        :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`. Repeated splits, such
+        as RepeatedStratifiedKFold, make the interval a little narrower.
     scoring : str or callable, default=None
-        Scorer; None takes the estimator's, the accuracy.
+        Scorer. None uses the estimator's ``score`` method, the accuracy.
     confidence : float, default=0.95
-        Of the interval.
+        Confidence level of the interval, between 0 and 1.
 
     Returns
     -------
     gain : UnlabeledGain
-        ``print`` it, or ``plot`` it.
+        Scores, mean difference and confidence interval, with a ``plot`` method.
 
     Raises
     ------
     ValueError
-        If there is no baseline to be derived, or fewer than two splits.
+        If `baseline` is None and the estimator has no default, if the estimator treats
+        -1 as a class, or if `cv` has fewer than two splits.
+
+    See Also
+    --------
+    check_unlabeled : Check before a fit whether unlabeled data may mislead it.
 
     References
     ----------
-    C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine Learning
-    52, 2003; A. Oliver et al., "Realistic Evaluation of Deep Semi-Supervised Learning
-    Algorithms", NeurIPS 2018, arXiv 1804.09170.
+    .. [1] C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine
+       Learning 52, 2003.
+    .. [2] A. Oliver et al., "Realistic Evaluation of Deep Semi-Supervised Learning
+       Algorithms", NeurIPS 2018, arXiv:1804.09170.
 
     Examples
     --------
@@ -219,58 +231,66 @@ def unlabeled_gain(
     (5,)
     """
     if baseline is None:
-        baseline = derived_baseline(estimator)
-    sees_pool = learns_pool(baseline)
+        baseline = default_baseline(estimator)
     scorer = check_scoring(estimator, scoring)
-    labeled, labels = known_labels(y)
-    y = mark_unlabeled(labeled, labels)
+    is_labeled, labels = known_labels(y)
+    y = mark_unlabeled(is_labeled, labels)
     X, y = indexable(X, y)
-    pairs, shares = [], []
-    for train, test in split_labeled(cv).split(X, y):
-        known = train[labeled[train]]
-        shares.append(len(test) / len(known))
+    pairs, test_shares = [], []
+    for train, test in as_split(cv).split(X, y):
+        labeled = train[is_labeled[train]]
+        test_shares.append(len(test) / len(labeled))
         X_test, y_test = _safe_indexing(X, test), _safe_indexing(y, test)
         fitted = [
-            fit_rows(estimator, X, y, train),
-            fit_rows(baseline, X, y, train if sees_pool else known),
+            fit_subset(estimator, X, y, train),
+            fit_subset(baseline, X, y, train if uses_unlabeled(baseline) else labeled),
         ]
         pairs.append([scorer(model, X_test, y_test) for model in fitted])
     if len(pairs) < 2:
-        raise ValueError("cv gives one split; to tell a spread takes two at least.")
+        raise ValueError(
+            f"cv={cv!r} gives {len(pairs)} split. At least two are needed to estimate "
+            "the variance."
+        )
     scores, baseline_scores = np.array(pairs).T
-    n_labeled, test_share = int(labeled.sum()), float(np.mean(shares))
-    return UnlabeledGain(scores, baseline_scores, test_share, n_labeled, confidence)
+    test_share = float(np.mean(test_shares))
+    return UnlabeledGain(scores, baseline_scores, test_share, len(labels), confidence)
 
 
-def split_labeled(cv) -> SemiSupervisedSplit:
-    """Return the splitter of labeled rows that `cv` stands for."""
+def as_split(cv) -> SemiSupervisedSplit:
+    """Return `cv` as a splitter of the labeled samples."""
     return cv if isinstance(cv, SemiSupervisedSplit) else SemiSupervisedSplit(cv)
 
 
-def fit_rows(model, X, y, rows):
-    """Return a copy of the model, fitted on the rows, where -1 is no class to it."""
-    fitted = clone(model).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
+def fit_subset(estimator, X, y, indices):
+    """Fit a copy of an estimator on some samples, and check that -1 is no class."""
+    fitted = clone(estimator).fit(
+        _safe_indexing(X, indices), _safe_indexing(y, indices)
+    )
     if -1 in list(getattr(fitted, "classes_", [])):
         raise ValueError(
-            f"{final_step(model)!r} takes -1 for a class. Give a semi-supervised "
-            "classifier, which takes it for a mark of unlabeled rows."
+            f"{final_step(estimator)!r} treats -1 as a class. Use a semi-supervised "
+            "classifier, for which -1 marks unlabeled samples."
         )
     return fitted
 
 
-def learns_pool(baseline) -> bool:
-    """Tell whether a baseline is given all rows: a twin, whose steps they set."""
+def uses_unlabeled(baseline) -> bool:
+    """Tell whether a baseline is fitted with the unlabeled samples, too.
+
+    `supervised_baseline` needs them for the same standardization and number of steps as
+    the classifier. It learns nothing else from them.
+    """
     return isinstance(final_step(baseline), PNLClassifier)
 
 
-def derived_baseline(estimator):
-    """Return what learns labeled rows only, in a pipeline if the estimator is."""
+def default_baseline(estimator):
+    """Return the supervised baseline of an estimator, unfitted."""
     final = final_step(estimator)
     if isinstance(final, PNLClassifier):
         return supervised_baseline(estimator)
     if isinstance(final, SelfTrainingClassifier) and final.estimator is not None:
         return with_final_step(estimator, clone(final.estimator))
     raise ValueError(
-        f"{final!r} has no supervised twin; give the classifier to "
-        "compare it with as baseline, baseline=LogisticRegression() for example."
+        f"{final!r} has no default baseline. Pass a supervised classifier to compare "
+        "it with, such as baseline=LogisticRegression()."
     )

@@ -1,8 +1,9 @@
-"""Model selection where most labels are missing.
+"""Cross-validation, scores and hidden labels for partly labeled data.
 
-scikit-learn's splitters and scorers take the mark of an unlabeled row, -1, for a class.
-What is here puts that right, for any semi-supervised estimator, not for
-:class:`~pnl_sklearn.PNLClassifier` alone.
+scikit-learn's splitters and scorers treat -1, the mark of an unlabeled sample, as a
+class. The splitter and the scorer here use labeled samples only for testing, and all
+unlabeled samples for training. `hide_labels` makes a partly labeled problem of a
+labeled one. They serve any semi-supervised classifier of scikit-learn's API.
 """
 
 from ._hide_labels import hide_labels

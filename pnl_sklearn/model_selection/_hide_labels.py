@@ -1,4 +1,4 @@
-"""Labels hidden on purpose, and the mark of unlabeled rows."""
+"""Hide labels, and mark unlabeled samples."""
 
 from numbers import Integral
 
@@ -19,31 +19,43 @@ from ..data._targets import known_labels
     prefer_skip_nested_validation=True,
 )
 def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
-    """Keep some labels and mark all other rows as unlabeled, to experiment or teach.
+    """Keep some labels and mark all other samples as unlabeled.
+
+    Use it for experiments: the hidden labels tell how well they are predicted.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels. Source that are unlabeled already stay so, and are not counted.
+        Labels. Samples that are unlabeled (-1, "-1", None, NaN or pandas.NA) stay
+        unlabeled and do not count.
     n_labeled : int
         Number of labels to keep.
     stratify : {"equal", "proportional"} or None, default="equal"
-        "equal" keeps as many of each class, give or take one, as far as its rows go;
-        "proportional" in proportion to the classes, and one at least; None draws among
-        all rows, so that a class may lose all of its labels.
+        How many labels each class keeps.
+
+        - "equal": the same number, up to one. A class with fewer labels keeps all, and
+          the other classes keep more.
+        - "proportional": in proportion to the class frequencies, at least one.
+        - None: labels are drawn from all samples, so that a class may lose all labels.
     random_state : int, RandomState instance or None, default=None
-        Governs which are kept.
+        Determines which labels are kept.
 
     Returns
     -------
-    hidden : array of shape (n_samples,)
-        Copy of y with -1 where unlabeled: of the same dtype if that is signed, int64
-        for unsigned integers and bool, object for strings.
+    y_partial : ndarray of shape (n_samples,)
+        Copy of y with -1 for unlabeled samples. The dtype is that of the labels for
+        signed integers and floats, int64 for unsigned integers and booleans, and object
+        for strings.
 
     Raises
     ------
     ValueError
-        If there are fewer labels than `n_labeled`, or more classes where stratified.
+        If y has fewer labels than `n_labeled`, or if `n_labeled` is less than the
+        number of classes and `stratify` is not None.
+
+    See Also
+    --------
+    SemiSupervisedSplit : Cross-validation of partly labeled data.
 
     Examples
     --------
@@ -51,53 +63,68 @@ def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
     >>> hide_labels([0, 0, 0, 1, 1, 1], n_labeled=2, random_state=0)
     array([ 0, -1, -1, -1,  1, -1])
     """
-    known, labels = known_labels(y)
-    rows = np.flatnonzero(known)
+    is_labeled, labels = known_labels(y)
+    labeled = np.flatnonzero(is_labeled)
     classes, codes = np.unique(labels, return_inverse=True)
-    if n_labeled > len(rows):
-        raise ValueError(f"n_labeled={n_labeled}, but y holds {len(rows)} labels.")
+    if n_labeled > len(labels):
+        raise ValueError(
+            f"n_labeled={n_labeled}, but y has {len(labels)} labels. Keep fewer."
+        )
     rng = check_random_state(random_state)
-    # Not a permutation: KFold and the like begin with that of the same seed, and the
-    # first of its rows, those kept here, would all be in one test part.
-    order = rng.random_sample(len(rows)).argsort()
+    # rng.permutation would give the permutation that KFold(shuffle=True) draws from the
+    # same seed. The first samples of it, those kept here, would all be in one test set.
+    order = rng.random_sample(len(labels)).argsort()
     if stratify is None:
         kept = order[:n_labeled]
     else:
         if n_labeled < len(classes):
             raise ValueError(
                 f"n_labeled={n_labeled} is less than the {len(classes)} classes of y. "
-                "Keep one label of each at least, or give stratify=None."
+                "Keep at least one label of each class, or use stratify=None."
             )
         counts = np.bincount(codes)
-        equal = stratify == "equal"
-        shares = np.full(len(counts), 1 / len(counts)) if equal else counts / len(rows)
-        quotas = _quotas(n_labeled, shares, counts, rng)
+        if stratify == "equal":
+            frequencies = np.full(len(counts), 1 / len(counts))
+        else:
+            frequencies = counts / len(labels)
+        n_kept = _n_per_class(n_labeled, frequencies, counts, rng)
         kept = np.concatenate(
-            [order[codes[order] == k][:quota] for k, quota in enumerate(quotas)]
+            [order[codes[order] == k][:n] for k, n in enumerate(n_kept)]
         )
-    kept_rows = np.zeros(len(known), dtype=bool)
-    kept_rows[rows[kept]] = True
-    return mark_unlabeled(kept_rows, labels[np.sort(kept)])
+    is_kept = np.zeros(len(is_labeled), dtype=bool)
+    is_kept[labeled[kept]] = True
+    return mark_unlabeled(is_kept, labels[np.sort(kept)])
 
 
-def mark_unlabeled(known: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return labels where they are known, and -1 elsewhere, as scikit-learn wants it.
+def mark_unlabeled(is_labeled: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return targets with -1 for unlabeled samples, which scikit-learn understands.
 
-    Of the dtype of the labels if that is signed, of int64 for unsigned integers and
-    bool, of objects for strings.
+    Parameters
+    ----------
+    is_labeled : bool ndarray of shape (n_samples,)
+    labels : ndarray of shape (n_labeled,)
+        Labels of the labeled samples.
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,)
+        The dtype is that of the labels for signed integers and floats, int64 for
+        unsigned integers and booleans, and object for strings.
     """
     kind = labels.dtype.kind
     dtype = object if kind in "USO" else labels.dtype if kind in "if" else np.int64
-    y = np.full(len(known), -1, dtype=dtype)
-    y[known] = labels
+    y = np.full(len(is_labeled), -1, dtype=dtype)
+    y[is_labeled] = labels
     return y
 
 
-def _quotas(n: int, shares: np.ndarray, available: np.ndarray, rng) -> np.ndarray:
-    """Split n into whole numbers near the shares, from 1 to what is available."""
-    quotas = np.ones(len(shares), dtype=int)
-    ties = rng.permutation(len(shares))
-    for _ in range(n - len(shares)):
-        wanting = np.where(quotas < available, n * shares - quotas, -np.inf)[ties]
-        quotas[ties[wanting.argmax()]] += 1
-    return quotas
+def _n_per_class(
+    n: int, frequencies: np.ndarray, counts: np.ndarray, rng: np.random.RandomState
+) -> np.ndarray:
+    """Split n among the classes near their frequencies, from 1 to their counts."""
+    n_kept = np.ones(len(counts), dtype=int)
+    tie_breaker = rng.permutation(len(counts))
+    for _ in range(n - len(counts)):
+        deficit = np.where(n_kept < counts, n * frequencies - n_kept, -np.inf)
+        n_kept[tie_breaker[deficit[tie_breaker].argmax()]] += 1
+    return n_kept

@@ -1,4 +1,4 @@
-"""Scorers that leave out rows whose target is unknown."""
+"""Scorers that use labeled samples only."""
 
 from collections.abc import Mapping
 
@@ -12,24 +12,28 @@ from ..data._targets import known_labels
 
 
 def make_labeled_scorer(scoring):
-    """Return a scorer that leaves out rows whose target is unknown.
+    """Make a scorer that ignores unlabeled samples.
 
-    For test parts that hold unlabeled rows. With :class:`SemiSupervisedSplit` there are
-    none, and scikit-learn's scorers serve as they are.
+    It is for test sets that contain unlabeled samples. The test sets of
+    :class:`SemiSupervisedSplit` contain none, so that scikit-learn's scorers serve.
 
     Parameters
     ----------
     scoring : str, callable, list, tuple, set, dict or None
-        Name of a scorer, ``scorer(estimator, X, y)``, or several of them as for
-        ``scoring=`` of :class:`~sklearn.model_selection.GridSearchCV`. None: the
-        estimator's own ``score``.
+        Name of a scorer, or a callable ``scorer(estimator, X, y)``. Several of them, as
+        for ``scoring`` of :class:`~sklearn.model_selection.GridSearchCV`, make several
+        scorers. None uses the estimator's ``score`` method.
 
     Returns
     -------
-    scorer : callable or dict
-        ``scorer(estimator, X, y, **params)``; where several are given, a dict of them.
-        Array-like `params` with an entry a row, such as `sample_weight`, lose the same
-        rows. It raises a ValueError if no target is known.
+    scorer : callable or dict of callables
+        ``scorer(estimator, X, y, **params)``, a dict if several are given. Array-likes
+        of length n_samples in `params`, such as `sample_weight`, are restricted to the
+        labeled samples, too. The scorer raises a ValueError if no sample is labeled.
+
+    See Also
+    --------
+    SemiSupervisedSplit : Cross-validation whose test sets are labeled.
 
     Examples
     --------
@@ -45,15 +49,15 @@ def make_labeled_scorer(scoring):
         return {name: make_labeled_scorer(scorer) for name, scorer in scoring.items()}
     if isinstance(scoring, list | tuple | set):
         return {name: make_labeled_scorer(name) for name in scoring}
-    return _LabeledScorer(_own_score if scoring is None else get_scorer(scoring))
+    return _LabeledScorer(_score_method if scoring is None else get_scorer(scoring))
 
 
-def _own_score(estimator, X, y, **params):
+def _score_method(estimator, X, y, **params):
     return estimator.score(X, y, **params)
 
 
 class _LabeledScorer:
-    """Calls a scorer with the rows whose target is known."""
+    """Call a scorer with the labeled samples."""
 
     def __init__(self, scorer) -> None:
         self._scorer = scorer
@@ -62,27 +66,28 @@ class _LabeledScorer:
         return f"make_labeled_scorer({self._scorer!r})"
 
     def __call__(self, estimator, X, y, **params):
-        labeled, labels = known_labels(y, one_class=True)
-        known = np.flatnonzero(labeled)
-        if not len(known):
+        # The test set may contain a single class, which is no error here.
+        is_labeled, labels = known_labels(y, one_class=True)
+        labeled = np.flatnonzero(is_labeled)
+        if not len(labeled):
             raise ValueError(
-                "No target is known among the rows to be scored. SemiSupervisedSplit "
-                "makes test parts of labeled rows."
+                f"None of the {len(is_labeled)} samples to score is labeled. Use "
+                "cv=SemiSupervisedSplit(), whose test sets are labeled."
             )
         params = {
-            name: _safe_indexing(value, known)
-            if _has_rows(value, len(labeled))
+            name: _safe_indexing(value, labeled)
+            if _has_length(value, len(is_labeled))
             else value
             for name, value in params.items()
         }
         (X,) = indexable(X)
-        return self._scorer(estimator, _safe_indexing(X, known), labels, **params)
+        return self._scorer(estimator, _safe_indexing(X, labeled), labels, **params)
 
     def get_metadata_routing(self):
-        """Return what the scorer asks for."""
+        """Return the metadata routing of the wrapped scorer."""
         return get_routing_for_object(self._scorer)
 
 
-def _has_rows(value, n_rows: int) -> bool:
+def _has_length(value, n_samples: int) -> bool:
     is_array = isinstance(value, list | tuple) or bool(getattr(value, "shape", ()))
-    return is_array and _num_samples(value) == n_rows
+    return is_array and _num_samples(value) == n_samples

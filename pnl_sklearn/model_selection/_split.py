@@ -1,4 +1,4 @@
-"""Cross-validation over the labeled rows."""
+"""Cross-validation over the labeled samples."""
 
 import warnings
 from collections.abc import Iterator
@@ -22,28 +22,31 @@ from ..data._targets import known_labels
 
 
 class SemiSupervisedSplit(BaseEstimator):
-    """Cross-validation over the labeled rows; every training part has all others.
+    """Cross-validation over the labeled samples, with all unlabeled ones for training.
 
-    A splitter for ``cv=`` of `GridSearchCV`, `RandomizedSearchCV`,
-    `HalvingGridSearchCV`, `cross_validate` and the like. Test parts hold labeled rows
-    only, so that every score counts; no unlabeled row is lost for training.
+    A splitter for the ``cv`` parameter of `GridSearchCV`, `RandomizedSearchCV`,
+    `HalvingGridSearchCV`, `cross_validate` and others. Test sets contain labeled
+    samples only. Each training set contains the other labeled samples and all
+    unlabeled samples.
 
     Parameters
     ----------
     cv : int or splitter, default=5
-        Splits the labeled rows. An int is the number of stratified folds; a splitter is
-        one of :mod:`sklearn.model_selection` (but PredefinedSplit), or any object with
-        methods ``split`` and ``get_n_splits``. Stratified folds are as many as the
-        rarest class has labels, with a warning, where that is fewer; but two at least.
+        How to split the labeled samples. An int is the number of stratified folds. A
+        splitter is one of :mod:`sklearn.model_selection` (except PredefinedSplit), or
+        any object with the methods ``split`` and ``get_n_splits``. If the rarest class
+        has fewer labels than there are stratified folds, that many folds are used, at
+        least two, with a warning.
 
     See Also
     --------
-    make_labeled_scorer : Scores known targets only, where a test part holds unlabeled rows.
+    make_labeled_scorer : Scorer for test sets that contain unlabeled samples.
+    hide_labels : Make a partly labeled problem of a labeled one.
 
     Notes
     -----
-    `groups` keep labeled rows of one group together. Unlabeled rows are in all training
-    parts, those of a test part's groups, too: they carry no label.
+    `groups` keep the labeled samples of a group together. Unlabeled samples are in all
+    training sets, also those of the groups in the test set, since they carry no label.
 
     Examples
     --------
@@ -56,68 +59,77 @@ class SemiSupervisedSplit(BaseEstimator):
     [0 1 2 3 6] [4 5]
     """
 
-    # As splitters by group do: `groups` that are passed reach `split`.
+    # scikit-learn's group splitters request `groups` by default, too.
     __metadata_request__split: ClassVar[dict] = {"groups": True}
 
     def __init__(self, cv=5):
         self.cv = cv
 
     def split(self, X, y, groups=None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the rows of each training and test part.
+        """Generate indices of the training and test sets.
 
         Parameters
         ----------
         X : array-like, sparse matrix or Dataset of n_samples
-            Inputs; only their number is used, unless the wrapped splitter looks at
-            them.
+            Inputs. They matter only if the wrapped splitter uses them.
         y : array-like of shape (n_samples,)
-            Labels; -1, "-1", None, NaN or pandas.NA where a row is unlabeled.
+            Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
         groups : array-like of shape (n_samples,), default=None
-            Groups, for a splitter that keeps them together.
+            Group of each sample, for splitters that keep groups together.
 
         Yields
         ------
-        train : int array
-            Labeled rows of the training part and all unlabeled rows, in order.
-        test : int array
-            Labeled rows of the test part, in order.
+        train : int ndarray
+            Sorted indices of the labeled samples to train on and of all unlabeled
+            samples.
+        test : int ndarray
+            Sorted indices of the labeled samples to test on.
 
         Raises
         ------
         ValueError
-            If y has fewer than two labeled rows, or for stratified folds no class with
-            two.
+            If y is None or has fewer than two labeled samples, if no class has two
+            labels for stratified folds, or if `cv` is no splitter.
+
+        Warns
+        -----
+        UserWarning
+            If the rarest class has fewer labels than there are stratified folds.
         """
         if y is None:
-            raise ValueError("SemiSupervisedSplit needs y, to tell labeled rows.")
-        cv, labels, labeled = self._resolve(y, warn=True)
-        rows, unlabeled = np.flatnonzero(labeled), np.flatnonzero(~labeled)
+            raise ValueError(
+                "SemiSupervisedSplit needs y to know which samples are labeled, but "
+                "y=None."
+            )
+        splitter, is_labeled, labels = self._check(y, warn=True)
+        labeled, unlabeled = np.flatnonzero(is_labeled), np.flatnonzero(~is_labeled)
         if X is not None and hasattr(X, "shape"):
-            X, _ = indexable(X, labeled)
-            X = _safe_indexing(X, rows)
+            X, _ = indexable(X, is_labeled)
+            X = _safe_indexing(X, labeled)
         else:
-            X = np.zeros(len(rows))
+            X = np.zeros(len(labeled))
         if groups is not None:
-            check_consistent_length(groups, labeled)
-            groups = _safe_indexing(groups, rows)
+            check_consistent_length(groups, is_labeled)
+            groups = _safe_indexing(groups, labeled)
         with warnings.catch_warnings():
-            # Said already, with the name of the class.
+            # Our own warning has come already and names the class.
             warnings.filterwarnings("ignore", "The least populated class")
-            parts = list(cv.split(X, labels, groups))
-        for train, test in parts:
-            yield np.union1d(rows[train], unlabeled), np.sort(rows[test])
+            folds = list(splitter.split(X, labels, groups))
+        for train, test in folds:
+            yield np.union1d(labeled[train], unlabeled), np.sort(labeled[test])
 
     def get_n_splits(self, X=None, y=None, groups=None) -> int:
-        """Return the number of splits, which few labels may lower.
+        """Return the number of splits.
 
         Parameters
         ----------
         X : array-like, default=None
-            Not used.
+            Ignored.
         y : array-like of shape (n_samples,), default=None
-            Labels; without them the number that was asked for is returned.
+            Labels. Without them the number of splits that `cv` asks for is returned;
+            a class with few labels may lower it.
         groups : array-like of shape (n_samples,), default=None
-            Groups, for a splitter that leaves groups out.
+            Group of each sample, for splitters that leave groups out.
 
         Returns
         -------
@@ -125,76 +137,79 @@ class SemiSupervisedSplit(BaseEstimator):
         """
         if y is None:
             return check_cv(self.cv, classifier=True).get_n_splits(X, y, groups)
-        cv, labels, labeled = self._resolve(y, warn=False)
+        splitter, is_labeled, labels = self._check(y, warn=False)
         if groups is not None:
-            groups = _safe_indexing(groups, np.flatnonzero(labeled))
-        return cv.get_n_splits(labels, labels, groups)
+            groups = _safe_indexing(groups, np.flatnonzero(is_labeled))
+        return splitter.get_n_splits(labels, labels, groups)
 
     @property
     def shuffle(self):
-        """Whether the wrapped splitter shuffles; `HalvingGridSearchCV` asks."""
+        """Whether the wrapped splitter shuffles, which `HalvingGridSearchCV` checks."""
         return getattr(self.cv, "shuffle", True)
 
     @property
     def random_state(self):
-        """Seed of the wrapped splitter; `HalvingGridSearchCV` asks."""
+        """Seed of the wrapped splitter, which `HalvingGridSearchCV` checks."""
         return getattr(self.cv, "random_state", 0)
 
-    def _resolve(self, y, warn: bool):
-        """Return the splitter, with as many folds as labels allow; labels; labeled."""
-        labeled, labels = known_labels(y)
-        if labeled.sum() < 2:
+    def _check(self, y, warn: bool):
+        """Check `cv` and y; return the splitter, the mask of labeled samples, labels.
+
+        The number of folds of the splitter is lowered to what the labels allow.
+        """
+        is_labeled, labels = known_labels(y)
+        if len(labels) < 2:
             raise ValueError(
-                f"y holds {labeled.sum()} labeled rows; two at least are needed to "
-                "train on some and test on others."
+                f"y has {len(labels)} labeled samples. At least two are needed, one to "
+                "train on and one to test on."
             )
         if isinstance(self.cv, PredefinedSplit) or not (
             isinstance(self.cv, Integral) or hasattr(self.cv, "split")
         ):
             raise ValueError(
-                f"cv={self.cv!r} names rows of X, but here labeled rows are split. "
-                "Give a number of folds or another splitter; rows of your own choice "
-                "can be given to scikit-learn as they are."
+                f"cv={self.cv!r} contains indices of X, but the labeled samples alone "
+                "are split here. Use a number of folds or another splitter, or pass "
+                "these indices to scikit-learn without SemiSupervisedSplit."
             )
-        cv = check_cv(self.cv, labels, classifier=True)
+        splitter = check_cv(self.cv, labels, classifier=True)
+        n_folds = _n_stratified_folds(splitter)
+        if n_folds is None:
+            return splitter, is_labeled, labels
         classes, counts = np.unique(labels, return_counts=True)
-        asked, possible = _n_folds(cv), max(2, int(counts.min()))
-        if asked is not None and counts.max() < 2:
+        if counts.max() < 2:
             raise ValueError(
-                "No class has two labeled rows, so that none can be both trained on "
-                "and tested. Label more rows, or give a splitter such as KFold(2)."
+                "No class has two labeled samples, so that no class can be in both the "
+                "training and the test set. Label more samples, or use cv=KFold(2)."
             )
-        if asked is not None and asked > possible:
-            cv = _with_folds(cv, possible)
+        n_possible = max(2, int(counts.min()))
+        if n_folds > n_possible:
+            splitter = _set_n_folds(splitter, n_possible)
             if warn:
-                rarest = classes[counts.argmin()].item()
-                warnings.warn(
-                    f"Class {rarest!r} has {counts.min()} labeled rows, fewer than the "
-                    f"{asked} folds that were asked for; {possible} are used."
-                    + (
-                        " Where its one label is tested, none is left to train on."
-                        if counts.min() == 1
-                        else ""
-                    ),
-                    UserWarning,
-                    stacklevel=3,
+                message = (
+                    f"Class {classes[counts.argmin()].item()!r} has {counts.min()} "
+                    f"labeled samples, fewer than the {n_folds} folds of cv. "
+                    f"{n_possible} folds are used."
                 )
-        return cv, labels, labeled
+                if counts.min() == 1:
+                    message += " The fold that tests its only label trains on none."
+                warnings.warn(message, UserWarning, stacklevel=3)
+        return splitter, is_labeled, labels
 
 
-def _n_folds(cv) -> int | None:
-    """Return the number of folds, of a splitter that puts each class into all."""
-    if isinstance(cv, RepeatedStratifiedKFold):
-        return cv.cvargs["n_splits"]
-    if isinstance(cv, StratifiedKFold | StratifiedGroupKFold):
-        return cv.n_splits
+def _n_stratified_folds(splitter) -> int | None:
+    """Return the number of folds if they are stratified, else None."""
+    if isinstance(splitter, RepeatedStratifiedKFold):
+        return splitter.cvargs["n_splits"]
+    if isinstance(splitter, StratifiedKFold | StratifiedGroupKFold):
+        return splitter.n_splits
     return None
 
 
-def _with_folds(cv, n_folds: int):
-    cv = copy(cv)
-    if isinstance(cv, RepeatedStratifiedKFold):
-        cv.cvargs = cv.cvargs | {"n_splits": n_folds}
+def _set_n_folds(splitter, n_folds: int):
+    """Return a copy of a stratified splitter with another number of folds."""
+    splitter = copy(splitter)
+    if isinstance(splitter, RepeatedStratifiedKFold):
+        splitter.cvargs = splitter.cvargs | {"n_splits": n_folds}
     else:
-        cv.n_splits = n_folds
-    return cv
+        splitter.n_splits = n_folds
+    return splitter

@@ -1,4 +1,4 @@
-"""The last step of a pipeline, and pipelines with another one."""
+"""Get and replace the last step of a pipeline."""
 
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
@@ -10,7 +10,10 @@ def final_step(estimator):
 
 
 def with_final_step(estimator, final):
-    """Return `final`: in the place of the last step of a copy, if in a pipeline."""
+    """Return an unfitted copy of a pipeline with `final` as its last step.
+
+    If the estimator is no pipeline, this is `final` itself.
+    """
     if not isinstance(estimator, Pipeline):
         return final
     return clone(estimator).set_params(**{estimator.steps[-1][0]: final})

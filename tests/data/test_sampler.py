@@ -180,3 +180,17 @@ def test_unlabeled_rows_are_cut_into_chunks(monkeypatch):
         parts = list(unlabeled_chunks(codes, shape))
         assert max(map(len, parts)) == 16
         np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def test_each_unlabeled_sample_has_its_own_log_posterior():
+    """Over several epochs and steps, whatever the order of the samples."""
+    samples = np.arange(40, dtype=np.float32)[:, None]
+    codes = np.where(np.arange(40) % 5, -1, 0)
+    source, weights = ArraySource(samples, (1,), "cpu"), np.ones((codes >= 0).sum())
+    sizes, rng = (4, 8), np.random.default_rng(0)
+    batches = BatchSampler(
+        source, codes, weights, sizes, "cpu", rng, log_beliefs=samples / 40
+    )
+    for _ in range(2):
+        for batch in batches.epoch(5):
+            torch.testing.assert_close(batch.log_beliefs, batch.unlabeled / 40)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy import sparse
 from scipy.optimize import brentq
 from sklearn.datasets import (
@@ -15,24 +14,17 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from examples.benchmarks.tables import waves
-from pnl_sklearn import PNLClassifier
-from pnl_sklearn.data._sampler import BatchSampler
-from pnl_sklearn.data._sources import ArraySource, SparseSource
-from pnl_sklearn.estimator import _trainer
-from pnl_sklearn.graph import _beliefs as beliefs_module
-from pnl_sklearn.graph._beliefs import _moved, class_beliefs, may_believe, spread_out
+from pnl_sklearn.graph import _stack
 from pnl_sklearn.graph._neighbors import neighbor_graph
+from pnl_sklearn.graph._stack import _moved, label_posterior, spread_out
 from pnl_sklearn.graph._visits import visit_densities
 from pnl_sklearn.graph._walks import Walks
 from pnl_sklearn.model_selection import hide_labels
-from pnl_sklearn.objectives import AdaptiveNegatives
-from pnl_sklearn.objectives._class_prior import ClassPrior
-from pnl_sklearn.objectives._selection import product_of_experts
 
 
 def beliefs(X, codes, n_classes, prior=None, odds=1.0):
-    rows = ArraySource(np.ascontiguousarray(X), X.shape[1:], "cpu")
-    return class_beliefs(rows, X.shape[1:], codes, n_classes, None, prior, odds)
+    graph = neighbor_graph(X, 10, weighted=True)
+    return label_posterior(graph, codes, n_classes, prior, odds)
 
 
 def dense_graph(X, k):
@@ -46,23 +38,6 @@ def dense_graph(X, k):
             graph[i, j] += weight
             graph[j, i] += weight
     return graph
-
-
-def test_weights_fall_with_the_distance():
-    X, _ = make_moons(80, noise=0.1, random_state=0)
-    found = neighbor_graph(X, 10, weighted=True).toarray()
-    np.testing.assert_allclose(found, dense_graph(X, 10), rtol=1e-4)
-    ones = neighbor_graph(X, 10, weighted=False).toarray()
-    np.testing.assert_array_equal(ones, found > 0)
-
-
-def test_rows_that_are_far_or_equal_have_neighbors():
-    X = np.random.default_rng(0).normal(size=(60, 2))
-    X[0] = 1e4
-    X[1:30] = X[1]
-    weights = neighbor_graph(X, 10, weighted=True)
-    assert np.isfinite(weights.data).all()
-    assert (weights.sum(axis=1) > 0).all()
 
 
 def balanced(ratios, power, prior):
@@ -211,14 +186,14 @@ def test_all_labels_are_handed_on_but_a_single_one_is_not_told(monkeypatch):
     X, truth = make_blobs(60, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
     codes = hide_labels(truth, 30, random_state=0)
     codes[np.flatnonzero(codes == 2)[1:]] = -1
-    monkeypatch.setattr(beliefs_module, "_N_LABELED", 8)
+    monkeypatch.setattr(_stack, "_N_LABELED", 8)
     known = []
 
     def spy(beliefs, step, codes, shares, n_steps):
         known.append(codes)
         return _moved(beliefs, step, codes, shares, n_steps)
 
-    monkeypatch.setattr(beliefs_module, "_moved", spy)
+    monkeypatch.setattr(_stack, "_moved", spy)
     assert (beliefs(X, codes, 3).argmax(axis=1) == truth).all()
     labeled = np.flatnonzero(codes >= 0)
     used = spread_out(labeled, codes[labeled], 8)
@@ -379,7 +354,7 @@ def test_boundaries_move_unless_labels_speak_against_it(monkeypatch, make, bound
         prior = np.full(n_classes, 1 / n_classes)
         wrong = []
         for n_moved in (0, 5000):
-            monkeypatch.setattr(beliefs_module, "_N_MOVED", n_moved)
+            monkeypatch.setattr(_stack, "_N_MOVED", n_moved)
             found = beliefs(X.astype(np.float32), codes, n_classes, prior, 0.1)
             wrong.append((found.argmax(axis=1) != truth)[codes < 0].mean())
         errors.append(wrong)
@@ -392,8 +367,8 @@ def test_labels_of_many_rows_are_told_in_two_parts(monkeypatch):
     codes = hide_labels(truth, 15, random_state=0)
     found = []
     for n_folds, n_in_folds in [(5, 450), (2, 450), (5, 449)]:
-        monkeypatch.setattr(beliefs_module, "_N_FOLDS", n_folds)
-        monkeypatch.setattr(beliefs_module, "_N_IN_FOLDS", n_in_folds)
+        monkeypatch.setattr(_stack, "_N_FOLDS", n_folds)
+        monkeypatch.setattr(_stack, "_N_IN_FOLDS", n_in_folds)
         found.append(beliefs(X, codes, 3))
     in_five, in_two, of_many = found
     assert not np.array_equal(in_five, in_two)
@@ -411,40 +386,13 @@ def test_beliefs_are_as_sure_as_they_are_right():
     assert beliefs(X, random, 3).max(axis=1).mean() < 0.5
 
 
-def test_where_labels_cannot_be_compared_nothing_is_believed(monkeypatch):
+def test_where_labels_cannot_be_compared_nothing_is_believed():
     X, truth = make_blobs(60, centers=[[0, 0], [9, 0]], random_state=0)
     assert beliefs(X, hide_labels(truth, 2, random_state=0), 2) is None
-    codes = hide_labels(truth, 4, random_state=0)
-    assert beliefs(X, codes, 2) is not None
-    monkeypatch.setattr(beliefs_module, "_N_PAIRS", 4 * 60 - 1)
-    assert beliefs(X, codes, 2) is None
-
-
-def test_tables_of_some_size_have_beliefs():
-    assert may_believe(11, (4,), False)
-    assert may_believe(10_000, (1600,), False)
-    assert not may_believe(10, (4,), False)
-    assert not may_believe(10_001, (4,), False)
-    assert not may_believe(10_000, (1700,), False)
-    assert not may_believe(100, (1, 8, 8), False)
-    assert may_believe(100_000, (1, 8, 8), True)
-    assert not may_believe(10, (1, 8, 8), True)
-
-
-def test_images_of_one_channel_and_some_size_have_beliefs():
-    assert may_believe(100_000, (1, 16, 28), False)
-    assert not may_believe(100_001, (1, 16, 28), False)
-    assert not may_believe(10, (1, 16, 28), False)
-    assert not may_believe(100, (1, 28, 15), False)
-    assert not may_believe(100, (1, 16, 257), False)
-    assert not may_believe(100, (3, 32, 32), False)
-    assert may_believe(2**11, (1, 256, 256), False)
-    assert not may_believe(2**11 + 1, (1, 256, 256), False)
-    assert may_believe(2**11 + 1, (1, 256, 256), True)
+    assert beliefs(X, hide_labels(truth, 4, random_state=0), 2) is not None
 
 
 def test_of_a_class_without_labels_nothing_is_known():
-    """Its rows are found by what they are known not to be."""
     X, truth = make_blobs(600, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
     codes = hide_labels(np.where(truth < 2, truth, -1), 10, random_state=0)
     found = beliefs(X, codes, 3)
@@ -453,11 +401,6 @@ def test_of_a_class_without_labels_nothing_is_known():
     # Whatever its share in the prior, which no label of its own can defend.
     prior = np.array([0.5, 0.5, 0.0])
     np.testing.assert_array_equal(beliefs(X, codes, 3, prior), found)
-    excluded = np.zeros((600, 3), dtype=bool)
-    excluded[np.flatnonzero(truth == 2)[:20], :2] = True
-    model = PNLClassifier(classes=[0, 1, 2], max_epochs=3, random_state=0)
-    model.fit(X, codes, negative_labels=excluded)
-    assert model.score(X, truth) > 0.95
 
 
 def test_many_labels_are_spread_out():
@@ -483,211 +426,3 @@ def test_of_many_classes_each_keeps_labels_to_compare():
     X, truth = make_blobs(420, centers=centers, random_state=0)
     found = beliefs(X, hide_labels(truth, 210, random_state=0), 42)
     assert (found.argmax(axis=1) == truth).mean() > 0.95
-
-
-def test_sparse_rows_have_the_same_beliefs():
-    X = np.round(np.random.default_rng(0).normal(size=(80, 5)))
-    codes = hide_labels((X.sum(axis=1) > 0).astype(int), 12, random_state=0)
-    rows = SparseSource(sparse.csr_matrix(X), (5,), "cpu")
-    np.testing.assert_allclose(
-        class_beliefs(rows, (5,), codes, 2), beliefs(X, codes, 2)
-    )
-
-
-def test_beliefs_multiply_predictions():
-    rng = np.random.default_rng(0)
-    p, b = rng.dirichlet(np.ones(4), size=(2, 20))
-    p[0] = [0, 0.5, 0.5, 0]
-    for weight in (0.0, 0.5, 2.0):
-        expected = p * b**weight
-        expected /= expected.sum(axis=1, keepdims=True)
-        found = product_of_experts(
-            torch.from_numpy(p), weight * torch.from_numpy(b).log()
-        )
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
-
-
-class Spy(AdaptiveNegatives):
-    seen: list = []  # noqa: RUF012
-
-    def __call__(self, probabilities):
-        self.seen.append(probabilities.argmax(dim=1))
-        return super().__call__(probabilities)
-
-
-def seen_by_selection(monkeypatch, X, y, negative_labels=None, **params):
-    """Return the classes that partners believe in where all neighbors tell of 1.
-
-    And the numbers of rows whose neighbors were asked.
-    """
-    asked = []
-
-    def stub(rows, shape, codes, n_classes, *further):
-        asked.append(len(codes))
-        return np.eye(n_classes, dtype=np.float32)[np.ones(len(codes), dtype=int)]
-
-    monkeypatch.setattr(_trainer, "class_beliefs", stub)
-    Spy.seen.clear()
-    params = {"max_epochs": 1, "steps_per_epoch": 3, "random_state": 0} | params
-    model = PNLClassifier(selection=Spy(), **params)
-    model.fit(X, y, negative_labels=negative_labels)
-    # Not what it is tried on before the first step.
-    return torch.cat(Spy.seen[1:] or [torch.empty(0)]), asked
-
-
-@pytest.fixture
-def few():
-    X, truth = make_blobs(80, centers=[[0, 0], [1, 0], [0, 1]], random_state=0)
-    return X, hide_labels(truth, 9, random_state=0)
-
-
-def test_the_selection_sees_predictions_weighed_by_beliefs(monkeypatch, few):
-    seen, asked = seen_by_selection(monkeypatch, *few)
-    assert (seen == 1).all()
-    assert asked == [80]
-    seen, asked = seen_by_selection(monkeypatch, *few, graph_weight=np.float64(2))
-    assert (seen == 1).all()
-    assert (seen_by_selection(monkeypatch, *few, graph_weight=0.01)[0] != 1).any()
-    seen, asked = seen_by_selection(monkeypatch, *few, graph_weight=0)
-    assert (seen != 1).any()
-    assert not asked
-
-
-def test_where_no_graph_is_needed_none_is_made(monkeypatch, few):
-    X, y = few
-    images = np.random.default_rng(0).random((80, 8, 8))
-    assert not seen_by_selection(monkeypatch, images, y)[1]
-    assert not seen_by_selection(monkeypatch, X, y, negative_weight=0)[1]
-    labels = np.arange(80) % 3
-    assert not seen_by_selection(monkeypatch, X, labels)[1]
-
-
-@pytest.mark.parametrize("n_quick", [79, 80])
-@pytest.mark.parametrize("verbose", [0, 1])
-def test_a_long_look_for_neighbors_is_announced(
-    monkeypatch, capsys, few, verbose, n_quick
-):
-    monkeypatch.setattr(beliefs_module, "_N_QUICK", n_quick)
-    params = {"max_epochs": 1, "steps_per_epoch": 3, "random_state": 0}
-    PNLClassifier(verbose=verbose, **params).fit(*few)
-    printed = capsys.readouterr().out
-    announced = printed.startswith("Looking for near neighbors of 80 rows.\n")
-    assert announced == (verbose == 1 and n_quick == 79)
-    assert ("epoch" in printed) == (verbose == 1)
-    # One label a class cannot be compared: no look, no word of it.
-    X, y = few
-    y = np.where(np.arange(80) == np.unique(y, return_index=True)[1][y + 1], y, -1)
-    PNLClassifier(verbose=verbose, **params).fit(X, y)
-    assert "Looking" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("params", "prior", "odds"),
-    [
-        # Three classes are seldom equally frequent: (2 / 9)^2.
-        ({}, [1 / 3] * 3, 4 / 81),
-        ({"class_prior": "uniform"}, [1 / 3] * 3, 1),
-        ({"class_prior": "labeled"}, [0.5, 0.3, 0.2], 1),
-        ({"class_prior": [2, 1, 1]}, [0.5, 0.25, 0.25], 1),
-        ({"class_prior": None}, None, None),
-        ({"balance_weight": 0}, None, None),
-    ],
-)
-def test_beliefs_may_have_the_prior_of_the_classes(monkeypatch, params, prior, odds):
-    asked = []
-    monkeypatch.setattr(
-        _trainer, "class_beliefs", lambda *given: asked.extend(given[5:7])
-    )
-    X, truth = make_blobs(80, centers=[[0, 0], [1, 0], [0, 1]], random_state=0)
-    y = np.full(80, -1)
-    for k, n in enumerate([5, 3, 2]):
-        y[np.flatnonzero(truth == k)[:n]] = k
-    PNLClassifier(max_epochs=1, steps_per_epoch=2, **params).fit(X, y)
-    if prior is None:
-        assert asked[0] is None
-    else:
-        np.testing.assert_allclose(asked[0], prior, rtol=1e-6)
-        np.testing.assert_allclose(asked[1], odds, rtol=1e-6)
-
-
-def test_each_row_has_its_own_beliefs():
-    """Over several epochs and steps, whatever the order of the rows."""
-    X = np.arange(40, dtype=np.float32)[:, None]
-    codes = np.where(np.arange(40) % 5, -1, 0)
-    rows, told = ArraySource(X, (1,), "cpu"), X / 40
-    sizes, rng = (4, 8), np.random.default_rng(0)
-    weights = np.ones((codes >= 0).sum())
-    batches = BatchSampler(rows, codes, weights, sizes, "cpu", rng, log_beliefs=told)
-    for _ in range(2):
-        for batch in batches.epoch(5):
-            torch.testing.assert_close(batch.log_beliefs, batch.unlabeled / 40)
-
-
-def test_the_automatic_prior_follows_weighed_predictions(monkeypatch, few):
-    seen = []
-    observe = ClassPrior.observe
-    monkeypatch.setattr(
-        ClassPrior, "observe", lambda self, p: seen.append(p) or observe(self, p)
-    )
-    believed, _ = seen_by_selection(monkeypatch, *few)
-    assert (torch.cat(seen).argmax(dim=1) == 1).all()
-    assert len(torch.cat(seen)) == len(believed)
-
-
-def test_negative_labels_outdo_neighbors(monkeypatch, few):
-    X, y = few
-    excluded = np.zeros((80, 3), dtype=bool)
-    excluded[y < 0, 1] = True
-    assert (seen_by_selection(monkeypatch, X, y, excluded)[0] != 1).all()
-
-
-def test_the_companion_sees_predictions_alone(monkeypatch, few):
-    seen = []
-
-    class Consistency:
-        def guide(self, student, partner, weak, strong, probabilities):
-            seen.append((probabilities, partner.probabilities(weak)))
-            raise KeyboardInterrupt
-
-    with pytest.warns(UserWarning, match="interrupted"):
-        seen_by_selection(
-            monkeypatch,
-            *few,
-            consistency=Consistency(),
-            weak_view=None,
-            net_params={"module__dropout": 0.0},
-        )
-    torch.testing.assert_close(*seen[0])
-
-
-def test_neighbors_help_where_classes_are_dense_regions():
-    X, truth = make_moons(600, noise=0.1, random_state=0)
-    few = [hide_labels(truth, 10, random_state=seed) for seed in range(3)]
-    scores = []
-    for weight in (0.0, 1.0):
-        model = PNLClassifier(graph_weight=weight, max_epochs=5, random_state=0)
-        scores.append(np.mean([model.fit(X, y).score(X, truth) for y in few]))
-    assert scores[1] > scores[0] + 0.03
-
-
-def test_labels_of_rows_have_neighbors_weighed_in(monkeypatch):
-    """As negative labels have; what predicts knows no neighbors."""
-    X, truth = make_moons(600, noise=0.1, random_state=0)
-    y = hide_labels(truth, 10, random_state=0)
-    told = []
-    monkeypatch.setattr(
-        _trainer,
-        "class_beliefs",
-        lambda *given: told.append(class_beliefs(*given)) or told[0],
-    )
-    model = PNLClassifier(graph_weight=2.0, max_epochs=1, random_state=0).fit(X, y)
-    predicted = model.predict(X)
-    logits = model.predict_log_proba(X) + 2 * np.log(told[0])
-    expected = np.where(y < 0, logits.argmax(axis=1), y)
-    np.testing.assert_array_equal(model.transduction_, expected)
-    assert (expected == truth).mean() > (predicted == truth).mean() + 0.02
-    model.set_params(graph_weight=0).fit(X, y)
-    unlabeled = y < 0
-    found = model.transduction_[unlabeled]
-    np.testing.assert_array_equal(found, model.predict(X)[unlabeled])
-    assert len(told) == 1

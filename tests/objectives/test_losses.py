@@ -5,6 +5,7 @@ import torch
 from pnl_sklearn.objectives import (
     balance_loss,
     candidate_loss,
+    consistency_loss,
     negative_learning_loss,
     supervised_loss,
 )
@@ -29,28 +30,28 @@ def softmax(logits):
     return exp / exp.sum(axis=1, keepdims=True)
 
 
-def test_negative_learning_loss_is_equation_2_of_nlnl():
-    # Kim et al. 2019, eq. 2: -log(1 - p_k), averaged over a row's negative labels.
+def test_negative_learning_loss_equals_equation_2_of_nlnl():
+    # Kim et al. 2019, eq. 2: -log(1 - p_k), averaged over a sample's negative labels.
     p = softmax(LOGITS)
-    rows = [
+    per_sample = [
         np.mean([-np.log(1 - p[i, k]) for k in np.flatnonzero(NEGATIVES[i])])
         if NEGATIVES[i].any()
         else 0.0
         for i in range(6)
     ]
     loss = negative_learning_loss(torch.tensor(LOGITS), torch.tensor(NEGATIVES))
-    assert loss.item() == pytest.approx(np.mean(rows), rel=1e-6)
+    assert loss.item() == pytest.approx(np.mean(per_sample), rel=1e-6)
 
 
-def test_candidate_loss_is_the_log_of_the_candidates_mass():
-    # Jin and Ghahramani 2002: the label is one of a set; maximize the set's mass.
+def test_candidate_loss_equals_log_of_candidate_probability():
+    # Jin and Ghahramani 2002: the label is one of a set; maximize its probability.
     p = softmax(LOGITS)
     expected = np.mean([-np.log(p[i, ~NEGATIVES[i]].sum()) for i in range(6)])
     loss = candidate_loss(torch.tensor(LOGITS), torch.tensor(NEGATIVES))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_candidate_loss_with_one_candidate_is_cross_entropy():
+def test_candidate_loss_with_one_candidate_equals_cross_entropy():
     labels = torch.tensor([0, 3, 1, 1, 2, 0])
     negatives = torch.nn.functional.one_hot(labels, 4) == 0
     logits = torch.tensor(LOGITS)
@@ -59,14 +60,14 @@ def test_candidate_loss_with_one_candidate_is_cross_entropy():
 
 
 @pytest.mark.parametrize("prior", [[0.25, 0.25, 0.25, 0.25], [0.7, 0.2, 0.1, 0.0]])
-def test_balance_loss_is_the_kullback_leibler_divergence(prior):
+def test_balance_loss_equals_kullback_leibler_divergence(prior):
     mean = softmax(LOGITS).mean(axis=0)
     expected = sum(q * np.log(q / m) for q, m in zip(prior, mean, strict=True) if q)
     loss = balance_loss(torch.tensor(LOGITS), torch.tensor(prior))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_running_mean_takes_the_place_of_that_of_the_batch():
+def test_balance_loss_with_running_mean():
     prior, running = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])
     logits = torch.tensor(LOGITS, requires_grad=True)
     loss = balance_loss(logits, torch.tensor(prior), torch.tensor(running))
@@ -79,7 +80,7 @@ def test_a_running_mean_takes_the_place_of_that_of_the_batch():
     np.testing.assert_allclose(logits.grad, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_balance_loss_of_a_lost_class_is_finite():
+def test_balance_loss_of_collapsed_class_is_finite():
     logits = torch.tensor([[0.0, -1e4]], requires_grad=True)
     loss = balance_loss(logits, torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]))
     loss.backward()
@@ -94,7 +95,7 @@ def test_balance_loss_is_zero_at_the_prior():
     )
 
 
-def test_supervised_loss_is_weighted_cross_entropy():
+def test_supervised_loss_equals_weighted_cross_entropy():
     labels, weights = np.array([0, 1, 2, 3, 0, 1]), np.array([1, 2, 0, 0.5, 1, 1.5])
     p = softmax(LOGITS)
     expected = np.mean(-weights * np.log(p[np.arange(6), labels]))
@@ -102,6 +103,19 @@ def test_supervised_loss_is_weighted_cross_entropy():
         torch.tensor(LOGITS), torch.tensor(labels), torch.tensor(weights).float()
     )
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_consistency_loss_equals_weighted_mean_squared_difference():
+    p = softmax(LOGITS)
+    targets = softmax(RNG.normal(size=(2 * 6, 4))).reshape(2, 6, 4)
+    weights = RNG.random((2, 6))
+    expected = sum(
+        weights[t, i] * np.mean((p[i] - targets[t, i]) ** 2)
+        for t in range(2)
+        for i in range(6)
+    )
+    loss = consistency_loss(*map(torch.from_numpy, (LOGITS, targets, weights)))
+    assert loss.item() == pytest.approx(expected / 6, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [negative_learning_loss, candidate_loss])
@@ -117,12 +131,12 @@ def test_losses_are_finite_for_any_finite_logits(loss, dtype, size):
     assert value.dtype == torch.float32
     assert value.isfinite()
     assert logits.grad.isfinite().all()
-    if size:  # wrong and sure of it: the gradient must push the class down
+    if size:  # a confident mistake: the gradient must lower the logit
         assert logits.grad[0, 0] > 0
 
 
-def test_negative_learning_loss_of_a_sure_mistake_is_exact():
-    # 1 - p_0 = 2 / (e^40 + 2), of which float32 knows nothing but by its logarithm.
+def test_negative_learning_loss_of_confident_mistake_is_exact():
+    # 1 - p_0 = 2 / (e^40 + 2); 1 - p_0 itself rounds to 0 in float32.
     loss = negative_learning_loss(
         torch.tensor([[40.0, 0.0, 0.0]]), torch.tensor([[True, False, False]])
     )
@@ -130,7 +144,7 @@ def test_negative_learning_loss_of_a_sure_mistake_is_exact():
 
 
 @pytest.mark.parametrize("loss", [negative_learning_loss, candidate_loss])
-def test_no_negatives_and_no_rows_cost_nothing(loss):
+def test_loss_without_negatives_or_samples_is_zero(loss):
     logits = torch.tensor(LOGITS, requires_grad=True)
     value = loss(logits, torch.zeros(6, 4, dtype=torch.bool))
     value.backward()
@@ -139,8 +153,9 @@ def test_no_negatives_and_no_rows_cost_nothing(loss):
     assert loss(logits[:0], torch.zeros(0, 4, dtype=torch.bool)).item() == 0
 
 
-def test_other_losses_of_an_empty_batch_are_zero():
+def test_other_losses_of_empty_batch_are_zero():
     empty = torch.zeros(0, 3)
     assert balance_loss(empty, torch.full((3,), 1 / 3)).item() == 0
     nothing = torch.zeros(0)
     assert supervised_loss(empty, nothing.long(), nothing).item() == 0
+    assert consistency_loss(empty, torch.zeros(1, 0, 3), nothing[None]).item() == 0

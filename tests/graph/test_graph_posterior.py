@@ -1,0 +1,291 @@
+"""GraphPosterior: which graph labels propagate on, and when they do not."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.neighbors import KNeighborsTransformer, kneighbors_graph
+from sklearn.utils._param_validation import InvalidParameterError
+
+from pnl_sklearn.data._sources import ArraySource, SparseSource
+from pnl_sklearn.graph import HOG, GraphPosterior, _posterior
+from pnl_sklearn.graph._neighbors import self_tuning_weights
+from pnl_sklearn.graph._posterior import is_affordable
+from pnl_sklearn.graph._stack import label_posterior
+from pnl_sklearn.model_selection import hide_labels
+
+
+def log_posterior(graph, X, codes, *args, **kwargs):
+    source = ArraySource(X.reshape(len(X), -1), X.shape[1:], "cpu")
+    n_classes = codes.max() + 1
+    return graph.log_posterior(source, X.shape[1:], codes, n_classes, *args, **kwargs)
+
+
+def never(X):
+    raise AssertionError("nothing to propagate, but neighbors are searched")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:400].reshape(-1, 1, 8, 8).astype(np.float32), y[:400]
+    return X, hide_labels(y, 40, random_state=0), y
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    X, y = make_blobs(90, centers=[[0, 0], [4, 0], [0, 4]], random_state=0)
+    return X.astype(np.float32), hide_labels(y, 12, random_state=0), y
+
+
+def test_parameters_are_found_cloned_and_pickled():
+    graph = GraphPosterior(weight=2.0, features=HOG(6))
+    assert clone(graph).get_params() == graph.get_params()
+    assert pickle.loads(pickle.dumps(graph)).get_params() == graph.get_params()
+    assert graph.set_params(n_neighbors=5).n_neighbors == 5
+
+
+@pytest.mark.parametrize("weight", [0.5, 1, np.float64(3)])
+def test_weight_times_the_logarithm_of_the_posterior(weight, blobs):
+    X, codes, y = blobs
+    # Blobs have as many samples and about the same range: the scale is no matter.
+    scaled = (X - X.mean(axis=0)) / X.std(axis=0)
+    distances = kneighbors_graph(scaled, 10, mode="distance")
+    posterior = label_posterior(self_tuning_weights(distances), codes, 3)
+    found = log_posterior(GraphPosterior(weight), X, codes)
+    assert found.dtype == np.float32
+    expected = weight * np.log(posterior.clip(1e-9))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    assert (found.argmax(axis=1) == y).mean() > 0.9
+
+
+def test_certain_posteriors_are_clipped(monkeypatch, blobs):
+    certain = np.eye(3, dtype=np.float32)[blobs[1]]
+    monkeypatch.setattr(_posterior, "label_posterior", lambda *given: certain)
+    found = log_posterior(GraphPosterior(), *blobs[:2])
+    np.testing.assert_allclose(found, np.where(certain, 0, np.log(1e-9)), rtol=1e-6)
+
+
+def test_the_class_prior_is_passed_on(monkeypatch, blobs):
+    seen = []
+    monkeypatch.setattr(
+        _posterior, "label_posterior", lambda graph, *given: seen.append(given)
+    )
+    assert log_posterior(GraphPosterior(), *blobs[:2], "prior", 0.1) is None
+    codes, *given = seen[0]
+    np.testing.assert_array_equal(codes, blobs[1])
+    assert given == [3, "prior", 0.1]
+
+
+@pytest.mark.parametrize("n_neighbors", [3, 20])
+def test_n_neighbors(n_neighbors, monkeypatch, blobs):
+    graphs = []
+    monkeypatch.setattr(
+        _posterior, "label_posterior", lambda graph, *given: graphs.append(graph)
+    )
+    log_posterior(GraphPosterior(n_neighbors=n_neighbors), *blobs[:2])
+    neighbors = KNeighborsTransformer(mode="distance", n_neighbors=n_neighbors)
+    log_posterior(GraphPosterior(neighbors=neighbors.fit_transform), *blobs[:2])
+    found, expected = (graph.toarray() > 0 for graph in graphs)
+    X = (blobs[0] - blobs[0].mean(axis=0)) / blobs[0].std(axis=0)
+    expected = kneighbors_graph(X, n_neighbors).toarray() > 0
+    np.testing.assert_array_equal(found, expected | expected.T)
+
+
+def test_sparse_and_dense_tables_have_the_same_posterior():
+    X = np.round(np.random.default_rng(0).normal(size=(80, 5)))
+    codes = hide_labels((X.sum(axis=1) > 0).astype(int), 12, random_state=0)
+    source = SparseSource(sparse.csr_matrix(X), (5,), "cpu")
+    found = GraphPosterior().log_posterior(source, (5,), codes, 2)
+    np.testing.assert_allclose(found, log_posterior(GraphPosterior(), X, codes))
+
+
+# Features and neighbors.
+
+
+def test_posterior_of_features_is_that_of_a_table_of_them(digits):
+    X, codes, y = digits
+    hog = HOG(6, 4)
+    table = hog(torch.from_numpy(X))
+    scale = table.std(dim=0, correction=0)
+    table = (table / scale).numpy()
+    by_features = GraphPosterior(features=lambda x: hog(x) / scale)
+    expected = log_posterior(GraphPosterior(), table, codes)
+    found = log_posterior(by_features, X, codes)
+    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-4)
+    assert (found.argmax(axis=1) == y)[codes < 0].mean() > 0.7
+    # Features that are given are not standardized.
+    unscaled = log_posterior(GraphPosterior(features=hog), X, codes)
+    assert abs(np.exp(unscaled) - np.exp(expected)).max() > 0.01
+
+
+def test_features_take_the_place_of_those_of_a_table(digits):
+    X, codes, y = digits
+    X = X.reshape(400, 64)
+    position = {x.tobytes(): i for i, x in enumerate(X)}
+    one_hot = 9 * torch.eye(10)[torch.from_numpy(y)]
+
+    def truth(x):
+        return one_hot[[position[sample.tobytes()] for sample in x.numpy()]]
+
+    found = log_posterior(GraphPosterior(features=truth), X, codes)
+    assert (found.argmax(axis=1) == y).all()
+
+
+def test_images_of_one_channel_have_hog_features_by_default(digits):
+    X, codes, y = digits
+    X = X.repeat(2, axis=2).repeat(2, axis=3)
+    found = log_posterior(GraphPosterior(), X, codes)
+    by_hog = log_posterior(GraphPosterior(features=HOG()), X, codes)
+    np.testing.assert_array_equal(found, by_hog)
+    assert (found.argmax(axis=1) == y)[codes < 0].mean() > 0.8
+
+
+def test_neighbors_take_the_place_of_features(digits):
+    X, codes, _ = digits
+    # Pixels are integers, so that many samples are at the same distance.
+    X = X + np.random.default_rng(0).normal(0, 0.01, X.shape).astype(np.float32)
+
+    def search(X):
+        assert X.shape == (400, 1, 8, 8)
+        return kneighbors_graph(X.reshape(400, -1), 10, mode="distance")
+
+    found = log_posterior(GraphPosterior(neighbors=search), X, codes)
+    by_pixels = GraphPosterior(features=lambda x: x.flatten(1))
+    expected = log_posterior(by_pixels, X, codes)
+    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-4)
+
+
+def test_neighbors_within_a_radius(blobs):
+    X, codes, y = blobs
+
+    def search(X):
+        nearest = kneighbors_graph(X, 1, mode="distance")
+        within = sparse.csr_matrix(np.tril(np.linalg.norm(X[:, None] - X, axis=2) < 1))
+        return nearest.maximum(within)
+
+    found = log_posterior(GraphPosterior(neighbors=search), X, codes)
+    assert (found.argmax(axis=1) == y).mean() > 0.8
+
+
+# Parameters that are invalid.
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"weight": -1},
+        {"weight": "auto"},
+        {"features": "hog"},
+        {"features": None},
+        {"neighbors": 10},
+        {"n_neighbors": 0},
+        {"n_neighbors": 2.5},
+    ],
+)
+def test_invalid_parameters_raise(params, blobs):
+    (name,) = params
+    message = f"The '{name}' parameter of GraphPosterior must be"
+    with pytest.raises(InvalidParameterError, match=message):
+        log_posterior(GraphPosterior(**params), *blobs[:2])
+
+
+@pytest.mark.parametrize("name", ["features", "neighbors"])
+def test_a_class_in_the_place_of_an_object_raises(name, blobs):
+    message = rf"{name}=.* is a class.*{name}=HOG\(\)"
+    with pytest.raises(ValueError, match=message):
+        log_posterior(GraphPosterior(**{name: HOG}), *blobs[:2])
+
+
+def test_features_and_neighbors_exclude_each_other(blobs):
+    graph = GraphPosterior(features=HOG(), neighbors=never)
+    with pytest.raises(ValueError, match=r"features=HOG.* and neighbors=.* exclude"):
+        log_posterior(graph, *blobs[:2])
+
+
+# Nothing to propagate.
+
+
+def test_no_weight_no_unlabeled_samples_or_no_second_label(blobs):
+    X, codes, y = blobs
+    one_each = np.full(90, -1)
+    one_each[np.unique(y, return_index=True)[1]] = [0, 1, 2]
+    search = GraphPosterior(neighbors=never)
+    assert log_posterior(clone(search).set_params(weight=0), X, codes) is None
+    assert log_posterior(search, X, y) is None
+    assert log_posterior(search, X, one_each) is None
+    with pytest.raises(AssertionError, match="searched"):
+        log_posterior(search, X, codes)
+
+
+def test_no_more_samples_than_neighbors(blobs):
+    codes = np.where(np.arange(90) < 6, np.arange(90) % 2, -1)
+    for n_samples in (9, 10, 11):
+        for graph in (GraphPosterior(), GraphPosterior(features=lambda x: x)):
+            found = log_posterior(graph, blobs[0][:n_samples], codes[:n_samples])
+            assert (found is None) == (n_samples <= 10)
+    fewer = GraphPosterior(n_neighbors=3)
+    assert log_posterior(fewer, blobs[0][:9], codes[:9]).shape == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"),
+    [
+        ((4,), 10_000),
+        ((1600,), 10_000),
+        ((1700,), 9868),
+        ((1, 16, 28), 100_000),
+        ((1, 256, 256), 2**11),
+        ((1, 28, 15), 0),
+        ((1, 16, 257), 0),
+        ((3, 32, 32), 0),
+    ],
+)
+def test_up_to_how_many_samples_data_have_an_automatic_graph(shape, most):
+    assert is_affordable(most, 100, shape) or not most
+    assert not is_affordable(most + 1, 100, shape)
+    # Nothing is read of data without a graph.
+    codes = np.where(np.arange(most + 11) < 4, np.arange(most + 11) % 2, -1)
+    assert GraphPosterior().log_posterior(None, shape, codes, 2) is None
+
+
+@pytest.mark.parametrize(("shape", "n_labels"), [((4,), 300), ((1, 16, 16), 1000)])
+def test_up_to_how_many_labels_data_have_an_automatic_graph(shape, n_labels):
+    assert is_affordable(10_000, n_labels, shape)
+    assert not is_affordable(10_000, n_labels + 1, shape)
+    # Three of each class are used.
+    n_classes = n_labels // 3 + 1
+    codes = np.concatenate([np.arange(n_classes).repeat(5), np.full(10_000, -1)])
+    found = GraphPosterior().log_posterior(None, shape, codes[:10_000], n_classes)
+    assert found is None
+
+
+@pytest.mark.parametrize("params", [{"features": HOG()}, {"neighbors": never}])
+def test_too_many_samples_or_labels_for_what_is_given_raise(params):
+    graph, shape = GraphPosterior(**params), (1, 8, 8)
+    codes = np.full(100_001, -1)
+    codes[:300] = np.arange(300) % 2
+    message = r"up to 100,000 samples.*there are 100,001 samples and 100 labels"
+    with pytest.raises(ValueError, match=message):
+        graph.log_posterior(None, shape, codes, 2)
+    codes[:300] = np.arange(300) % 50
+    message = r"10,000,000 pairs.*there are 100,000 samples and 150 labels"
+    with pytest.raises(ValueError, match=message):
+        graph.log_posterior(None, shape, codes[:100_000], 50)
+
+
+@pytest.mark.parametrize("n_samples", [10_000, 10_001])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_long_search_is_announced(monkeypatch, capsys, n_samples, verbose):
+    monkeypatch.setattr(_posterior, "label_posterior", lambda *given: None)
+    X = np.linspace(0, 1, n_samples, dtype=np.float32)[:, None]
+    codes = np.where(np.arange(n_samples) < 4, np.arange(n_samples) % 2, -1)
+    graph = GraphPosterior(features=lambda x: x, n_neighbors=2)
+    log_posterior(graph, X, codes, verbose=verbose)
+    is_long = verbose and n_samples > 10_000
+    printed = "Searching the neighbors of 10,001 samples.\n" if is_long else ""
+    assert capsys.readouterr().out == printed
