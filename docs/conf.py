@@ -6,6 +6,9 @@ import inspect
 import torch
 
 import pnl_sklearn
+from pnl_sklearn.estimator._trainer import _MIN_STEPS
+from pnl_sklearn.objectives._class_prior import ClassPrior
+from pnl_sklearn.training._submodel import _MEAN_DECAY
 from pnl_sklearn.views import auto_views, identity
 
 project = "pnl_sklearn"
@@ -54,13 +57,11 @@ html_theme_options = {
 }
 
 # Defaults are read from the code, so that no page can state another one: a page writes
-# |default_lr|, |weak_image|, ... In the values below, what no signature holds.
-# DEFAULTS BY HAND: keep in step with _plan.py (_MIN_STEPS), _prior.py (ClassPrior)
-# and _submodel.py (_MEAN_DECAY).
+# |default_lr|, |weak_image|, ...
 _CONSTANTS = {
-    "min_steps": "110",  # least number of steps in an epoch
-    "prior_decay": "0.99",  # of the mean prediction, class_prior="auto"
-    "mean_decay": "0.97",  # of the mean prediction, balance term
+    "min_steps": str(_MIN_STEPS),  # least number of steps per epoch
+    "prior_decay": str(ClassPrior.momentum),  # of the mean prediction, prior "auto"
+    "mean_decay": str(_MEAN_DECAY),  # of the mean prediction, balance loss
 }
 
 
@@ -73,9 +74,17 @@ def _substitutions() -> dict[str, str]:
         default = parameter.default
         is_type = isinstance(default, type)
         texts[f"default_{name}"] = default.__name__ if is_type else repr(default)
-    for name in ("AdaptiveNegatives", "RandomNegatives", "LowestNegatives"):
-        (parameter,) = inspect.signature(getattr(pnl_sklearn, name)).parameters.values()
-        texts[f"default_{name}"] = f"{parameter.name}={parameter.default!r}"
+    for name in (
+        "AdaptiveNegatives",
+        "RandomNegatives",
+        "LowestNegatives",
+        "DistributionAlignment",
+        "GraphPosterior",
+    ):
+        parameters = inspect.signature(getattr(pnl_sklearn, name)).parameters.values()
+        texts[f"default_{name}"] = ", ".join(
+            f"{parameter.name}={parameter.default!r}" for parameter in parameters
+        )
     samples = {
         "table": torch.zeros(1000, 4),
         "gray": torch.zeros(2, 1, 8, 8),

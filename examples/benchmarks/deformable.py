@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.neighbors import kneighbors_graph
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from pnl_sklearn.graph import HOG
 from pnl_sklearn.graph._hog import deskewed, image_gradients
-from pnl_sklearn.utils._parallel import parallel_map
+from pnl_sklearn.utils._parallel import limit_threads
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ class DeformableNeighbors:
 
         starts = range(0, len(candidates), size)
         if is_cpu:
-            parallel_map(compare, starts)
+            with limit_threads(1) as n_threads:
+                parallel = Parallel(n_threads, prefer="threads")
+                parallel(delayed(compare)(start) for start in starts)
         else:
             for start in starts:
                 compare(start)

@@ -17,9 +17,6 @@ from ..views._table import has_common_unit
 # sklearn.neighbors and sklearn.decomposition are imported inside the functions that use
 # them: at the top they would make the import of this package slower by two thirds.
 
-# The default of inspection.check_unlabeled.
-N_NEIGHBORS = 10
-
 
 class FeatureFunction(Protocol):
     """Features of samples, in which those of a class are near each other.

@@ -19,6 +19,9 @@ from ._neighbors import (
 )
 from ._stack import label_posterior
 
+# Samples times classes: a dozen arrays of this size are in memory at a time.
+_MAX_PROBABILITIES = 4_000_000
+
 
 class GraphPosterior(BaseEstimator):
     """Class probabilities by label propagation on a graph of nearest neighbors.
@@ -63,11 +66,7 @@ class GraphPosterior(BaseEstimator):
 
     Other data have no graph unless `features` or `neighbors` are given. These are for
     up to 100,000 samples. More than 128 features are reduced to 128 by PCA, except
-    those of tables.
-
-    At most a hundred labels are used, or three of each class. The number of samples
-    times that of these labels is limited to 10 million, and to 3 million for tables
-    with automatic features.
+    those of tables. In any case, samples times classes are limited to 4 million.
 
     The weights of the edges are those of [1]_. The posterior is an average of label
     spreading [2]_ with class mass normalization [3]_ and of a volume-constrained MBO
@@ -154,11 +153,9 @@ class GraphPosterior(BaseEstimator):
         is_used = self.weight > 0 and (codes < 0).any() and counts.max() > 1
         if not is_used or n_samples <= self.n_neighbors:
             return None
-        # As many as label_posterior uses of them.
-        n_labels = min(counts.sum(), max(100, np.minimum(counts, 3).sum()))
         if callable(self.features) or callable(self.neighbors):
-            self._check_size(n_samples, n_labels)
-        elif not is_affordable(n_samples, n_labels, shape):
+            self._check_size(n_samples, n_classes)
+        elif not is_affordable(n_samples, n_classes, shape):
             return None
         if verbose and n_samples > 10_000:
             print(f"Searching the neighbors of {n_samples:,} samples.", flush=True)
@@ -198,22 +195,23 @@ class GraphPosterior(BaseEstimator):
                 "Leave one of them at 'auto'."
             )
 
-    def _check_size(self, n_samples: int, n_labels: int) -> None:
-        if n_samples > 100_000 or n_samples * n_labels > 10_000_000:
+    def _check_size(self, n_samples: int, n_classes: int) -> None:
+        if n_samples > 100_000 or n_samples * n_classes > _MAX_PROBABILITIES:
             raise ValueError(
                 "features and neighbors of GraphPosterior are for up to 100,000 "
-                "samples, and 10,000,000 pairs of a sample and a label that is used; "
-                f"there are {n_samples:,} samples and {n_labels} labels. Leave both at "
+                f"samples, and {_MAX_PROBABILITIES:,} for samples times classes; there "
+                f"are {n_samples:,} samples and {n_classes} classes. Leave both at "
                 "'auto', or give fewer unlabeled samples."
             )
 
 
-def is_affordable(n_samples: int, n_labels: int, shape: tuple[int, ...]) -> bool:
+def is_affordable(n_samples: int, n_classes: int, shape: tuple[int, ...]) -> bool:
     """Whether the data have automatic features, and a graph of them takes seconds."""
-    n_values, n_pairs = n_samples * math.prod(shape), n_samples * n_labels
+    n_values = n_samples * math.prod(shape)
+    if n_samples * n_classes > _MAX_PROBABILITIES:
+        return False
     if len(shape) == 1:
-        return n_samples <= 10_000 and n_values <= 2**24 and n_pairs <= 3_000_000
+        return n_samples <= 10_000 and n_values <= 2**24
     # Smaller images show few edges.
     has_hog = shape[0] == 1 and min(shape[1:]) >= 16 and max(shape[1:]) <= 256
-    is_small = n_samples <= 100_000 and n_values <= 2**27 and n_pairs <= 10_000_000
-    return has_hog and is_small
+    return has_hog and n_samples <= 100_000 and n_values <= 2**27

@@ -11,16 +11,15 @@ from sklearn.utils.validation import check_consistent_length
 
 from ..data._targets import known_labels
 from ..exceptions import UnlabeledDataWarning
-from ..graph._beliefs import spread_out
-from ..graph._neighbors import N_NEIGHBORS, neighbor_graph
-from ..graph._visits import meeting_probabilities
+from ..graph._label_spreading import hitting_probabilities
+from ..graph._neighbors import neighbor_graph
 
 
 @validate_params(
     {"n_neighbors": [Interval(Integral, 1, None, closed="left")]},
     prefer_skip_nested_validation=True,
 )
-def check_unlabeled(X, y, *, n_neighbors=N_NEIGHBORS):
+def check_unlabeled(X, y, *, n_neighbors=10):
     """Check before a fit whether unlabeled data may mislead it.
 
     Two assumptions of semi-supervised learning are tested on a kNN graph of all
@@ -134,12 +133,12 @@ def check_unlabeled(X, y, *, n_neighbors=N_NEIGHBORS):
             "contain both. Mark unlabeled samples with -1."
         )
     # All pairs of labeled samples are compared, which takes long for thousands.
-    used = spread_out(np.arange(len(labels)), labels, 300)
+    used = _stratified_subsample(labels, 300)
     labeled, labels = np.flatnonzero(is_labeled)[used], labels[used]
     graph = neighbor_graph(X, n_neighbors, weighted=False)
     check_consistent_length(graph, is_labeled)
     alpha = 0.99  # a walk restarts after 100 steps on average
-    similarity = meeting_probabilities(graph, labeled, alpha)
+    similarity = hitting_probabilities(graph, labeled, alpha)
     similarity[labeled, np.arange(len(labeled))] = 0.0
     novelty = -np.log(similarity.max(axis=1).clip(1e-9))
     report = Bunch(
@@ -252,3 +251,24 @@ def _agreement(similarity: np.ndarray, codes: np.ndarray) -> float:
     n_others = np.maximum(counts - one_hot, 1)
     nearest = (similarity @ one_hot / n_others).argmax(axis=1)
     return float((nearest == codes)[counts[codes] > 1].mean())
+
+
+def _stratified_subsample(labels: np.ndarray, n: int, n_each: int = 3) -> np.ndarray:
+    """Return indices of n labels at most, evenly spaced, in the order of the classes.
+
+    A class has its share of them, but `n_each` at least, or all if it has fewer.
+    """
+    order = np.argsort(labels, kind="stable")
+    if len(labels) <= n:
+        return order
+    counts = np.unique(labels, return_counts=True)[1]
+    least = np.minimum(counts, n_each)
+    # Where each class keeps all of its labels, there is nothing to share.
+    share = max(n - least.sum(), 0) / max(len(labels) - least.sum(), 1)
+    kept = least + (share * (counts - least)).astype(int)
+    ends = counts.cumsum()
+    places = [
+        np.linspace(end - count, end - 1, k).astype(int)
+        for end, count, k in zip(ends, counts, kept, strict=True)
+    ]
+    return order[np.concatenate(places)]

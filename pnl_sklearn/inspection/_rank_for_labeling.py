@@ -4,7 +4,6 @@ import warnings
 from numbers import Integral
 
 import numpy as np
-import torch
 from scipy.special import entr
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -142,10 +141,7 @@ def _submodel_probabilities(estimator, X) -> np.ndarray:
             f"{type(estimator).__name__} has none. Use strategy='entropy' or 'margin'."
         )
     return np.array(
-        [
-            estimator._predict_parts(X, torch.exp, submodels=[submodel])
-            for submodel in estimator.submodels_
-        ]
+        [estimator._predict_proba_of(submodel, X) for submodel in estimator.submodels_]
     )
 
 

@@ -189,8 +189,8 @@ def test_each_unlabeled_sample_has_its_own_log_posterior():
     source, weights = ArraySource(samples, (1,), "cpu"), np.ones((codes >= 0).sum())
     sizes, rng = (4, 8), np.random.default_rng(0)
     batches = BatchSampler(
-        source, codes, weights, sizes, "cpu", rng, log_beliefs=samples / 40
+        source, codes, weights, sizes, "cpu", rng, log_posterior=samples / 40
     )
     for _ in range(2):
         for batch in batches.epoch(5):
-            torch.testing.assert_close(batch.log_beliefs, batch.unlabeled / 40)
+            torch.testing.assert_close(batch.log_posterior, batch.unlabeled / 40)

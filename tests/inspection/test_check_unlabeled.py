@@ -12,12 +12,13 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
-from pnl_sklearn.graph._visits import meeting_probabilities
+from pnl_sklearn.graph._label_spreading import hitting_probabilities
 from pnl_sklearn.inspection import check_unlabeled
 from pnl_sklearn.inspection._check_unlabeled import (
     _agreement,
     _compare_labels,
     _compare_novelty,
+    _stratified_subsample,
 )
 from pnl_sklearn.model_selection import hide_labels
 
@@ -49,7 +50,7 @@ def test_meeting_probabilities_equal_those_of_a_dense_solver():
     graph = graph.toarray()
     step = 0.99 * graph / graph.sum(axis=1, keepdims=True)
     targets = [3, 17]
-    found = meeting_probabilities(sparse.csr_matrix(graph), np.array(targets), 0.99)
+    found = hitting_probabilities(sparse.csr_matrix(graph), np.array(targets), 0.99)
     for column, target in enumerate(targets):
         # h = 1 at the target; elsewhere what the next step leads to.
         others = np.delete(np.arange(60), target)
@@ -115,7 +116,7 @@ def test_agreement_pvalue_is_uniform_under_random_labels(counts):
     for _ in range(6):
         graph = kneighbors_graph(rng.normal(size=(120, 3)), 10)
         targets = np.arange(len(codes))
-        similarity = meeting_probabilities(graph.maximum(graph.T), targets, 0.99)
+        similarity = hitting_probabilities(graph.maximum(graph.T), targets, 0.99)
         similarity = similarity[targets]
         np.fill_diagonal(similarity, 0)
         for _ in range(10):
@@ -293,3 +294,22 @@ def test_no_warning_about_few_out_of_class_samples():
     report = _compare_novelty(novelty, novelty[:300], np.arange(2300) >= 300)
     assert report["out_of_class_pvalue"] < 0.001
     assert report["out_of_class"] == pytest.approx(1 / 8, abs=0.01)
+
+
+def test_many_labels_are_spread_over_classes():
+    labels = np.repeat([1, 0], [300, 100])
+    used = labels[_stratified_subsample(labels, 40)]
+    # Three of each, and 34 others of 97 and 297.
+    assert used.tolist() == [0] * (3 + 8) + [1] * (3 + 25)
+    everything = _stratified_subsample(labels, 500)
+    assert sorted(everything) == list(range(400))
+
+
+@pytest.mark.parametrize("n_rare", [1, 3, 10])
+def test_rare_classes_keep_labels(n_rare):
+    labels = np.repeat([0, 1, 2], [990, n_rare, 980])
+    used = labels[_stratified_subsample(labels, 100)]
+    counts = np.bincount(used)
+    assert counts[1] == min(n_rare, 3)
+    assert 95 <= len(used) <= 100
+    assert counts[0] - counts[2] in (0, 1)

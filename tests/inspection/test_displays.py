@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib").use("Agg")
 X, TRUTH = make_moons(600, noise=0.1, random_state=0)
 Y = hide_labels(TRUTH, 40, random_state=0)
 # Without its graph, which takes most of the time of a small fit.
-TINY = PNLClassifier(max_epochs=1, steps_per_epoch=10, graph_weight=0, random_state=0)
+TINY = PNLClassifier(max_epochs=1, steps_per_epoch=10, graph=None, random_state=0)
 
 
 @pytest.fixture(scope="module")

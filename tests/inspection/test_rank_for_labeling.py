@@ -21,7 +21,7 @@ X, TRUTH = make_moons(600, noise=0.1, random_state=0)
 Y = hide_labels(TRUTH, 40, random_state=0)
 LABELED = np.flatnonzero(Y != -1)
 # Without its graph, which takes most of the time of a small fit.
-TINY = PNLClassifier(max_epochs=1, steps_per_epoch=5, graph_weight=0, random_state=0)
+TINY = PNLClassifier(max_epochs=1, steps_per_epoch=5, graph=None, random_state=0)
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def test_scikit_learn_and_this_package_fit_hidden_labels(y, dtype):
     inputs = np.arange(len(y))[:, None] % 2
     model = SelfTrainingClassifier(LogisticRegression()).fit(inputs, hidden)
     assert set(model.classes_) == set(np.asarray(y)[:2].tolist())
-    assert PNLClassifier(max_epochs=1, steps_per_epoch=1, graph_weight=0).fit(
+    assert PNLClassifier(max_epochs=1, steps_per_epoch=1, graph=None).fit(
         inputs, hidden
     )
 

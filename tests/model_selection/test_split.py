@@ -46,7 +46,7 @@ LABELED = np.sort(rng.permutation(120)[:24])
 Y[LABELED] = TRUTH[LABELED]
 GROUPS = np.arange(120) // 10
 # Without its graph, which takes most of the time of a small fit.
-TINY = PNLClassifier(max_epochs=1, steps_per_epoch=5, graph_weight=0, random_state=0)
+TINY = PNLClassifier(max_epochs=1, steps_per_epoch=5, graph=None, random_state=0)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from sklearn.datasets import make_blobs
 
 from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
 from pnl_sklearn.model_selection import hide_labels
+from pnl_sklearn.objectives._class_prior import ClassPrior
 from pnl_sklearn.training._metrics import warn_of_class_collapse
 
 HISTORY = [{"class_distribution": [0.5, 0.496, 0.004]}]
@@ -18,8 +19,8 @@ def warning_messages(history, prior, codes, prior_is_known=True):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         classes = np.array(["cat", "dog", "eel"])
-        prior = torch.tensor(prior)
-        warn_of_class_collapse(history, prior, prior_is_known, classes, codes)
+        prior = ClassPrior(torch.tensor(prior), False, is_known=prior_is_known)
+        warn_of_class_collapse(history, prior, classes, codes)
     return [str(warning.message) for warning in caught]
 
 
@@ -27,7 +28,7 @@ def test_warning_about_class_collapse():
     codes = np.concatenate([[0, 1, 2], np.full(300, -1)])
     uniform = [1 / 3] * 3
     (message,) = warning_messages(HISTORY, uniform, codes)
-    assert "all but gave up 'eel': 0.4 % of the unlabeled rows" in message
+    assert "Class 'eel' has collapsed: 0.4 % of the unlabeled samples" in message
     assert "class_prior" in message
     (message,) = warning_messages(
         [{"class_distribution": [0.99, 0.01, 0.0]}], uniform, codes
@@ -59,14 +60,14 @@ def test_fit_warns_of_a_class_it_lost():
     y[:30], y[150:180], y[30] = 0, 1, 2  # the label of 2 is among those of 0
     model = PNLClassifier(
         class_prior=None,
-        graph_weight=0,
+        graph=None,
         max_epochs=2,
         steps_per_epoch=30,
         net_params={"module__hidden": 128, "module__n_layers": 2},
         random_state=0,
     )
     with pytest.warns(
-        UnlabeledDataWarning, match=r"all but gave up 2: 0\.?\d* %"
+        UnlabeledDataWarning, match=r"Class 2 has collapsed: 0\.?\d* %"
     ) as caught:
         model.fit(X, y)
     assert caught[0].filename == __file__  # not that of a wrapper

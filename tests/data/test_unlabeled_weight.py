@@ -1,6 +1,7 @@
 """Weights of unlabeled samples in `fit`."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,18 +28,19 @@ def make_partial_blobs(seed=0, n_known=4):
 
 def tiny(**params):
     """Make a classifier without its graph, which takes most of a small fit."""
-    params = {"steps_per_epoch": 10, "graph_weight": 0, "random_state": 0} | params
+    params = {"steps_per_epoch": 10, "graph": None, "random_state": 0} | params
     return PNLClassifier(max_epochs=1, **params)
 
 
 def test_sampler_draws_in_proportion_to_the_weights():
-    codes = np.array([0, 1, -1, -1, -1, -1])
-    weights = np.array([9.0, 9.0, 1.0, 3.0, 0.0, 4.0])
-    source = ArraySource(np.arange(6.0)[:, None], (1,), "cpu")
-    rng = np.random.default_rng(0)
-    batches = BatchSampler(
-        source, codes, np.ones(2), (1, 50), "cpu", rng, None, weights
+    data = SimpleNamespace(
+        codes=np.array([0, 1, -1, -1, -1, -1]),
+        weights=np.ones(2),
+        excluded=None,
+        sampling_weights=np.array([9.0, 9.0, 1.0, 3.0, 0.0, 4.0]),
     )
+    source = ArraySource(np.arange(6.0)[:, None], (1,), "cpu")
+    batches = BatchSampler(source, data, (1, 50), "cpu", seed=0)
     drawn = np.concatenate([batch.unlabeled[:, 0] for batch in batches.epoch(200)])
     counts = np.bincount(drawn.astype(int), minlength=6) / len(drawn)
     np.testing.assert_allclose(counts, [0, 0, 1 / 8, 3 / 8, 0, 4 / 8], atol=0.02)
@@ -69,9 +71,9 @@ def test_weights_of_x_unlabeled_equal_weights_within_x(n_in_x, n_weights):
     ("weights", "message"),
     [
         (np.ones(3), "inconsistent numbers of samples"),
-        (np.full(400, -1.0), "one number for each row, not negative"),
-        (np.full(400, np.nan), "one number for each row, not negative"),
-        (np.ones((400, 2)), "one number for each row, not negative"),
+        (np.full(400, -1.0), "one number for each sample, not negative"),
+        (np.full(400, np.nan), "one number for each sample, not negative"),
+        (np.ones((400, 2)), "one number for each sample, not negative"),
         (np.zeros(400), "all zero. Use supervised_baseline"),
     ],
 )
@@ -126,7 +128,7 @@ def test_weights_are_split_by_cross_validate():
 
     weights = X[:, 0] - X[:, 0].min() + 1
     with sklearn.config_context(enable_metadata_routing=True):
-        model = Spy(max_epochs=1, steps_per_epoch=1, graph_weight=0)
+        model = Spy(max_epochs=1, steps_per_epoch=1, graph=None)
         model.set_fit_request(unlabeled_weight=True)
         cross_validate(model, X, y, cv=3, params={"unlabeled_weight": weights})
     assert len(seen) == 3
