@@ -11,7 +11,7 @@ from pnl_sklearn import supervised_baseline
 
 
 def equal_with_unlabeled_moved(**params):
-    """Tell, of the classifier and its baseline, if unlabeled samples change nothing.
+    """Yield, for classifier and baseline, if unlabeled samples make no difference.
 
     No layer of the network mixes samples.
     """
