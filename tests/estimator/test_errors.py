@@ -80,6 +80,10 @@ class Fixed(nn.Linear):
         super().__init__(n_features, 7)
 
 
+class OwnCallback(Callback):
+    """Is not of skorch, and so might record columns."""
+
+
 class OnlyTargets:
     """Has the method of a Consistency, but not its attributes."""
 
@@ -524,7 +528,7 @@ PARAMETERS = {
         "monitors 'valid_loss', but nothing is held out",
     ),
     "EarlyStopping beside another callback": (
-        lambda: fit(callbacks=[Callback(), EarlyStopping()]),
+        lambda: fit(callbacks=[OwnCallback(), EarlyStopping()]),
         "monitors 'valid_loss', but nothing is held out",
     ),
     "Checkpoint by an entry": (
