@@ -457,6 +457,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         labels : array of shape (n_samples,)
             Entries of `classes_`.
         """
+        check_is_fitted(self)
         return self._map_log_proba(X, partial(torch.argmax, dim=1), self.classes_)
 
     def score(self, X, y, sample_weight=None):

@@ -2,11 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,6 +19,8 @@ from ..objectives._selection import SELECTIONS
 
 _positive = Interval(Integral, 1, None, closed="left")
 _fraction = Interval(Real, 0, 1, closed="both")
+# `as_object` refuses classes, with the cure.
+_class = Hidden(type)
 
 PARAMETER_CONSTRAINTS: dict = {
     "module": [StrOptions({"auto", *MODULES}), callable],
@@ -29,9 +32,10 @@ PARAMETER_CONSTRAINTS: dict = {
         "array-like",
         dict,
         DistributionAlignment,
+        _class,
         None,
     ],
-    "graph": [StrOptions({"auto"}), GraphPosterior, None],
+    "graph": [StrOptions({"auto"}), GraphPosterior, _class, None],
     "max_epochs": [_positive],
     "batch_size": [_positive],
     "lr": [Interval(Real, 0, None, closed="neither")],
@@ -93,7 +97,13 @@ def as_object(name: str, value) -> Any:
     if name == "class_prior":
         is_object = value is None or isinstance(value, DistributionAlignment)
         return value if is_object else DistributionAlignment(value)
-    return _NESTED[name][value]() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if value not in _NESTED[name]:
+        raise ValueError(
+            f"{name}={value!r} is unknown. The names are {list(_NESTED[name])}."
+        )
+    return _NESTED[name][value]()
 
 
 class NestedParameters:
@@ -121,9 +131,11 @@ class NestedParameters:
         if deep:
             for name in _NESTED:
                 value = getattr(self, name)
-                if isinstance(value, str):
-                    nested = as_object(name, value).get_params()
-                    params |= {f"{name}__{key}": v for key, v in nested.items()}
+                with suppress(ValueError):  # which fit raises
+                    nested = as_object(name, value)
+                    if nested is not value:
+                        nested = nested.get_params()
+                        params |= {f"{name}__{key}": v for key, v in nested.items()}
             if isinstance(self.net_params, dict):
                 params |= self.net_params
         return params
@@ -152,7 +164,14 @@ class NestedParameters:
         if net:
             self.net_params = (self.net_params or {}) | net
         for name in {n.split("__")[0] for n in nested}:
-            setattr(self, name, as_object(name, getattr(self, name)))
+            value = as_object(name, getattr(self, name))
+            if not hasattr(value, "set_params"):
+                keys = [key for key in nested if key.startswith(f"{name}__")]
+                raise ValueError(
+                    f"{name}={value!r} has no parameters, so {', '.join(keys)} cannot "
+                    f"be set. Set {name} too."
+                )
+            setattr(self, name, value)
         super().set_params(**nested)
         return self
 

@@ -19,7 +19,7 @@ _EXPECTED_FAILURES = {
 
 
 @parametrize_with_checks(
-    [PNLClassifier(max_epochs=3, steps_per_epoch=40, labeled_batch_size=16)],
+    [PNLClassifier(max_epochs=2, steps_per_epoch=30)],
     expected_failed_checks=lambda estimator: _EXPECTED_FAILURES,
 )
 def test_scikit_learn_checks(estimator, check):
