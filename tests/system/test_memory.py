@@ -100,7 +100,7 @@ def test_fit_is_the_same_for_each_dtype(dtype):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 50, size=(60, 4))
     y = np.where(np.arange(60) < 12, X[:, 0] > 25, -1)
-    params = {"graph": None, "max_epochs": 1, "steps_per_epoch": 10, "random_state": 0}
+    params = {"max_epochs": 1, "steps_per_epoch": 10, "random_state": 0}
     expected, other = (
         PNLClassifier(**params).fit(X.astype(d), y).predict_proba(X.astype(d))
         for d in ("float32", dtype)
