@@ -21,6 +21,7 @@ from torch import nn
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn.data._sampler import BatchSampler
 from pnl_sklearn.data._sources import ArraySource
+from pnl_sklearn.estimator._classifier import _spawn_seeds
 from pnl_sklearn.estimator._trainer import steps_per_epoch
 from pnl_sklearn.utils._distributed import Processes
 
@@ -34,32 +35,40 @@ WEIGHTS = {
     "sample_weight": np.linspace(0.1, 2, 400),
     "unlabeled_weight": np.linspace(0, 1, 400),
 }
-# Nothing in it is drawn for each row, which would differ between the layouts.
+# No random number is drawn for each sample, which would differ between the layouts.
 PLAIN = {
     "net_params": {"module__dropout": 0.0},
     "weak_view": None,
     "strong_view": None,
+    "graph": None,
     "max_epochs": 2,
-    "steps_per_epoch": 15,
+    "steps_per_epoch": 8,
     "random_state": 0,
 }
 AS_ONE = {
-    "adaptive": {},
+    "adaptive": {"graph": "auto"},
     "mean teacher": {"consistency": "mean_teacher", "optimizer": torch.optim.SGD},
     "alternating": {"consistency": "dual_student", "exchange": "alternating"},
     "lowest": {"selection": "lowest", "ema_decay": None, "class_weight": "balanced"},
 }
-QUICK = {"max_epochs": 4, "steps_per_epoch": 5, "random_state": 0}
-EARLY = EarlyStopping("valid_loss", patience=1, threshold=0.9)
+QUICK = {"graph": None, "max_epochs": 4, "steps_per_epoch": 5, "random_state": 0}
+# Neither column falls that much from one epoch to another.
+LABEL_CHANGE = EarlyStopping("label_change", patience=2, threshold=0.99)
+VALID_LOSS = EarlyStopping("valid_loss", patience=1, threshold=0.9)
 ALIKE = {
-    "batch norm": {"module": "cnn", "image_shape": (1, 8, 8)},
-    "label change": {"callbacks": [EarlyStopping("label_change", patience=2)]},
-    "early stopping": {"callbacks": [EARLY], "validation_fraction": 0.3},
+    "batch norm": {
+        "module": "cnn",
+        "image_shape": (1, 8, 8),
+        "net_params": {"module__width": 16},
+        "max_epochs": 2,
+    },
+    "label change": {"callbacks": [LABEL_CHANGE], "max_epochs": 6},
+    "early stopping": {"callbacks": [VALID_LOSS], "validation_fraction": 0.3},
     "quick": {"verbose": 1},
 }
 
 
-class NaNOfSecondRank(nn.Module):
+class NaNInSecondProcess(nn.Module):
     """Linear model whose loss is not finite in one of two processes."""
 
     def __init__(self):
@@ -87,20 +96,20 @@ def outcome(accelerator, **params):
     return model.history_, model.predict_proba(X), pickle.dumps(model)
 
 
-def unlabeled_rows_of_the_first_step(accelerator):
+def unlabeled_samples_of_the_first_step(accelerator):
     seen = []
-    once = {"max_epochs": 1, "steps_per_epoch": 1, "random_state": None}
+    once = {"graph": None, "max_epochs": 1, "steps_per_epoch": 1}
 
     def view(x):
         seen.append(x)
         return x
 
     fitted(1, accelerator=accelerator, weak_view=view, **once)
-    return seen[1][8:40].numpy()  # it is tried on some rows before
+    return seen[1][8:40].numpy()  # the first call is a check
 
 
 def resumed(accelerator):
-    """Interrupt a fit and take it up from the first process's pickle."""
+    """Interrupt a fit and resume it from the first process's pickle."""
     stop = {"callbacks": [StopAfterTwoEpochs()]}
     model = fitted(1, accelerator=accelerator, **QUICK, **stop)
     pickled = Processes(accelerator).broadcast(pickle.dumps(model))
@@ -117,27 +126,27 @@ def error_of(function, *arguments, **params):
         return str(error)
 
 
-def train_as_one_rank(folder):
+def train_as_one_process(folder):
     accelerator = accelerate.Accelerator(cpu=True)
-    rank = accelerator.process_index
+    index = accelerator.process_index
     cases = {name: PLAIN | params for name, params in AS_ONE.items()}
     cases["weights"] = PLAIN | {"fit_params": WEIGHTS}
     cases |= {name: QUICK | params for name, params in ALIKE.items()}
     results = {name: outcome(accelerator, **params) for name, params in cases.items()}
     results["resumed"] = resumed(accelerator)
-    results["rows"] = unlabeled_rows_of_the_first_step(accelerator)
-    diverging = clone(PNLClassifier(NaNOfSecondRank, accelerator=accelerator))
+    results["samples"] = unlabeled_samples_of_the_first_step(accelerator)
+    diverging = clone(PNLClassifier(NaNInSecondProcess, accelerator=accelerator))
     results["NaN"] = error_of(diverging.set_params(**QUICK).fit, X, Y)
-    part = slice(rank, None, 2)
+    part = slice(index, None, 2)
     results["shard"] = error_of(diverging.fit, X[part], Y[part])
-    (Path(folder) / str(rank)).write_bytes(pickle.dumps(results))
+    (Path(folder) / str(index)).write_bytes(pickle.dumps(results))
     accelerator.end_training()
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def both(tmp_path_factory):
     """Results of both processes, and what they printed."""
-    folder = tmp_path_factory.mktemp("ranks")
+    folder = tmp_path_factory.mktemp("processes")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", __file__, str(folder)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -151,10 +160,10 @@ def ranks(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*AS_ONE, "weights"])
-def test_two_processes_train_as_one_with_twice_the_batch(ranks, name):
+def test_two_processes_train_as_one_with_twice_the_batch(both, name):
     fit_params = WEIGHTS if name == "weights" else None
-    one = fitted(2, fit_params, **PLAIN, **AS_ONE.get(name, {}))
-    history, probabilities, _ = ranks[0][name]
+    one = fitted(2, fit_params, **(PLAIN | AS_ONE.get(name, {})))
+    history, probabilities, _ = both[0][name]
     assert len(history) == len(one.history_)
     for row, expected in zip(history, one.history_, strict=True):
         assert row.keys() == expected.keys()
@@ -162,62 +171,62 @@ def test_two_processes_train_as_one_with_twice_the_batch(ranks, name):
             np.testing.assert_allclose(
                 row[column], expected[column], rtol=1e-4, atol=1e-7
             )
-    # Thirty steps of Adam multiply rounding, which processors do not do alike.
+    # Steps of Adam multiply rounding errors, which depend on the processor.
     np.testing.assert_allclose(probabilities, one.predict_proba(X), atol=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*AS_ONE, *ALIKE])
-def test_both_processes_end_alike(ranks, name):
-    first, second = ranks[0][name], ranks[1][name]
+def test_both_processes_have_the_same_result(both, name):
+    first, second = both[0][name], both[1][name]
     assert repr(first[0]) == repr(second[0])  # of NaN too
     np.testing.assert_array_equal(first[1], second[1])
 
 
 @pytest.mark.slow
-def test_the_first_process_draws_the_seed_of_both(ranks):
-    rows = np.concatenate([results["rows"] for results in ranks[:2]])
-    assert len(np.unique(rows, axis=0)) == 64  # parts of one permutation
+def test_first_process_draws_the_seed_of_both(both):
+    samples = np.concatenate([results["samples"] for results in both[:2]])
+    assert len(np.unique(samples, axis=0)) == 64  # parts of one permutation
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "n_epochs"), [("label change", 3), ("early stopping", 2)]
+    ("name", "n_epochs"), [("label change", 4), ("early stopping", 2)]
 )
-def test_a_fit_ends_early_in_both_processes(ranks, name, n_epochs):
-    assert [len(results[name][0]) for results in ranks[:2]] == [n_epochs] * 2
+def test_fit_ends_early_in_both_processes(both, name, n_epochs):
+    assert [len(results[name][0]) for results in both[:2]] == [n_epochs] * 2
 
 
 @pytest.mark.slow
-def test_one_process_prints(ranks):
-    assert ranks[2].count("train_loss") == 1
-    assert len(ranks[2].splitlines()) == 2 + QUICK["max_epochs"]
+def test_first_process_prints(both):
+    assert both[2].count("train_loss") == 1
+    assert len(both[2].splitlines()) == 2 + QUICK["max_epochs"]
 
 
 @pytest.mark.slow
-def test_a_fit_is_taken_up_where_it_was_in_every_process(ranks):
-    for results in ranks[:2]:
+def test_fit_is_resumed_in_every_process(both):
+    for results in both[:2]:
         n_epochs, probabilities = results["resumed"]
         assert n_epochs == 2
         np.testing.assert_array_equal(probabilities, results["quick"][1])
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_in_one_process_ends_both(ranks):
-    for results in ranks[:2]:
+def test_loss_that_is_not_finite_in_one_process_ends_both(both):
+    for results in both[:2]:
         assert results["NaN"].startswith("The loss became NaN or infinite in epoch 1")
 
 
 @pytest.mark.slow
-def test_other_rows_in_each_process_are_refused(ranks):
-    for results in ranks[:2]:
-        assert "different targets, of 200, 200 rows" in results["shard"]
+def test_other_samples_in_each_process_are_refused(both):
+    for results in both[:2]:
+        assert "different targets, of 200, 200 samples" in results["shard"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["adaptive", "batch norm"])
-def test_the_pickle_needs_no_accelerator(ranks, name):
-    _, probabilities, pickled = ranks[1][name]
+def test_pickle_needs_no_accelerator(both, name):
+    _, probabilities, pickled = both[1][name]
     assert b"accelerate" not in pickled
     model = pickle.loads(pickled)
     assert model.accelerator is None
@@ -234,7 +243,7 @@ def test_one_process_with_an_accelerator_gives_the_same_bits():
 
 
 def fake(**settings):
-    """Return what stands for an accelerator, of two processes unless told otherwise."""
+    """Return what stands for an accelerator, by default of two processes."""
     defaults = {
         "num_processes": 2,
         "process_index": 0,
@@ -252,14 +261,16 @@ SECOND_GPU = fake(num_processes=1, device=torch.device("cuda", 1))
 
 
 @pytest.mark.parametrize("sampling_weights", [None, np.arange(1.0, 41.0)])
-def test_the_parts_of_all_ranks_are_the_batch_of_one(sampling_weights):
+def test_shards_of_all_processes_are_the_batch_of_one(sampling_weights):
     codes = np.where(np.arange(40) < 12, np.arange(40) % 3, -1)
-    rows = ArraySource(np.arange(40.0)[:, None], (1,), "cpu")
+    source = ArraySource(np.arange(40.0)[:, None], (1,), "cpu")
 
-    def epoch(sizes, ranks):
-        rng = np.random.default_rng(0)
-        data = codes, np.linspace(0, 1, 12), sizes, "cpu", rng, None, sampling_weights
-        return list(BatchSampler(rows, *data, ranks).epoch(5))
+    def epoch(sizes, processes):
+        data = source, codes, np.linspace(0, 1, 12), sizes, "cpu"
+        sampler = BatchSampler(
+            *data, seed=0, sampling_weights=sampling_weights, processes=processes
+        )
+        return list(sampler.epoch(5))
 
     parts = [epoch((2, 3), Processes(fake(process_index=i))) for i in range(2)]
     for one, *each in zip(epoch((4, 6), Processes()), *parts, strict=True):
@@ -268,11 +279,22 @@ def test_the_parts_of_all_ranks_are_the_batch_of_one(sampling_weights):
             assert torch.equal(joined, getattr(one, name))
 
 
-def test_steps_are_as_many_as_one_pass_of_all_ranks_takes():
+def test_steps_are_as_many_as_one_pass_of_all_processes_takes():
     codes = np.where(np.arange(33_000) < 1000, 0, -1)
     estimator = PNLClassifier()
-    steps = [steps_per_epoch(estimator, codes, n_ranks) for n_ranks in (1, 2, 4, 8)]
+    steps = [steps_per_epoch(estimator, codes, n) for n in (1, 2, 4, 8)]
     assert steps == [500, 250, 125, 110]
+
+
+def test_processes_share_all_seeds_but_that_of_the_steps():
+    alone = _spawn_seeds(0, Processes())
+    first, second = (
+        _spawn_seeds(0, Processes(fake(process_index=index))) for index in range(2)
+    )
+    assert first == alone
+    assert len(set(first)) == 5
+    assert second[:4] == first[:4]
+    assert second[4] not in first
 
 
 @pytest.mark.parametrize(
@@ -296,7 +318,7 @@ def test_steps_are_as_many_as_one_pass_of_all_ranks_takes():
         ({"accelerator": SECOND_GPU, "device": "cuda:0"}, "'cuda:0' was.*'cuda:1'"),
     ],
 )
-def test_what_cannot_be_followed_is_refused(params, message):
+def test_settings_of_the_accelerator_that_are_refused(params, message):
     with pytest.raises(ValueError, match=message):
         PNLClassifier(**params).fit(X, Y)
 
@@ -308,4 +330,4 @@ def test_processes_that_would_train_alone_are_refused(monkeypatch):
 
 
 if __name__ == "__main__":
-    train_as_one_rank(sys.argv[1])
+    train_as_one_process(sys.argv[1])
