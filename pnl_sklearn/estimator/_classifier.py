@@ -389,10 +389,10 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         self.classes_ = data.classes
         with own_torch_state(device):
             source = make_source(data.inputs, device, self.net_params, steps)
-            if warm:
-                submodels = renew_callbacks(self, self.submodels_, self._checkpoint)
-            else:
-                submodels = build_submodels(self, data, source, device, networks)
+            # Only a warm start has submodels by now.
+            submodels = vars(self).get("submodels_") or build_submodels(
+                self, data, source, device, networks
+            )
             torch.manual_seed(steps)
             prior = build_class_prior(self, data, device, processes)
             graph_posterior = propagate_labels(self, data, source, prior, processes)
@@ -403,6 +403,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             trainer = build_trainer(
                 self, data, source, submodels, prior, processes, n_before, n_done
             )
+            if warm:  # after all checks: a refused fit changes nothing
+                renew_callbacks(self, submodels, self._checkpoint)
             self._checkpoint.start(seed, n_before, self, data)
             vars(self).pop("transduction_", None)
             error = trainer.fit(submodels, batches, self.history_, self._checkpoint)

@@ -154,14 +154,13 @@ def _own_name(module, shape: tuple[int, ...]) -> str | None:
 
 def renew_callbacks(
     estimator, submodels: list[Submodel], checkpoint: TrainingCheckpoint
-) -> list[Submodel]:
-    """Return submodels of an earlier fit with the callbacks the estimator has now."""
+) -> None:
+    """Give submodels of an earlier fit the callbacks that the estimator has now."""
     if not checkpoint.has_callbacks_of(estimator):
         for submodel in submodels:
             submodel.callbacks = named_callbacks(estimator)
             # By hand, since skorch's set_params would initialize those from before.
             submodel.initialize_callbacks()
-    return submodels
 
 
 def _standardization(

@@ -46,10 +46,9 @@ class TrainingCheckpoint:
         """Warn if samples or labels are not those that the fit started with."""
         if _fingerprint(data) != self._fingerprint:
             warnings.warn(
-                "The fit that warm_start='resume' takes up began with other samples or "
-                "labels. Its schedules and random numbers go on, but the result is "
-                "that of no whole fit. With new labels, warm_start=True trains "
-                "max_epochs more.",
+                "The fit that warm_start='resume' resumes began with other samples or "
+                "labels. The result is not that of a single fit to either. With new "
+                "labels, use warm_start=True, which trains max_epochs more.",
                 stacklevel=4,
             )
 

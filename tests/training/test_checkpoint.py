@@ -262,7 +262,6 @@ def test_refused_fit_leaves_one_that_can_be_resumed(whole):
     same(stopped.predict_proba(X), whole.predict_proba(X))
 
 
-@pytest.mark.xfail(reason="fit gives the submodels new callbacks before all checks")
 def test_refused_fit_leaves_the_callbacks(interrupted):
     given = interrupted.callbacks
     interrupted.set_params(class_prior=[1, 2], callbacks=[Stop(epoch=1)])
