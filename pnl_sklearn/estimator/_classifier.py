@@ -389,9 +389,12 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         self.classes_ = data.classes
         with own_torch_state(device):
             source = make_source(data.inputs, device, self.net_params, steps)
-            # Only a warm start has submodels by now.
             submodels = vars(self).get("submodels_") or build_submodels(
-                self, data, source, device, networks
+                self,
+                data,
+                source,
+                device,
+                networks,  # unless it is a warm start
             )
             torch.manual_seed(steps)
             prior = build_class_prior(self, data, device, processes)
