@@ -390,11 +390,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         with own_torch_state(device):
             source = make_source(data.inputs, device, self.net_params, steps)
             submodels = vars(self).get("submodels_") or build_submodels(
-                self,
-                data,
-                source,
-                device,
-                networks,  # unless it is a warm start
+                self, data, source, device, networks
             )
             torch.manual_seed(steps)
             prior = build_class_prior(self, data, device, processes)
