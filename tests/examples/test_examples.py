@@ -111,7 +111,7 @@ def test_plot_check_unlabeled(run_script):
     assert 0.3 < out_of_class < 0.7
     assert 0.95 < auc <= 1
     assert all(0 <= error < 30 for error in errors)
-    assert "seem to be of classes without a" in output
+    assert "seem to be of classes without labels" in output
 
 
 @pytest.mark.slow
