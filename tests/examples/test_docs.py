@@ -9,6 +9,7 @@ import pytest
 import sklearn
 from sklearn.datasets import load_digits
 
+from pnl_sklearn import PNLClassifier
 from pnl_sklearn.estimator import _trainer
 from pnl_sklearn.model_selection import hide_labels
 
@@ -33,7 +34,9 @@ def test_snippets_of_few_labels_run(monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    monkeypatch.setattr(_trainer, "_MIN_STEPS", 8)  # short epochs
+    # Short fits: fewer and shorter epochs.
+    monkeypatch.setitem(PNLClassifier.__init__.__kwdefaults__, "max_epochs", 4)
+    monkeypatch.setattr(_trainer, "_MIN_STEPS", 8)
     X, y = (part[:400] for part in load_digits(return_X_y=True))
     y_few = hide_labels(y, 60, random_state=0)
     names = {"X": X, "y": y_few, "np": np}
