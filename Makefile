@@ -9,7 +9,7 @@ demo: $(VENV)/.examples
 	$(BIN)/python examples/plot_digits.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -21,6 +21,7 @@ from torch import nn
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn.data._sampler import BatchSampler
 from pnl_sklearn.data._sources import ArraySource
+from pnl_sklearn.data._training_data import TrainingData
 from pnl_sklearn.estimator._classifier import _spawn_seeds
 from pnl_sklearn.estimator._trainer import steps_per_epoch
 from pnl_sklearn.utils._distributed import Processes
@@ -266,10 +267,11 @@ def test_shards_of_all_processes_are_the_batch_of_one(sampling_weights):
     source = ArraySource(np.arange(40.0)[:, None], (1,), "cpu")
 
     def epoch(sizes, processes):
-        data = source, codes, np.linspace(0, 1, 12), sizes, "cpu"
-        sampler = BatchSampler(
-            *data, seed=0, sampling_weights=sampling_weights, processes=processes
+        weights = np.linspace(0, 1, 12)
+        data = TrainingData(
+            None, None, codes, codes, weights, None, sampling_weights, None
         )
+        sampler = BatchSampler(source, data, sizes, "cpu", 0, processes=processes)
         return list(sampler.epoch(5))
 
     parts = [epoch((2, 3), Processes(fake(process_index=i))) for i in range(2)]
