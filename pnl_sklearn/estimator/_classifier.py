@@ -58,7 +58,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         is :class:`~pnl_sklearn.networks.MLP` for tables and
         :class:`~pnl_sklearn.networks.SmallCNN` for images. A class or callable gets
         ``n_features``, ``n_classes`` and the like, where its signature names them; an
-        instance is copied.
+        instance is copied (see :class:`~pnl_sklearn.networks.ResettableHead`).
     weak_view, strong_view : "auto", View or None, default="auto"
         Random augmentations of a batch, in the units of X. "auto" is
         :class:`~pnl_sklearn.views.ImageView` for images, and

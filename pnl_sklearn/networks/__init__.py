@@ -11,12 +11,21 @@ estimator fills in the constructor parameters `n_features`, `image_shape` and
 
 from torch import nn
 
+from ._base import ResettableHead
 from ._cnn import CNN13, SmallCNN
 from ._mlp import MLP
 from ._standardized import Standardized
 from ._wide_resnet import WideResNet
 
-__all__ = ["CNN13", "MLP", "MODULES", "SmallCNN", "Standardized", "WideResNet"]
+__all__ = [
+    "CNN13",
+    "MLP",
+    "MODULES",
+    "ResettableHead",
+    "SmallCNN",
+    "Standardized",
+    "WideResNet",
+]
 
 MODULES: dict[str, type[nn.Module]] = {
     "mlp": MLP,

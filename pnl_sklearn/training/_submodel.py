@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..networks._base import ResettableHead
 from ..networks._standardized import Standardized
 from ..objectives._consistency import ConsistencyTargets
 from ..objectives._losses import (
@@ -145,7 +146,7 @@ class Submodel(NeuralNet):
         network = self.initialized_instance(self.module, params)
         if network is self.module:
             network = deepcopy(network)
-            if callable(getattr(network, "reset_head", None)):
+            if isinstance(network, ResettableHead):
                 network.reset_head()
         self.module_ = Standardized(network, self.shift, self.scale)
         self.ema_module_ = self.module_
