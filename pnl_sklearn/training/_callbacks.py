@@ -123,9 +123,10 @@ def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) ->
             _check_monitor(callback, monitor, columns)
 
 
-def monitored(callbacks: list[tuple[str, Any]]) -> set:
+def monitored(callbacks: list[tuple[str, Any]]) -> set[str]:
     """Return the columns of the history that callbacks of skorch monitor."""
-    return {getattr(callback, "monitor", None) for _, callback in callbacks}
+    monitors = [getattr(callback, "monitor", None) for _, callback in callbacks]
+    return {monitor for monitor in monitors if isinstance(monitor, str)}
 
 
 def _counts_itself(callback) -> bool:

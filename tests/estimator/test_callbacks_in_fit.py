@@ -54,6 +54,18 @@ def test_callbacks_are_called_as_by_skorch():
         assert callback.names == [name for name, _ in net.module_.named_parameters()]
 
 
+class Watch(Callback):
+    """Looks at several columns."""
+
+    def __init__(self, monitor):
+        self.monitor = monitor
+
+
+def test_callback_of_the_user_may_monitor_several_columns():
+    watch = Watch(["train_loss", "balance_loss"])
+    assert tiny(callbacks=[watch]).fit(X, Y).n_iter_ == 2
+
+
 class Distance(Callback):
     """Records the distance to the second epoch, or ends the fit there."""
 
