@@ -62,7 +62,10 @@ def propagate_labels(
 ) -> np.ndarray | None:
     """Return the logarithm of the graph posterior, or None if there is none."""
     graph = as_object("graph", estimator.graph)
-    if graph is None or not estimator.negative_weight or not (data.codes < 0).any():
+    if graph is None:
+        return None
+    graph._check_parameters()  # also where it has no effect
+    if not estimator.negative_weight or not (data.codes < 0).any():
         return None
     codes = data.codes.copy()
     codes[np.flatnonzero(codes >= 0)[data.weights == 0]] = -1

@@ -412,6 +412,10 @@ PARAMETERS = {
         lambda: fit(graph=GraphPosterior(weight=-1)),
         r"'weight' parameter of GraphPosterior must be .* \[0.0, inf\)",
     ),
+    "graph weight without a graph": (
+        lambda: fit(graph=GraphPosterior(weight=-1), negative_weight=0),
+        r"'weight' parameter of GraphPosterior must be .* \[0.0, inf\)",
+    ),
     "class_prior weight": (
         lambda: fit(class_prior=DistributionAlignment(weight=-1)),
         r"'weight' parameter of DistributionAlignment must be .* \[0.0, inf\)",
