@@ -31,9 +31,9 @@ from ._parameters import as_object
 _N_SAMPLE = 1000
 # Optimizer steps that an epoch has at least, so that small data train long enough.
 _MIN_STEPS = 110
-# Values of a step's inputs up to which a second thread of a CPU gains little: Python's
-# own work takes as long as theirs.
-_SMALL_STEP = 2**14
+# Values of a step's inputs, and weights of a network, up to which a second thread of a
+# CPU gains little: Python's own work takes as long as theirs.
+_SMALL_STEP, _SMALL_NETWORK = 2**14, 2**19
 
 
 def build_class_prior(
@@ -137,7 +137,8 @@ def build_trainer(
     if LABEL_CHANGE in monitored(callbacks):
         epoch_metrics.append(label_change_metric(source, shape, data.codes, device))
     scheduled = any(isinstance(callback, LRScheduler) for _, callback in callbacks)
-    is_small = n_step * math.prod(shape) <= _SMALL_STEP
+    n_weights = sum(weight.numel() for weight in submodels[0].module_.parameters())
+    is_small = n_step * math.prod(shape) <= _SMALL_STEP and n_weights <= _SMALL_NETWORK
     return Trainer(
         select=select,
         weak_view=weak,

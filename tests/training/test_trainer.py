@@ -308,6 +308,13 @@ def test_small_steps_run_in_one_thread(two_threads, n_features, n_threads):
     assert torch.get_num_threads() == 2
 
 
+def test_a_large_network_on_small_inputs_has_all_threads(two_threads):
+    seen, hidden = [], {"module__hidden": 2**19 // 4}
+    params = {"module": "mlp", "max_epochs": 1, "net_params": hidden}
+    fit_and_call(lambda _: seen.append(torch.get_num_threads()), 2, **params)
+    assert set(seen) == {2}
+
+
 @pytest.mark.parametrize("n_features", [2, 800])
 @pytest.mark.parametrize("event", [1, 3, 6])
 def test_fit_restores_thread_count_after_an_error(two_threads, n_features, event):
