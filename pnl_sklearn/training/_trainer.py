@@ -214,7 +214,7 @@ class Trainer:
         batch : Batch
         values : ScheduleValues
         freeze_prior : bool
-            Whether the class prior has stopped to adapt.
+            Whether the class prior has stopped adapting.
         turn : int
             Which submodel is the student, if they alternate.
 

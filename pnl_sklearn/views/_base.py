@@ -12,7 +12,7 @@ class View(Protocol):
     Any callable of this signature is a view, a function too.
 
     A class of views may declare ``capturable = True``: a training step with it can be
-    recorded as a CUDA graph. The view then does the same operations on every batch. It
+    captured as a CUDA graph. The view then does the same operations on every batch. It
     neither branches on the content of the batch nor copies any of it to the CPU.
     """
 
