@@ -165,6 +165,11 @@ class NeighborView:
         fraction = torch.rand(len(x), 1, generator=generator, device=x.device)
         return x + self.reach * fraction * (neighbor - x)
 
+    def __getstate__(self):
+        # So that a view that was used on a GPU can be loaded without one.
+        state = vars(self).items()
+        return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state}
+
     def _move_to(self, device: torch.device) -> None:
         self.reference = self.reference.to(device)
         self._mean = self._mean.to(device)

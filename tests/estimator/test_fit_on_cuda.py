@@ -76,7 +76,14 @@ def test_predictions_and_metrics_on_cuda(monkeypatch):
 
 @pytest.mark.gpu
 @needs_cuda
-@pytest.mark.parametrize("params", [{}, {"callbacks": [LRScheduler()]}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"callbacks": [LRScheduler()]},
+        {"weak_view": NeighborView(torch.from_numpy(X), n_neighbors=3)},
+    ],
+)
 def test_cuda_model_loads_without_cuda(params, tmp_path):
     estimator = tiny(device="cuda", graph="auto", **params).fit(X, Y)
     (tmp_path / "estimator").write_bytes(pickle.dumps(estimator))

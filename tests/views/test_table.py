@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,11 @@ def test_neighbor_view_of_constant_and_empty_tables(X):
     assert view(X).isfinite().all()
     if X.std(correction=0) == 0:
         assert torch.equal(view(X), X)
+
+
+def test_pickled_neighbor_view_is_the_same():
+    x = normal_table(60)
+    view = NeighborView(x, n_neighbors=3)
+    views = [view, pickle.loads(pickle.dumps(view))]
+    first, second = (v(x, torch.Generator().manual_seed(0)) for v in views)
+    assert torch.equal(first, second)
