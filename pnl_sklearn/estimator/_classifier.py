@@ -156,8 +156,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         when the networks are built.
     compile : bool or "auto", default="auto"
         "auto": on a CUDA device, steps are captured as CUDA graphs if network, views
-        and selection are this package's. True: in any case, and layers are compiled by
-        torch.compile. False: neither.
+        and selection are this package's. True: also if they are your own, and layers
+        are compiled by torch.compile. False: neither.
     classes : array-like, default=None
         All classes, in the order wanted, where y may lack some. None: those in y,
         sorted.
