@@ -151,7 +151,9 @@ class GraphPosterior(BaseEstimator):
         n_samples = len(codes)
         counts = np.bincount(codes[codes >= 0], minlength=n_classes)
         is_used = self.weight > 0 and (codes < 0).any() and counts.max() > 1
-        if not is_used or n_samples <= self.n_neighbors:
+        if not is_used:
+            return None
+        if not callable(self.neighbors) and n_samples <= self.n_neighbors:
             return None
         if callable(self.features) or callable(self.neighbors):
             self._check_size(n_samples, n_classes)

@@ -199,7 +199,8 @@ def warn_of_class_collapse(
         left = classes[~collapsed].tolist()[0]
         what = f"Predictions collapsed to one class, {left!r}"
     else:
-        what = f"Class {names} has collapsed: {shares} of the unlabeled samples"
+        which = "Classes {} have" if collapsed.sum() > 1 else "Class {} has"
+        what = f"{which.format(names)} collapsed: {shares} of the unlabeled samples"
     warnings.warn(
         f"{what}. If it is not so rare, label a few more samples of it, give the class "
         "frequencies that you know as class_prior, or raise class_prior__weight; lower "

@@ -231,6 +231,8 @@ def test_no_more_samples_than_neighbors(blobs):
             assert (found is None) == (n_samples <= 10)
     fewer = GraphPosterior(n_neighbors=3)
     assert log_posterior(fewer, blobs[0][:9], codes[:9]).shape == (9, 2)
+    search = GraphPosterior(neighbors=lambda X: kneighbors_graph(X, 3, mode="distance"))
+    assert log_posterior(search, blobs[0][:9], codes[:9]).shape == (9, 2)
 
 
 @pytest.mark.parametrize(

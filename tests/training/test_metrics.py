@@ -5,11 +5,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_blobs
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
 from pnl_sklearn.data._sources import ArraySource
+from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.objectives._class_prior import ClassPrior
 from pnl_sklearn.training._metrics import (
     RunningMean,
@@ -211,3 +213,18 @@ def test_fit_warns_of_class_collapse():
     ) as caught:
         model.fit(X, y)
     assert caught[0].filename == __file__  # not that of a wrapper
+
+
+def test_two_collapsed_classes_are_named():
+    codes = np.concatenate([np.arange(4), np.full(300, -1)])
+    prior = ClassPrior(torch.full((4,), 0.25), is_estimated=False, is_known=True)
+    history = [{"class_distribution": [0.5, 0.49, 0.006, 0.004]}]
+    with pytest.warns(UnlabeledDataWarning, match="Classes 2, 3 have collapsed"):
+        warn_of_class_collapse(history, prior, np.arange(4), codes)
+
+
+def test_fit_keeps_a_rare_class():
+    X, truth = make_blobs([1440, 60], centers=[[0, 0], [8, 0]], random_state=0)
+    y = hide_labels(truth, 40, random_state=0)
+    model = PNLClassifier(max_epochs=2, steps_per_epoch=30, random_state=0)
+    assert model.fit(X, y).score(X, truth) > 0.99
