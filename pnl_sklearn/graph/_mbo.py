@@ -13,8 +13,8 @@ from ._label_spreading import (
 def poisson_learning(
     graph: sparse.csr_matrix,
     one_hot: np.ndarray,
-    alpha: float = 0.99,
-    tol: float = 1e-4,
+    alpha: float = 0.999,
+    tol: float = 1e-2,
 ) -> np.ndarray:
     """Classify by the potentials of sources at the labeled samples.
 
@@ -29,11 +29,11 @@ def poisson_learning(
         Weights of the edges. Each sample has one edge at least.
     one_hot : float array of shape (n_samples, n_classes)
         Labels, and zeros for unlabeled samples. Each class has a label at least.
-    alpha : float, default=0.99
+    alpha : float, default=0.999
         The Laplacian is regularized to L + (1 / alpha - 1) D, with the degrees D, so
         that potentials exist on graphs of several components, and far sources count
         less. With alpha near 1 they are those of [1]_, up to a constant.
-    tol : float, default=1e-4
+    tol : float, default=1e-2
         As for `label_spreading`.
 
     Returns

@@ -92,7 +92,8 @@ def candidates(
     class_prior: np.ndarray | None = None,
     alpha: tuple[float, float] = (0.9, 0.99),
     sharpness: tuple[int, int] = (2, 3),
-    n_steps: tuple[int, ...] = (1, 3),
+    n_steps: tuple[int, ...] = (1, 10),
+    tol: float = 1e-4,
 ) -> Iterator[tuple[bool, np.ndarray]]:
     """Class probabilities by each of the methods that are stacked.
 
@@ -109,9 +110,11 @@ def candidates(
     alpha : tuple of float, default=(0.9, 0.99)
     sharpness : tuple of int, default=(2, 3)
         Power of the scores for each alpha, an inverse temperature.
-    n_steps : tuple of int, default=(1, 3)
+    n_steps : tuple of int, default=(1, 10)
         Diffusion times of MBO. It is left out if a class has no labels, whose samples
         it would share out among the others.
+    tol : float, default=1e-4
+        Of label spreading.
 
     Yields
     ------
@@ -123,7 +126,7 @@ def candidates(
     is_missing = ~one_hot.any(axis=0)
 
     def spread(alpha: float, sharpness: int) -> np.ndarray:
-        scores = normalized(label_spreading(graph, one_hot, alpha))
+        scores = normalized(label_spreading(graph, one_hot, alpha, tol))
         scores[:, is_missing] = scores[:, ~is_missing].mean(axis=1, keepdims=True)
         return scores**sharpness
 
