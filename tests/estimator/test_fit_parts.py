@@ -166,4 +166,5 @@ def test_views_and_selections_may_use_the_whole_batch(n_classes):
         return x[neighbors[:, 1]]
 
     y = np.where(np.arange(60) < 20, np.arange(60) % n_classes, -1)
-    tiny(selection=Locked(), weak_view=view, strong_view=view).fit(X, y)
+    fitted = tiny(selection=Locked(), weak_view=view, strong_view=view).fit(X, y)
+    assert np.isfinite(fitted.predict_proba(X)).all()
