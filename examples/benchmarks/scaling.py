@@ -1,8 +1,9 @@
-"""How a fit scales: with samples, in a grid search, and the time of the import.
+"""How long fits take: by samples, in a grid search, and the time of the import.
 
 ``python -m examples.benchmarks scaling`` measures each in processes of their own:
-seconds of an epoch and memory by the number of samples, from arrays in memory and from
-a memory-mapped file; the time of a grid search with two workers, compared with two
+minutes of a fit with the defaults, by the shape of a sample; seconds of an epoch and
+memory by the number of samples, from arrays in memory and from a memory-mapped file;
+the time of a grid search with two workers, compared with two
 processes that fit on their own; seconds of the import.
 """
 
@@ -20,10 +21,21 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from pnl_sklearn import PNLClassifier
+from pnl_sklearn.estimator._trainer import steps_per_epoch
 from pnl_sklearn.model_selection import SemiSupervisedSplit, hide_labels
 
 from .runs import circumstances, in_a_process
 
+# Shape of a sample and numbers of samples of the fits with the defaults.
+_FITS = {
+    (20,): [5000],
+    (100,): [5000],
+    (1280,): [5000],
+    (8, 8): [5000],
+    (28, 28): [5000, 60_000],
+    (3, 32, 32): [5000],
+    (3, 64, 64): [5000],
+}
 _N_FEATURES = 20
 _N_REPETITIONS = 5
 _SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -56,6 +68,28 @@ class _Peak:
     def __exit__(self, *_):
         self._done.set()
         self._watcher.join()
+
+
+def of_fit(shape, n_samples, **params):
+    """Return minutes of a fit with the defaults to noisy copies of ten samples.
+
+    Images are uint8, tables float32. Ten samples of each class are labeled.
+    """
+    rng = np.random.default_rng(0)
+    centers = rng.integers(0, 200, (10, *shape))
+    truth = np.arange(n_samples) % 10
+    X = centers[truth] + rng.integers(0, 56, (n_samples, *shape))
+    X = X.astype(np.float32 if len(shape) == 1 else np.uint8)
+    y = np.where(np.arange(n_samples) < 100, truth, -1)
+    model = PNLClassifier(random_state=0, **params)
+    begin = time.perf_counter()
+    model.fit(X, y)
+    return {
+        "shape": shape,
+        "samples": n_samples,
+        "steps": model.max_epochs * steps_per_epoch(model, y),
+        "minutes": (time.perf_counter() - begin) / 60,
+    }
 
 
 def of_samples(n_samples, folder=None):
@@ -138,13 +172,17 @@ def of_import():
     return seconds
 
 
-def measure_scaling(sizes=_SIZES, mapped=_MAPPED):
+def measure_scaling(fits=_FITS, sizes=_SIZES, mapped=_MAPPED):
     """Measure everything; return the record."""
+    fits = [
+        in_a_process(of_fit, shape, n) for shape, counts in fits.items() for n in counts
+    ]
     tables = [in_a_process(of_samples, n) for n in sizes]
     for n in mapped:
         with tempfile.TemporaryDirectory() as folder:
             tables.append(in_a_process(of_samples, n, folder))
     return {
+        "fits": fits,
         "tables": tables,
         "grid_search": [of_grid_search() for _ in range(3)],
         "imports": of_import(),

@@ -142,6 +142,17 @@ def _circumstances(records):
     yield ""
 
 
+def _fits(record):
+    """Yield (shape, samples, steps, minutes) of fits with the defaults."""
+    for fit in record.get("fits", []):
+        yield (
+            " x ".join(f"{size:,}" for size in fit["shape"]),
+            f"{fit['samples']:,}",
+            f"{fit['steps']:,}",
+            f"{fit['minutes']:.1f}",
+        )
+
+
 def _tables(record):
     """Yield (samples, kind, input, memory of fit and predict, seconds) of tables."""
     for table in record["tables"]:
@@ -177,6 +188,9 @@ def _facts(record):
 
 def scaling_lines(record):
     """Yield lines of text."""
+    yield "shape of a sample, samples, steps, minutes of a fit"
+    for cells in _fits(record):
+        yield "".join(f"{cell:>15}" for cell in cells)
     yield "samples, kind, input MB, fit MB, predict MB, s per epoch, s of predict"
     for cells in _tables(record):
         yield "".join(f"{cell:>15}" for cell in cells)
@@ -184,6 +198,17 @@ def scaling_lines(record):
 
 
 def _scaling(record):
+    if fits := list(_fits(record)):
+        yield "### Whole fits\n"
+        yield (
+            "Fits with the defaults, from samples in memory to `transduction_`, the "
+            "graph posterior included where the defaults have one.\n"
+        )
+        yield "| shape of a sample | samples | steps | minutes |"
+        yield "|---|---|---|---|"
+        for cells in fits:
+            yield "| " + " | ".join(cells) + " |"
+        yield ""
     yield "### Number of samples\n"
     yield (
         "A float32 table of 20 features, the default network, 1,024 unlabeled samples "

@@ -11,7 +11,7 @@ import torch
 from examples.benchmarks import speed
 from examples.benchmarks.__main__ import main
 from examples.benchmarks.runs import append
-from examples.benchmarks.scaling import exponent, of_samples
+from examples.benchmarks.scaling import exponent, of_fit, of_samples
 from examples.benchmarks.speed import PAIRS, Workload, measure, ratios
 from examples.benchmarks.speed_page import scaling_lines, write_speed
 from pnl_sklearn import PNLClassifier
@@ -108,12 +108,25 @@ def test_of_samples_measures_a_table(tables):
         assert min(record["epoch_seconds"], record["predict_seconds"]) > 0
 
 
+@pytest.mark.parametrize("shape", [(3,), (8, 8)])
+def test_of_fit_times_a_whole_fit(shape):
+    fit = of_fit(shape, 200, max_epochs=2, steps_per_epoch=3)
+    assert fit | {"minutes": 0} == {
+        "shape": shape,
+        "samples": 200,
+        "steps": 6,
+        "minutes": 0,
+    }
+    assert 0 < fit["minutes"] < 1
+
+
 def test_report_writes_the_speed_page(records, tables, tmp_path):
     path = tmp_path / "speed.jsonl"
     for name in ("images", "low"):
         record = records[name]
         append(record, path)
     scaling = {
+        "fits": [{"shape": [3, 8, 8], "samples": 2000, "steps": 10, "minutes": 0.52}],
         "tables": tables,
         "grid_search": [{"search": 2.0, "processes": 1.0}],
         "imports": {"pnl_sklearn": [3.0], "its parts": [2.0]},
@@ -128,11 +141,12 @@ def test_report_writes_the_speed_page(records, tables, tmp_path):
     assert page.count("| low, 16 samples per step | bfloat16 |") == 2
     assert "## A GPU" in page
     assert "Not run." not in page
+    assert "| 3 x 8 x 8 | 2,000 | 10 | 0.5 |" in page
     assert "did 0.50 (0.50 to 0.50) times the fits per second" in page
     assert "took 3.00 s, 1.50 (1.50 to 1.50) times" in page
     assert (tmp_path / "speed.png").stat().st_size > 0
     assert all(part in page for pair in PAIRS for part in pair)
-    assert len(list(scaling_lines(scaling))) == 1 + 4 + 3
+    assert len(list(scaling_lines(scaling))) == (1 + 1) + (1 + 4) + 3
 
 
 def test_speed_page_without_records(tmp_path):
