@@ -23,12 +23,7 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = [
-    "_build",
-    "auto_examples/*.ipynb",
-    "auto_examples/*.py",
-    "study_tables.md",  # included by study.md
-]
+exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc states the types
@@ -48,7 +43,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "pnl_sklearn"
 html_show_sourcelink = False
-html_sidebars = {"**": []}
+html_sidebars = {"index": [], "api": [], "changelog": []}
 html_theme_options = {
     "show_prev_next": False,
     "show_toc_level": 2,

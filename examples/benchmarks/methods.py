@@ -18,7 +18,7 @@ from .study import FACTORS, ConfidentPseudoLabels, variations
 TITLES = {
     "default": "PNLClassifier()",
     "best": "best setting found",
-    "twin": "supervised baseline",
+    "baseline": "supervised baseline",
     "paper_style": "paper style",
     "paper_style_small": "paper style, small network",
     "all_labels": "supervised, all labels",
@@ -29,7 +29,7 @@ TITLES = {
     "self_training": "SelfTrainingClassifier",
 }
 # Methods that the reported results are about; the others explain them.
-REPORTED = ["default", "twin", "paper_style"]
+REPORTED = ["default", "baseline", "paper_style"]
 
 
 def estimators(method, task, data, split, device="auto"):
@@ -50,7 +50,7 @@ def estimators(method, task, data, split, device="auto"):
         estimator = default
     elif method == "best":
         estimator = default.set_params(**task.best)
-    elif method == "twin":
+    elif method == "baseline":
         estimator = supervised_baseline(default)
     elif method == "all_labels":
         # The labeled samples take the place of the unlabeled ones in each step.
