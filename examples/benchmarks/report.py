@@ -230,7 +230,7 @@ def _figure(summary, names, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    marks = dict(zip(TITLES, "o*XsP|v^<Dd", strict=True))
+    marks = dict(zip(TITLES, "o*XsP|v^<Ddp", strict=True))
     height = 1.6 + 0.36 * len(names)
     fig, ax = plt.subplots(figsize=(8, height), layout="constrained")
     for method, mark in marks.items():
