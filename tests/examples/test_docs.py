@@ -21,7 +21,12 @@ from pnl_sklearn.estimator import _trainer
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide"
-PAGES = sorted(path.stem for path in GUIDE.glob("*.rst") if path.stem != "index")
+# The others have no code that runs.
+PAGES = sorted(
+    path.stem
+    for path in GUIDE.glob("*.rst")
+    if path.stem not in ("index", "how_it_works")
+)
 
 
 def blocks(path):
@@ -83,12 +88,10 @@ def files(folder, monkeypatch):
     table.loc[::7, "mean area"] = np.nan
     table.to_csv(folder / "customers.csv", index=False)
 
-    words = {
-        "place": "where is the river city lake",
-        "number": "how many meters people",
-    }
-    kinds = rng.choice(list(words), 120)
-    texts = [" ".join(rng.choice(words[kind].split(), 6)) for kind in kinds]
+    kinds = rng.choice(["place", "number"], 120)
+    texts = [
+        " ".join(f"{kind}{i}" for i in rng.integers(100, size=20)) for kind in kinds
+    ]
     labels = np.where(np.arange(120) < 20, kinds, None)
     questions = pd.DataFrame({"text": texts, "label": labels})
     questions.to_csv(folder / "questions.csv", index=False)
@@ -103,6 +106,7 @@ def files(folder, monkeypatch):
             assert normalize_embeddings
             assert isinstance(texts, list)
             vectors = rng.standard_normal((len(texts), 384), np.float32)
+            vectors[:, :9] += [[9 * text.startswith("place")] for text in texts]
             return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     module = ModuleType("sentence_transformers")
@@ -116,12 +120,11 @@ def files(folder, monkeypatch):
 
 
 def test_every_page_has_code():
-    assert len(PAGES) >= 15
+    assert len(PAGES) > 10
     assert all(any(blocks(GUIDE / f"{name}.rst")) for name in PAGES)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("files", "short_fits")
 @pytest.mark.parametrize("page", PAGES)
 def test_code_of_the_guide_runs(page):
