@@ -74,14 +74,14 @@ class Endless(IterableDataset):
 
 
 class Fixed(nn.Linear):
-    """Puts out seven columns whatever it is asked for."""
+    """Returns seven logits, whatever the number of classes."""
 
     def __init__(self, n_features):
         super().__init__(n_features, 7)
 
 
 class OwnCallback(Callback):
-    """Is not of skorch, and so might record columns."""
+    """Is not of skorch, and so may record columns."""
 
 
 class OnlyTargets:
@@ -438,11 +438,11 @@ PARAMETERS = {
     ),
     "columns": (
         lambda: fit(module=Fixed),
-        "puts out 7 columns, but y has 3 classes",
+        "returns 7 logits per sample, but y has 3 classes",
     ),
     "columns, instance": (
         lambda: fit(module=nn.Linear(4, 2)),
-        "puts out 2 columns, but y has 3 classes",
+        "returns 2 logits per sample, but y has 3 classes",
     ),
     "not logits": (
         lambda: fit(IMAGES, module=nn.Linear(6, 3)),
@@ -472,7 +472,7 @@ PARAMETERS = {
     ),
     "net_params, a parameter": (
         lambda: fit(net_params={"lr": 0.5}),
-        "holds 'lr', which is a parameter of the estimator itself",
+        "contains 'lr', which is a parameter of the estimator itself",
     ),
     "net_params, groups": (
         lambda: fit(
@@ -482,7 +482,7 @@ PARAMETERS = {
     ),
     "net_params, batches": (
         lambda: fit(dataset(X), net_params={"iterator_train__batch_size": 8}),
-        "'iterator_train__batch_size', but batches are drawn here. batch_size",
+        "'iterator_train__batch_size', but PNLClassifier samples the batches itself",
     ),
     "net_params, no prefix": (
         lambda: fit(net_params={"hidden": 8}),
@@ -498,7 +498,7 @@ PARAMETERS = {
     ),
     "net_params, instance": (
         lambda: fit(module=nn.Linear(4, 3), net_params={"module__bias": False}),
-        "'module__bias', but module is an instance.*Give its class",
+        "'module__bias', but module is an instance.*Pass its class",
     ),
     "EarlyStopping": (
         lambda: fit(callbacks=[EarlyStopping(monitor="valid_loss")]),
@@ -677,7 +677,7 @@ def test_device_that_is_missing(device, is_available):
 )
 def test_refused_fit_leaves_no_fitted_estimator(before, params):
     estimator = before().set_params(**params)
-    with pytest.raises(ValueError, match=r"7 columns|tolerance=1\.5"):
+    with pytest.raises(ValueError, match=r"7 logits|tolerance=1\.5"):
         estimator.fit(X, np.where(Y < 0, Y, Y + 1))
     with pytest.raises(NotFittedError):
         estimator.predict(X)
