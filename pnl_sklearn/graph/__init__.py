@@ -2,8 +2,8 @@
 
 :class:`GraphPosterior` computes class probabilities of all samples, once per fit:
 
-1. It computes features of all samples, batch by batch: those of X, :class:`HOG`, or any
-   :class:`FeatureFunction`. More than 128 features are reduced by PCA.
+1. It takes the features of X, or computes other features of all samples: :class:`HOG`
+   or any :class:`FeatureFunction`. More than 128 computed features are reduced by PCA.
 2. It finds the nearest neighbors of each sample by the Euclidean distance of the
    features. A :class:`NeighborSearch` replaces the first two steps.
 3. It builds a symmetric graph with self-tuning weights.
