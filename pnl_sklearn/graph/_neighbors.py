@@ -14,8 +14,8 @@ from ..data._inputs import numbers_expected, refuse_masked, to_numpy
 from ..data._sources import Source, chunks
 from ..views._table import has_common_unit
 
-# sklearn.neighbors and sklearn.decomposition are imported inside of functions. At the top
-# they would make the import of this package much slower.
+# sklearn.neighbors and sklearn.decomposition are imported inside of functions, since at
+# the top they would make the import of this package much slower.
 
 
 class FeatureFunction(Protocol):

@@ -218,8 +218,8 @@ class GraphPosterior(BaseEstimator):
             raise ValueError(
                 "features and neighbors of GraphPosterior are for up to 100,000 "
                 f"samples, and {_MAX_PROBABILITIES:,} for samples times classes; there "
-                f"are {n_samples:,} samples and {n_classes} classes. Use graph=None, or "
-                "fewer unlabeled samples."
+                f"are {n_samples:,} samples and {n_classes} classes. Use fewer "
+                "unlabeled samples, or graph=None."
             )
 
 

@@ -288,19 +288,19 @@ INPUTS = {
     ),
     "image_shape": (
         lambda: fit(image_shape=(1, 3, 3)),
-        r"\(1, 3, 3\) asks for 9 values a sample, but X has 4 features",
+        r"\(1, 3, 3\) has 9 values, but X has 4 features",
     ),
     "image_shape, images": (
         lambda: fit(IMAGES, image_shape=(1, 3, 3)),
-        r"\(30, 6, 6\) does not hold images of image_shape=\(1, 3, 3\)",
+        r"\(30, 6, 6\) does not contain images of image_shape=\(1, 3, 3\)",
     ),
     "image_shape, Dataset": (
         lambda: fit(dataset(X), image_shape=(1, 3, 3)),
-        r"\(1, 3, 3\) asks for 9 values a sample, but X has 4 features",
+        r"\(1, 3, 3\) has 9 values, but X has 4 features",
     ),
     "image_shape, Dataset of images": (
         lambda: fit(dataset(np.zeros((30, 4, 4))), image_shape=(1, 2, 8)),
-        r"\(30, 4, 4\) does not hold images of image_shape=\(1, 2, 8\)",
+        r"\(30, 4, 4\) does not contain images of image_shape=\(1, 2, 8\)",
     ),
     "Dataset, layout": (
         lambda: fit(dataset(np.zeros((30, 3, 5, 3)))),
@@ -343,17 +343,17 @@ PARAMETERS = {
     ),
     "class_prior, a frame": (
         lambda: fit(class_prior=series([0.2, 0.3, 0.5], [0, 1, 2]).to_frame().T),
-        "has to hold one share",
+        "must contain one frequency",
     ),
     "negative class_prior": (lambda: fit(class_prior=[1, 1, -1]), "not negative"),
-    "infinite class_prior": (lambda: fit(class_prior=[1, 1, np.inf]), "one share"),
+    "infinite class_prior": (lambda: fit(class_prior=[1, 1, np.inf]), "one frequency"),
     "class_prior of other classes": (
         lambda: fit(class_prior={0: 0.5, 2: 0.5}),
-        r"class_prior has shares of \[0, 2\], but the classes are \[0, 1, 2\]",
+        r"class_prior has frequencies of \[0, 2\], but the classes are \[0, 1, 2\]",
     ),
     "class_prior twice": (
         lambda: fit(class_prior=series([1, 2, 3], [0, 1, 1])),
-        r"shares of \[0, 1, 1\].*each of them once",
+        r"frequencies of \[0, 1, 1\].*each of them once",
     ),
     "selection of numbers": (
         lambda: fit(selection=lambda p: (p < 0.01).float()),
