@@ -277,9 +277,9 @@ def _check_range(values: np.ndarray, learned: bool) -> None:
         spans = values.max(axis=0).astype(float) - values.min(axis=0)
         if spans.max() > _WIDEST:
             raise ValueError(
-                f"A feature of input X has a range of more than {_WIDEST:g}. Its squares "
-                "are too large for dtype('float32'). Rescale X, for example with "
-                "sklearn.preprocessing.StandardScaler."
+                f"A feature of input X has a range of more than {_WIDEST:g}. Its "
+                "squares are too large for dtype('float32'). Rescale X, for example "
+                "with sklearn.preprocessing.StandardScaler."
             )
 
 

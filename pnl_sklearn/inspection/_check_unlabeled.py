@@ -235,8 +235,8 @@ def _compare_labels(
             f"{agreement:.0%} of the labeled samples are most similar to their own "
             f"class, and {permuted.mean():.0%} with permuted labels "
             f"(p = {pvalue:.1g}). Unlabeled data may then lower the accuracy. Measure "
-            "the gain with unlabeled_gain, or use features in which samples of one class "
-            "are similar.",
+            "the gain with unlabeled_gain, or use features in which samples of one "
+            "class are similar.",
             UnlabeledDataWarning,
             stacklevel=4,
         )

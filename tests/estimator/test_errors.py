@@ -126,7 +126,7 @@ TARGETS = {
     '"-1" and "1"': (lambda: fit(y=np.where(Y < 0, "-1", "1")), "only -1 and 1"),
     "dates": (
         lambda: fit(y=np.array(["NaT", "2020-01-01", "2020-01-02"] * 10, "M8[D]")),
-        r"Unknown label type: y is of dtype datetime64\[D\].*strings first",
+        r"Unknown label type: y is of dtype datetime64\[D\].*to strings first",
     ),
     "bytes": (lambda: fit(y=Y.astype("S")), "Unknown label type: y is of dtype .S"),
     "lengths": (lambda: fit(y=Y[:29]), r"inconsistent numbers of samples: \[30, 29\]"),
@@ -142,7 +142,7 @@ TARGETS = {
     "-2.0": (lambda: fit(y=np.where(Y == 0, -2.0, Y)), "negative label .*-2.0"),
     "fractions": (
         lambda: fit(y=np.where(Y == 0, 0.5, Y)),
-        "continuous.*0.5.*float labels have to be whole numbers",
+        "continuous.*0.5.*float labels must be whole numbers",
     ),
     "infinite": (lambda: fit(y=np.where(Y == 0, np.inf, Y)), "y contains infinity"),
     "strings and numbers": (
@@ -157,17 +157,17 @@ TARGETS = {
     "classes twice": (lambda: fit(classes=[0, 1, 2, 2]), "each once"),
     "classes with -1": (
         lambda: fit(classes=np.unique(Y)),
-        r"classes=\[-1, 0, 1, 2\] holds a mark of unlabeled samples",
+        r"classes=\[-1, 0, 1, 2\] contains a mark of unlabeled samples",
     ),
     "classes with None": (
         lambda: fit(y=[None, "a", "b"] * 10, classes=[None, "a", "b"]),
-        "holds a mark of unlabeled samples",
+        "contains a mark of unlabeled samples",
     ),
     "classes with NaN": (
         lambda: fit(classes=[0, 1, 2, np.nan]),
-        "holds a mark of unlabeled samples",
+        "contains a mark of unlabeled samples",
     ),
-    "classes one": (lambda: fit(classes=[0]), "two or more"),
+    "classes one": (lambda: fit(classes=[0]), "at least two classes"),
     "weights negative": (
         lambda: fit(sample_weight=np.linspace(-1, 1, 30)),
         "Negative values in data passed to `sample_weight`",
@@ -182,7 +182,7 @@ TARGETS = {
     ),
     "class_weight negative": (
         lambda: fit(class_weight={0: -1, 1: 1, 2: 1}),
-        "class_weight=.* holds a negative weight",
+        "class_weight=.* contains a negative weight",
     ),
     "weights length": (
         lambda: fit(sample_weight=np.ones(29)),
@@ -580,11 +580,11 @@ PARAMETERS = {
     ),
     "warm start": (
         lambda: fit(warm_start=True).fit(X, Y + (Y >= 0)),
-        r"goes on with classes array\(\[0, 1, 2\]\), but y holds array\(\[1, 2, 3\]\)",
+        r"a fit with classes array\(\[0, 1, 2\]\), but y contains array\(\[1, 2, 3\]\)",
     ),
     "resume": (
         lambda: fit(warm_start="resume").fit(X, Y + (Y >= 0)),
-        r"warm_start='resume' goes on with classes array\(\[0, 1, 2\]\)",
+        r"warm_start='resume' continues a fit with classes array\(\[0, 1, 2\]\)",
     ),
     "warm start, features": (
         lambda: fit(warm_start=True).fit(X[:, :3], Y),
