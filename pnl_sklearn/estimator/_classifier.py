@@ -41,13 +41,14 @@ from ._trainer import build_class_prior, build_trainer, propagate_labels
 class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     """Semi-supervised classifier that learns from pseudo-negative labels.
 
-    Two neural networks, the *submodels*, are trained together. Both learn the labels of
-    the labeled samples. On unlabeled samples, each submodel is the *teacher* of the
-    other one, its *student*. The teacher predicts on a weak view (augmentation) of a
-    sample. Classes of low predicted probability become *pseudo-negative labels* ("the
-    sample is not of class k"). The student learns them on a strong view of the same
-    sample. Pseudo-negative labels are more often correct than pseudo-labels. So samples
-    with uncertain predictions can be used, too.
+    Two neural networks, the *submodels*, are trained together. Both are trained with
+    the labels of the labeled samples. On unlabeled samples, each submodel is the
+    *teacher* of the other one, its *student*. The teacher predicts on a weak view
+    (augmentation) of a sample. Classes of low predicted probability become
+    *pseudo-negative labels* ("the sample is not of class k"). The student is trained
+    with them on a strong view of the same sample. Pseudo-negative labels are more often
+    correct than pseudo-labels. Samples with uncertain predictions can therefore be
+    used, too.
 
     Read more in the :doc:`user guide </guide/quick_start>`.
 
@@ -57,9 +58,9 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             or callable, default="auto"
         Network that maps a float32 batch to logits of shape (n_samples, n_classes).
         "auto" is :class:`~pnl_sklearn.networks.MLP` for tables and
-        :class:`~pnl_sklearn.networks.SmallCNN` for images. A class or callable gets
-        those of ``n_features``, ``n_channels``, ``n_classes`` and ``image_shape`` that
-        its signature names. An instance is copied. See :doc:`/guide/own_parts`.
+        :class:`~pnl_sklearn.networks.SmallCNN` for images. A class or callable is
+        called with ``n_features``, ``n_channels``, ``n_classes``, ``image_shape``, if
+        it has these parameters. An instance is copied. See :doc:`/guide/own_parts`.
     weak_view, strong_view : "auto", View or None, default="auto"
         Random augmentations of a batch, in the units of X. The teacher predicts on the
         weak view, the student learns on the strong view. "auto" chooses both by the
@@ -193,7 +194,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
           ``consistency_loss``, its terms, without ramp-ups, `negative_weight` and the
           weight of `class_prior`;
         - ``negative_weight``, the weight of ``negative_loss`` at the end of the epoch;
-        - ``teacher_student_agreement``, the fraction of unlabeled samples of which
+        - ``teacher_student_agreement``, the fraction of unlabeled samples for which
           student and teacher predict the same class;
         - ``negative_coverage``, the fraction of unlabeled samples with at least one
           negative label;
@@ -210,10 +211,10 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
           correct. It is NaN if there are none.
 
         If a callback monitors it, there is also ``label_change``. It is the fraction of
-        unlabeled samples whose predicted class differs from the one after the epoch
-        before. It is NaN in the first epoch of a fit.
+        unlabeled samples whose predicted class has changed since the previous epoch. It
+        is NaN in the first epoch of a fit.
     n_iter_ : int
-        Number of epochs trained.
+        Number of epochs of training, including earlier fits with `warm_start`.
     transduction_ : ndarray of shape (n_samples,)
         Labels of all samples of X, followed by those of `X_unlabeled`. They are the
         given labels of labeled samples and the predicted labels of unlabeled samples.
@@ -357,8 +358,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             to mean 1. Weights of unlabeled samples are ignored. The graph posterior
             ignores labels of weight 0 and does not use the other weights.
         X_unlabeled : array-like, sparse matrix, Tensor or Dataset, default=None
-            Further unlabeled samples, of the same form as X. Scikit-learn's
-            cross-validation does not split them (see :doc:`/guide/model_selection`). It
+            Further unlabeled samples, of the same form as X. Cross-validation of
+            scikit-learn does not split them (see :doc:`/guide/model_selection`). It
             would split an array that is as long as X, so their number must differ from
             that of X and of its training sets. In a pipeline, use
             ``transform_input=["X_unlabeled"]``.
@@ -549,7 +550,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
 
     @property
     def n_iter_(self):
-        """Number of epochs trained."""
+        """Number of epochs of training."""
         return len(self.history_)
 
     def _begin_fit(self, warm, processes):

@@ -61,7 +61,8 @@ def paper_style(task="cifar10"):
     Both views          shifts of up to 4 pixels, and flips
     =================== ==============================================================
 
-    These settings are stated by neither, or are different in this package:
+    The following is stated by neither the paper nor the script, or is different in this
+    package:
 
     - The view of MNIST is shifts of up to 2 pixels. That of digits, of 8 x 8 pixels, is
       shifts of 1 pixel.
