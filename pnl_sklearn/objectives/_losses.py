@@ -100,7 +100,7 @@ def balance_loss(
         Class prior, which sums to 1.
     running_mean : Tensor of shape (n_classes,), default=None
         Mean prediction over this and earlier batches. None takes the mean of this
-        batch. Entries are at least 0.001 / n_classes.
+        batch. Entries below 0.001 / n_classes are clipped.
 
     Returns
     -------
@@ -126,8 +126,8 @@ def balance_loss(
 def consistency_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean squared difference between probabilities and their targets.
 
-    It is the sum over terms of the weighted mean over samples of the mean squared
-    difference over classes.
+    Each term is the mean over samples of the weight times the mean squared difference
+    over classes. The loss is the sum of the terms.
 
     Parameters
     ----------
@@ -145,6 +145,14 @@ def consistency_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor
     References
     ----------
     A. Tarvainen and H. Valpola, "Mean teachers are better role models", NIPS 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.objectives import consistency_loss
+    >>> logits = torch.tensor([[0.5, 0.5]]).log()
+    >>> consistency_loss(logits, torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1.0]]))
+    tensor(0.2500)
     """
     difference = logits.float().softmax(dim=1) - targets.detach()
     return _mean((weights * difference.square().mean(dim=2)).sum(dim=0))
@@ -165,6 +173,14 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     Returns
     -------
     loss : float32 Tensor of shape ()
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnl_sklearn.objectives import supervised_loss
+    >>> logits = torch.tensor([[0.5, 0.5]]).log()
+    >>> supervised_loss(logits, torch.tensor([0]), torch.tensor([1.0]))
+    tensor(0.6931)
     """
     return _mean(weights * F.cross_entropy(logits.float(), labels, reduction="none"))
 
