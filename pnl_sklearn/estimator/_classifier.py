@@ -178,7 +178,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         Class labels, in the order of the columns of `predict_proba`.
     n_features_in_ : int
         Number of features. For images it is the number of values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features. Defined only if X has feature names that are all strings.
     input_shape_ : tuple of int
         Shape of a sample: (n_features,) or (channels, height, width).

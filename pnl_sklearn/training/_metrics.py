@@ -166,7 +166,7 @@ def warn_of_class_collapse(
     unknown_threshold: float = 0.02,
     min_expected: int = 10,
 ) -> None:
-    """Warn if hardly any unlabeled sample is predicted to be of some class.
+    """Warn if the mean prediction of unlabeled samples is very low for some class.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def warn_of_class_collapse(
         what = f"Predictions collapsed to one class, {left!r}"
     else:
         which = "Classes {} have" if collapsed.sum() > 1 else "Class {} has"
-        what = f"{which.format(names)} collapsed: {shares} of the unlabeled samples"
+        what = f"{which.format(names)} collapsed: {shares} mean predicted probability"
     warnings.warn(
         f"{what}. If this is unexpected, label more samples of each class, pass known "
         "class frequencies as class_prior, or increase class_prior__weight. If the "

@@ -239,7 +239,7 @@ def test_groups_as_argument_equal_routed_groups():
     [
         (PredefinedSplit(TRUTH), Y, "neither a number of folds nor a splitter"),
         ([(LABELED[:12], LABELED[12:])], Y, "pass indices of X to scikit-learn"),
-        (2, np.array([-1, 1] * 60), "y holds only -1 and 1"),
+        (2, np.array([-1, 1] * 60), "y contains only -1 and 1"),
         (2, None, "SemiSupervisedSplit needs y"),
     ],
 )
