@@ -23,12 +23,7 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = [
-    "_build",
-    "auto_examples/*.ipynb",
-    "auto_examples/*.py",
-    "study_tables.md",  # included by study.md
-]
+exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc states the types
@@ -48,10 +43,13 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "pnl_sklearn"
 html_show_sourcelink = False
-html_sidebars = {"**": []}
+# Pages beside the guide have no neighbors to navigate to, and wide code or tables.
+_WIDE = ("index", "api", "benchmarks", "study", "speed", "changelog", "auto_examples/*")
+html_sidebars = dict.fromkeys(_WIDE, [])
 html_theme_options = {
     "show_prev_next": False,
     "show_toc_level": 2,
+    "header_links_before_dropdown": 4,
     "footer_start": ["copyright"],
     "footer_end": [],
 }

@@ -1,4 +1,4 @@
-"""Semi-supervised classification with pseudo-negative labels, as in scikit-learn."""
+"""Semi-supervised classification with pseudo-negative labels, in scikit-learn's API."""
 
 from .estimator import PNLClassifier, paper_style, supervised_baseline
 from .exceptions import UnlabeledDataWarning

@@ -1,9 +1,11 @@
-"""Warnings of this package."""
+"""Warnings that are issued by this package."""
 
 
 class UnlabeledDataWarning(UserWarning):
-    """The unlabeled data may lower the accuracy, or a fit lost a class with them.
+    """Warning that unlabeled data may lower the accuracy.
 
-    Issued by :func:`~pnl_sklearn.inspection.check_unlabeled` before a fit, and by the
-    fit of a :class:`~pnl_sklearn.PNLClassifier` that predicts a class (almost) never.
+    :func:`~pnl_sklearn.inspection.check_unlabeled` issues it before a fit, if an
+    assumption about the unlabeled data seems to be violated.
+    :class:`~pnl_sklearn.PNLClassifier` issues it after a fit, if hardly any unlabeled
+    sample is predicted to be of some class (class collapse).
     """

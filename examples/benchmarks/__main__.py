@@ -8,9 +8,9 @@ from pathlib import Path
 from .methods import REPORTED, TITLES
 from .report import reported, table, write_page
 from .runs import append, in_a_process, read, run_all
-from .scaling import measure_scaling
+from .scaling import measure_fits, measure_scaling
 from .speed import WORKLOADS, lines, measure
-from .speed_page import scaling_lines, write_speed
+from .speed_page import fits_lines, scaling_lines, write_speed
 from .study import FACTORS
 from .study_page import write_study
 from .tasks import FIRST_REPORTED, GROUPS, TASKS, Options
@@ -22,8 +22,8 @@ def _parser():
     parser = argparse.ArgumentParser(prog="python -m examples.benchmarks")
     parser.add_argument(
         "task",
-        help=f"report (writes the pages of the documentation), speed or scaling, a "
-        f"group ({', '.join(GROUPS)}) or a task ({', '.join(TASKS)})",
+        help=f"report (writes the pages of the documentation), speed, fits or "
+        f"scaling, a group ({', '.join(GROUPS)}) or a task ({', '.join(TASKS)})",
     )
     parser.add_argument("--splits", type=int, default=5, help="label splits (5)")
     parser.add_argument(
@@ -67,7 +67,7 @@ def main(arguments=None):
         write_study(read(options.records), options.docs)
         write_speed(read(options.speed_records), options.docs)
         return
-    if options.task in ("speed", "scaling"):
+    if options.task in ("speed", "fits", "scaling"):
         _time(options)
         return
     names = GROUPS.get(options.task, [options.task])
@@ -97,17 +97,20 @@ def main(arguments=None):
 
 def _time(options):
     """Measure seconds and memory, print them and add them to the records."""
-    names = WORKLOADS if options.methods == "all" else options.methods.split(",")
-    if options.task == "scaling":
-        names = ["scaling"]
-    for name in names:
-        if name == "scaling":
-            record = measure_scaling()
-        else:
-            record = in_a_process(measure, name, options.device)
+    if options.task == "fits":
+        measured = [(measure_fits(), fits_lines)]
+    elif options.task == "scaling":
+        measured = [(measure_scaling(), scaling_lines)]
+    else:
+        asked = options.methods
+        names = WORKLOADS if asked == "all" else asked.split(",")
+        measured = (
+            (in_a_process(measure, name, options.device), lines) for name in names
+        )
+    for record, text in measured:
         append(record, options.speed_records)
-        text = scaling_lines(record) if name == "scaling" else lines(record)
-        print(json.dumps(record) if options.json else "\n".join(text), flush=True)
+        printed = json.dumps(record) if options.json else "\n".join(text(record))
+        print(printed, flush=True)
 
 
 if __name__ == "__main__":

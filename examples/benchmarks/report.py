@@ -12,7 +12,7 @@ _N_SPLITS = 5
 
 def reported(records, tuning=False):
     """Return the records of the reported label splits, or of those for tuning."""
-    return [r for r in records if (r["draw"] < FIRST_REPORTED) == tuning]
+    return [r for r in records if (r["split"] < FIRST_REPORTED) == tuning]
 
 
 def errors_of(records, small=False):
@@ -22,7 +22,7 @@ def errors_of(records, small=False):
         if record["small"] == small:
             for setting, error in record["errors"].items():
                 of_method = errors[record["task"]][record["method"]]
-                of_method[setting][record["draw"]] = error
+                of_method[setting][record["split"]] = error
     return errors
 
 
@@ -144,7 +144,7 @@ def _overview(summary, names):
 
 def _ranks(errors):
     """Yield mean ranks over the tables, on label splits with all four methods."""
-    methods = ["default", "twin", "self_training", "label_spreading"]
+    methods = ["default", "baseline", "self_training", "label_spreading"]
     splits = {}
     for name, task in TASKS.items():
         runs = [errors[name][method] for method in methods]
@@ -230,7 +230,7 @@ def _figure(summary, names, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    marks = dict(zip(TITLES, "o*XsP|v^<Dd", strict=True))
+    marks = dict(zip(TITLES, "o*XsP|v^<Ddp", strict=True))
     height = 1.6 + 0.36 * len(names)
     fig, ax = plt.subplots(figsize=(8, height), layout="constrained")
     for method, mark in marks.items():

@@ -27,42 +27,11 @@ from .tasks import TASKS, Options
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-# Methods, and words of the study's settings, in earlier records -> names today.
-_RENAMED_METHODS = {
-    "study-companion": "study-consistency",
-    "study-average": "study-ema",
-    "study-pool": "study-unlabeled",
-}
-_RENAMED_WORDS = {
-    "rows": "samples",
-    "neighbors' beliefs": "graph posterior",
-    "no average": "no EMA",
-    "as it is": "identity",
-    "no balance": "no alignment",
-    "none: each teaches itself": "no exchange",
-    "one of the two": "one submodel",
-    "one, teaching itself": "one submodel, no exchange",
-}
-
-
 def read(path):
-    """Return the records of a file, by today's names; none if there is no file."""
+    """Return the records of a file; none if there is no file."""
     if not path.exists():
         return []
-    return [_renamed(json.loads(line)) for line in path.read_text().splitlines()]
-
-
-def _renamed(record):
-    method = record.get("method", "")
-    if not method.startswith("study-"):
-        return record
-    errors = {}
-    for setting, error in record["errors"].items():
-        for old, new in _RENAMED_WORDS.items():
-            setting = setting.replace(old, new)
-        errors[setting] = error
-    method = _RENAMED_METHODS.get(method, method)
-    return record | {"method": method, "errors": errors}
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def append(record, path):
@@ -124,7 +93,7 @@ def run_all(names, methods, splits, path, options, device="auto", minutes=math.i
 
 
 def _key(record):
-    return record["task"], record["draw"], record["method"], record["small"]
+    return record["task"], record["split"], record["method"], record["small"]
 
 
 def run(
@@ -170,7 +139,7 @@ def run(
         return None
     return {
         "task": name,
-        "draw": split,
+        "split": split,
         "seed": split,
         "method": method,
         "small": options.small,

@@ -1,9 +1,9 @@
 """How long fits take: by samples, in a grid search, and the time of the import.
 
-``python -m examples.benchmarks scaling`` measures each in processes of their own:
-minutes of a fit with the defaults, by the shape of a sample; seconds of an epoch and
-memory by the number of samples, from arrays in memory and from a memory-mapped file;
-the time of a grid search with two workers, compared with two
+``python -m examples.benchmarks fits`` measures minutes of fits with the defaults, by
+the shape of a sample. ``python -m examples.benchmarks scaling`` measures seconds of an
+epoch and memory by the number of samples, from arrays in memory and from a
+memory-mapped file; the time of a grid search with two workers, compared with two
 processes that fit on their own; seconds of the import.
 """
 
@@ -172,17 +172,21 @@ def of_import():
     return seconds
 
 
-def measure_scaling(fits=_FITS, sizes=_SIZES, mapped=_MAPPED):
-    """Measure everything; return the record."""
-    fits = [
+def measure_fits(fits=_FITS):
+    """Measure minutes of fits, each in a process of its own; return the record."""
+    found = [
         in_a_process(of_fit, shape, n) for shape, counts in fits.items() for n in counts
     ]
+    return {"fits": found, **circumstances("cpu")}
+
+
+def measure_scaling(sizes=_SIZES, mapped=_MAPPED):
+    """Measure growth with samples, grid searches and the import; return the record."""
     tables = [in_a_process(of_samples, n) for n in sizes]
     for n in mapped:
         with tempfile.TemporaryDirectory() as folder:
             tables.append(in_a_process(of_samples, n, folder))
     return {
-        "fits": fits,
         "tables": tables,
         "grid_search": [of_grid_search() for _ in range(3)],
         "imports": of_import(),

@@ -28,11 +28,12 @@ computed once per fit; the user guide says how long that takes.
 
 
 def _latest(records):
-    """Return, by device, the last record of each workload, and of scaling."""
+    """Return, by device, the last record of each workload, of fits and of scaling."""
     found = {}
     for record in records:
         place = found.setdefault(record["device"], {})
-        place[record.get("workload", "scaling")] = record
+        kind = "fits" if "fits" in record else "scaling"
+        place[record.get("workload", kind)] = record
     return found
 
 
@@ -44,6 +45,8 @@ def write_speed(records, folder):
         text += _workloads([found[n] for n in WORKLOADS if n in found])
         if missing := [n for n in WORKLOADS if n not in found]:
             text.append(f"Not run here: {', '.join(missing)}.\n")
+        if "fits" in found:
+            text += _whole_fits(found["fits"])
         if "scaling" in found:
             text += _scaling(found["scaling"])
             _figure(found["scaling"], folder / "speed.png")
@@ -144,7 +147,7 @@ def _circumstances(records):
 
 def _fits(record):
     """Yield (shape, samples, steps, minutes) of fits with the defaults."""
-    for fit in record.get("fits", []):
+    for fit in record["fits"]:
         yield (
             " x ".join(f"{size:,}" for size in fit["shape"]),
             f"{fit['samples']:,}",
@@ -186,29 +189,37 @@ def _facts(record):
     )
 
 
-def scaling_lines(record):
+def fits_lines(record):
     """Yield lines of text."""
-    yield "shape of a sample, samples, steps, minutes of a fit"
+    yield "shape of a sample, samples, steps, minutes"
     for cells in _fits(record):
         yield "".join(f"{cell:>15}" for cell in cells)
+
+
+def scaling_lines(record):
+    """Yield lines of text."""
     yield "samples, kind, input MB, fit MB, predict MB, s per epoch, s of predict"
     for cells in _tables(record):
         yield "".join(f"{cell:>15}" for cell in cells)
     yield from _facts(record)
 
 
+def _whole_fits(record):
+    yield "### Whole fits\n"
+    yield (
+        "Fits with the defaults, from samples in memory to `transduction_`, the graph "
+        "posterior included where the defaults have one. `python -m "
+        "examples.benchmarks fits` measures this section.\n"
+    )
+    yield "| shape of a sample | samples | steps | minutes |"
+    yield "|---|---|---|---|"
+    for cells in _fits(record):
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield from _circumstances([record])
+
+
 def _scaling(record):
-    if fits := list(_fits(record)):
-        yield "### Whole fits\n"
-        yield (
-            "Fits with the defaults, from samples in memory to `transduction_`, the "
-            "graph posterior included where the defaults have one.\n"
-        )
-        yield "| shape of a sample | samples | steps | minutes |"
-        yield "|---|---|---|---|"
-        for cells in fits:
-            yield "| " + " | ".join(cells) + " |"
-        yield ""
     yield "### Number of samples\n"
     yield (
         "A float32 table of 20 features, the default network, 1,024 unlabeled samples "

@@ -17,6 +17,7 @@ from pnl_sklearn import AdaptiveNegatives, GraphPosterior
 from pnl_sklearn.views import ImageView, RandAugmentView
 
 from .deformable import DeformableNeighbors
+from .hard_tables import GENERATED, read
 from .tables import TABLES
 
 # Label splits before this one are for tuning; results are of those from it on.
@@ -90,9 +91,15 @@ class Options:
 def draw_labels(y, per_class, rng):
     """Keep `per_class` labels of each class at random; -1 for all others.
 
-    `hide_labels` would choose others than the recorded results have.
+    `per_class` is a number, or one for each class. `hide_labels` would choose others
+    than the recorded results have.
     """
-    kept = [rng.permutation(np.flatnonzero(y == k))[:per_class] for k in np.unique(y)]
+    classes = np.unique(y)
+    counts = np.broadcast_to(per_class, len(classes))
+    kept = [
+        rng.permutation(np.flatnonzero(y == k))[:n]
+        for k, n in zip(classes, counts, strict=True)
+    ]
     hidden = np.full_like(y, -1)
     hidden[np.concatenate(kept)] = y[np.concatenate(kept)]
     return hidden
@@ -118,6 +125,25 @@ def _table(split, options, name):
     X, X_test, y, y_test = train_test_split(
         X, y, test_size=0.3, stratify=y, random_state=split
     )
+    return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
+
+
+def _generated(split, options, name, per_class):
+    rng = np.random.default_rng(split)
+    X, y = GENERATED[name](rng)
+    X, X_test, y, y_test = train_test_split(
+        X, y, test_size=0.3, stratify=y, random_state=split
+    )
+    return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
+
+
+def _real(split, options, name, per_class, n_samples=None):
+    """Of the file's training part, or of `n_samples` of it."""
+    X, y, X_test, y_test = read(_folder(options, name) / "real" / f"{name}.npz")
+    rng = np.random.default_rng(split)
+    if n_samples is not None:
+        rows = rng.permutation(len(y))[:n_samples]
+        X, y = X[rows], y[rows]
     return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
 
@@ -336,6 +362,45 @@ TASKS = {
             )
             for name, (_, n) in TABLES.items()
         ),
+        *(
+            Task(
+                f"{name}-{n * n_classes}" + ("-10000" if n_samples else ""),
+                f"{title}, {n * n_classes} labels",
+                partial(_real, name=name, per_class=n, n_samples=n_samples),
+                "table",
+                large=True,
+            )
+            for name, title, n_classes, n, n_samples in [
+                ("trec_minilm", "TREC questions, MiniLM embeddings", 6, 5, None),
+                ("trec_minilm", "TREC questions, MiniLM embeddings", 6, 20, None),
+                ("cifar10_effnet", "CIFAR-10, EfficientNet embeddings", 10, 4, None),
+                ("cifar10_effnet", "CIFAR-10, EfficientNet embeddings", 10, 10, None),
+                ("cifar10_effnet", "CIFAR-10, EfficientNet embeddings", 10, 25, None),
+                ("satimage", "satimage", 6, 5, None),
+                ("satimage", "satimage", 6, 10, None),
+                ("spam", "spam", 2, 5, None),
+                ("letter", "letter, 10,000 samples", 26, 5, 10_000),
+                ("letter", "letter", 26, 5, None),
+            ]
+        ),
+        *(
+            Task(
+                name,
+                f"{name.replace('_', ' ')}, {words}",
+                partial(_generated, name=name, per_class=n),
+                "digits" if name == "colored_digits" else "table",
+                balanced=name == "rare_class",
+                large=True,
+            )
+            for name, n, words in [
+                ("mixed_table", 15, "15 a class"),
+                ("xor", 10, "10 a class"),
+                ("misleading_clusters", 8, "8 a class"),
+                ("one_hot", 15, "15 a class"),
+                ("rare_class", (9, 1), "9 and 1 a class"),
+                ("colored_digits", 5, "5 a class"),
+            ]
+        ),
     ]
 }
 GROUPS = {
@@ -344,4 +409,17 @@ GROUPS = {
     "cifar10": ["cifar10-1000", "cifar10-4000"],
     "imbalanced": ["digits-imbalanced", "mnist-imbalanced"],
     "tables": list(TABLES),
+    "embeddings": [
+        "trec_minilm-30",
+        "trec_minilm-120",
+        *(f"cifar10_effnet-{n}" for n in (40, 100, 250)),
+    ],
+    "hard": [
+        "satimage-30",
+        "satimage-60",
+        "spam-10",
+        "letter-130-10000",
+        "letter-130",
+        *GENERATED,
+    ],
 }

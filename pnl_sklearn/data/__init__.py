@@ -1,5 +1,5 @@
-"""What `fit` is given: checked, encoded, and cut into batches.
+"""Input validation and batches.
 
-X goes through `_inputs`, y through `_targets`; `_training_data` puts them together. A
-source turns indices into batches, and the sampler decides on the indices.
+`_inputs` checks X, `_targets` checks and encodes y, and `_training_data` combines them.
+A source converts indices to batches. The sampler chooses the indices.
 """

@@ -1,4 +1,4 @@
-"""Checks of X: clean samples, their shape, and messages about bad ones."""
+"""Validation of X."""
 
 import math
 import warnings
@@ -16,19 +16,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 _CHANNELS = (1, 3, 4)
-# Largest range of a feature: a float32 holds the square of this, and sums of some.
+# Largest range of a feature, so that sums of its squares are finite in float32.
 _WIDEST = 1e18
-# Number of values that are looked at for features that vary too little.
+# Number of values that are checked for features that vary too little.
 _SAMPLE_VALUES = 2**20
-# Samples that a checksum covers.
+# Number of samples of a checksum.
 _N_SUMMED = 100
-# Kept as they are; a batch is float32 whatever they are. The first is for all others.
+# These dtypes are kept, all others are converted to the first. Batches are float32.
 _DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64]
 
 
 @dataclass
 class Inputs:
-    """Clean inputs.
+    """Validated samples.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Inputs:
     sample_shape : tuple of int
         (n_features,) or (channels, height, width).
     channels_last : bool, default=False
-        Whether the values of an image are in the order height, width, channels.
+        Whether the axes of a flattened image are height, width, channels.
     """
 
     data: Any
@@ -48,22 +48,22 @@ class Inputs:
 
     @property
     def is_dataset(self) -> bool:
-        """Tell whether the data is a Dataset, read item by item."""
+        """Whether the data is a Dataset, which is read item by item."""
         return isinstance(self.data, Dataset)
 
 
 class Items(Dataset):
-    """Inputs that a Dataset holds as items, or first in them, all of one shape.
+    """Samples of a Dataset whose items are samples, or tuples that begin with one.
 
     Parameters
     ----------
     dataset : Dataset or list
     shape : tuple of int
-        Of an item as it comes.
+        Shape of each sample in the dataset.
     sample_shape : tuple of int
-        (d,) or (c, h, w), which it is brought to.
+        Shape that is returned: (n_features,) or (channels, height, width).
     channels_last : bool
-        Whether it comes as (h, w, c).
+        Whether `shape` is (height, width, channels).
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Items(Dataset):
         if x.shape != self.shape:
             raise ValueError(
                 f"Item {index} of the Dataset has shape {tuple(x.shape)}, but item 0 "
-                f"has shape {self.shape}. Bring all to one shape, for example by "
-                "torchvision's Resize."
+                f"has shape {self.shape}. All items must have the same shape. Use for "
+                "example torchvision's Resize."
             )
         if not x.isfinite().all():
             raise ValueError(f"Item {index} of the Dataset contains NaN or infinity.")
@@ -97,37 +97,38 @@ class Items(Dataset):
 
 
 def _input_of(dataset: Any, index: int) -> Any:
-    """The input of an item that is an input or a pair (input, anything)."""
+    """Return the sample of an item, which is a sample or a tuple (sample, ...)."""
     item = dataset[index]
     return item[0] if isinstance(item, tuple | list) else item
 
 
 def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
-    """Validate X and convert it to what torch can take.
+    """Validate X and convert it to a form that torch supports.
 
     Parameters
     ----------
     estimator : PNLClassifier
-        Holds `image_shape`; gets `n_features_in_`, `feature_names_in_` and
-        `input_shape_` if `reset`, and is compared with otherwise.
+        Its `image_shape` is used. If `reset`, its attributes `n_features_in_`,
+        `feature_names_in_` and `input_shape_` are set. Otherwise X is compared with
+        them.
     X : array-like, sparse matrix, Tensor or Dataset
     reset : bool
-        True in fit.
+        Whether X is the X of a new fit.
     learned : bool, default=False
-        Whether the samples are trained on, so that their squares have to be finite.
+        Whether the samples are trained on, so that their squares must be finite.
 
     Returns
     -------
     inputs : Inputs
-        Of the dtype of X where torch has it, uint8 for bool, float32 otherwise. No copy
-        is made of C-contiguous arrays.
+        Validated samples. The dtype of X is kept if torch has it, bool is converted to
+        uint8, other dtypes to float32. C-contiguous arrays are not copied.
     """
     _check_image_shape(estimator.image_shape)
     X = to_numpy(X)
     refuse_masked(X)
     if isinstance(X, DataLoader):
         raise TypeError(
-            "X is a DataLoader, which decides on batches; they are drawn here. Give "
+            "X is a DataLoader, but PNLClassifier samples the batches itself. Pass "
             "its Dataset, X.dataset, and the loader's arguments as net_params."
         )
     if isinstance(X, Dataset) or _holds_items(X):
@@ -164,46 +165,47 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
 def _check_image_shape(image_shape) -> None:
     if image_shape is not None and len(image_shape) != 3:
         raise ValueError(
-            f"image_shape={image_shape!r} has to be (channels, height, width)."
+            f"image_shape={image_shape!r} must be (channels, height, width)."
         )
 
 
 def _warn_of_layout(image_shape) -> None:
-    """Warn of an `image_shape` that may be (height, width, channels)."""
+    """Warn if `image_shape` may be (height, width, channels)."""
     first, middle, last = image_shape
     if last in _CHANNELS and first not in _CHANNELS:
         warnings.warn(
             f"image_shape={image_shape!r} means {first} channels of {middle} x {last} "
-            f"pixels. If {last} is the number of channels, X has to be of shape (n, "
-            f"{first}, {middle}, {last}): flat samples hold the channels first.",
+            f"pixels. If {last} is the number of channels, reshape X to (n, {first}, "
+            f"{middle}, {last}), since flattened images must have channels first.",
             stacklevel=6,
         )
 
 
 def refuse_masked(X) -> None:
-    """Refuse arrays with masked values, which numpy would hand out unmasked."""
+    """Raise for arrays with masked values, whose mask numpy would ignore."""
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise ValueError(
-            "X is a masked array with masked values, which are missing ones. Fill them "
-            "first: X.filled(np.nan) and sklearn.impute.SimpleImputer, for example."
+            "X is a masked array with masked values. Missing values are not supported. "
+            "Fill them, for example by X.filled(np.nan) and "
+            "sklearn.impute.SimpleImputer."
         )
 
 
 def _holds_items(X) -> bool:
-    """Tell whether X is a list of items, as scikit-learn's indexing makes it."""
+    """Tell whether X is a list of items, such as an indexed Dataset."""
     first = X[0] if isinstance(X, list) and X else None
     if not isinstance(first, tuple | list) or not first:
         return False
     x, *others = first
     if not isinstance(x, Tensor | np.ndarray) or not x.ndim:
         return False
-    # Arrays of one shape may be the channels of an image, or its lines of pixels.
+    # Arrays of the same shape may be the channels of an image, or its lines.
     alone = not others and isinstance(first, tuple)
     return alone or any(np.shape(other) != tuple(x.shape) for other in others)
 
 
 def to_numpy(X):
-    """Return tensors as arrays, wherever they are, and all else as it is."""
+    """Convert a tensor on any device to an array; return other objects unchanged."""
     if not isinstance(X, Tensor):
         return X
     X = X.detach().cpu()
@@ -212,7 +214,7 @@ def to_numpy(X):
 
 @contextmanager
 def numbers_expected() -> Iterator[None]:
-    """Say what to do where X turns out to hold something else than numbers."""
+    """Explain errors that are raised if X contains values that are not numbers."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -221,8 +223,8 @@ def numbers_expected() -> Iterator[None]:
             raise
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(
-            f"X holds values that are not numbers ({reason}). Encode them first: dates "
-            "as days since one of them, categories for example with "
+            f"X contains values that are not numbers ({reason}). Encode them first: "
+            "dates as numbers of days, categories for example with "
             "sklearn.preprocessing.OneHotEncoder."
         ) from error
 
@@ -230,7 +232,7 @@ def numbers_expected() -> Iterator[None]:
 def checksum(inputs: Inputs) -> int:
     """Return a checksum of some samples; 0 for a Dataset.
 
-    It does not depend on the dtype, nor on which axis holds the channels.
+    It does not depend on the dtype and on the axis of the channels.
     """
     if inputs.is_dataset:
         return 0
@@ -258,12 +260,12 @@ def _check_array(estimator, X, *, reset: bool, learned: bool):
         _check_range(values, learned)
     if sparse.issparse(array):
         return array
-    # Not a view of odd strides: a single sample is contiguous whatever they are.
+    # A single sample is contiguous with any strides. This makes the strides regular.
     return array.ravel().reshape(array.shape)
 
 
 def _check_range(values: np.ndarray, learned: bool) -> None:
-    """Refuse values that a batch, or squares in training, could not hold."""
+    """Raise for values that overflow in float32, or whose squares do in training."""
     if values.dtype == np.float32 and not learned:
         return
     low, high = float(values.min()), float(values.max())
@@ -275,14 +277,14 @@ def _check_range(values: np.ndarray, learned: bool) -> None:
         spans = values.max(axis=0).astype(float) - values.min(axis=0)
         if spans.max() > _WIDEST:
             raise ValueError(
-                f"Input X spans more than {_WIDEST:g} in a feature, whose squares "
-                "are too large for dtype('float32'). Rescale X, for example with "
-                "sklearn.preprocessing.StandardScaler."
+                f"A feature of input X has a range of more than {_WIDEST:g}. Its "
+                "squares are too large for dtype('float32'). Rescale X, for example "
+                "with sklearn.preprocessing.StandardScaler."
             )
 
 
 def _warn_of_lost_digits(array: np.ndarray) -> None:
-    """Warn of features that vary too little for the digits of a float32."""
+    """Warn of features whose variation is lost in float32."""
     if array.dtype not in (np.float64, np.int32, np.int64):
         return
     n = min(len(array), max(50, _SAMPLE_VALUES // array.shape[1]))
@@ -293,7 +295,7 @@ def _warn_of_lost_digits(array: np.ndarray) -> None:
         named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
         warnings.warn(
             f"Features {named} of X vary by less than a millionth of their mean. "
-            "Batches are float32, which has no digits for that: subtract the mean "
+            "Batches are float32, which is too inaccurate for them. Subtract the mean "
             "first, for example with sklearn.preprocessing.StandardScaler.",
             stacklevel=6,
         )
@@ -304,20 +306,20 @@ def _flat_shape(n_features: int, image_shape) -> tuple[int, ...]:
         return (n_features,)
     if n_features != math.prod(image_shape):
         raise ValueError(
-            f"image_shape={image_shape!r} asks for {math.prod(image_shape)} values "
-            f"a sample, but X has {n_features} features."
+            f"image_shape={image_shape!r} has {math.prod(image_shape)} values, but X "
+            f"has {n_features} features. They must be equal."
         )
     return tuple(image_shape)
 
 
 def _image_shape(shape: tuple[int, ...], image_shape) -> tuple[tuple[int, ...], bool]:
-    """Return the shape (c, h, w) of images in X, and whether channels are last there.
+    """Return the shape (c, h, w) of an image of X, and whether X has channels last.
 
-    The first entry of `shape`, their number, only shows in messages.
+    The first entry of `shape`, the number of images, is used in messages only.
     """
     if len(shape) not in (3, 4):
         raise ValueError(
-            f"Found array with dim {len(shape)}. X has to be a table of shape "
+            f"Found array with dim {len(shape)}. X must be a table of shape "
             "(n_samples, n_features) or images of shape (n, h, w), (n, c, h, w) or "
             "(n, h, w, c)."
         )
@@ -330,15 +332,15 @@ def _image_shape(shape: tuple[int, ...], image_shape) -> tuple[tuple[int, ...], 
             channels_last = True
         else:
             raise ValueError(
-                f"X of shape {shape} does not hold images of image_shape="
-                f"{image_shape!r}, which means (channels, height, width)."
+                f"X of shape {shape} does not contain images of image_shape="
+                f"{image_shape!r}, which is (channels, height, width)."
             )
     else:
         channels_last = not gray and last in _CHANNELS
         if not gray and channels_last == (first in _CHANNELS):
             raise ValueError(
-                f"X of shape {shape} may be (n, c, h, w) or (n, h, w, c). Settle it "
-                f"by image_shape=(channels, height, width), {shape[1:]} for example."
+                f"X of shape {shape} may be (n, c, h, w) or (n, h, w, c). Set "
+                f"image_shape=(channels, height, width), for example {shape[1:]}."
             )
     if channels_last:
         return (last, first, middle), True
@@ -348,17 +350,17 @@ def _image_shape(shape: tuple[int, ...], image_shape) -> tuple[tuple[int, ...], 
 def _check_dataset(dataset: Any, image_shape) -> Inputs:
     if not hasattr(dataset, "__len__"):
         raise TypeError(
-            f"X is a Dataset without a length, {type(dataset).__name__}. It is read in "
-            "random order: give a Dataset with __len__ and __getitem__."
+            f"X is a Dataset without a length, {type(dataset).__name__}. It must have "
+            "__len__ and __getitem__, since it is read in random order."
         )
     if not len(dataset):
         raise ValueError("Found a Dataset with 0 sample(s); at least 1 is required.")
     item = _input_of(dataset, 0)
     if not isinstance(item, Tensor | np.ndarray):
         raise TypeError(
-            "The items of the Dataset have to be tensors or arrays (or pairs that "
-            f"begin with one), got {type(item).__name__}. A transform such as "
-            "torchvision's ToTensor makes them so."
+            "The items of the Dataset must be tensors or arrays (or tuples that begin "
+            f"with one), got {type(item).__name__}. Use a transform, such as "
+            "torchvision's ToTensor."
         )
     shape, channels_last = tuple(item.shape), False
     if len(shape) == 1:

@@ -12,12 +12,12 @@ from ..utils._distributed import SINGLE_PROCESS, Processes
 from ._sources import N_SAMPLES, Source
 from ._training_data import TrainingData
 
-# Steps whose samples are chosen ahead, at most.
+# Largest number of steps whose samples are chosen in advance.
 _N_STEPS = 2**12
 
 
 class Batch(NamedTuple):
-    """What one step sees.
+    """Samples of one step.
 
     Parameters
     ----------
@@ -42,11 +42,12 @@ class Batch(NamedTuple):
 
 
 class BatchSampler:
-    """Endless streams of labeled and unlabeled samples, cut into epochs.
+    """Sampler of batches of labeled and unlabeled samples.
 
-    Both streams run through whole random permutations, so that in the long run every
-    sample is seen equally often, unless there are sampling weights. More than 2^20
-    samples are permuted in parts, each of which is spread evenly over all samples.
+    Labeled and unlabeled samples are sampled without replacement until all of them have
+    been sampled, in random order. Then they are permuted again. With sampling weights,
+    unlabeled samples are sampled with replacement. More than 2^20 samples are permuted
+    in parts. Each part is spread evenly over all samples.
 
     Parameters
     ----------
@@ -54,14 +55,14 @@ class BatchSampler:
     data : TrainingData
         Class codes, weights, negative labels and sampling weights of all samples.
     sizes : tuple of two ints
-        Labeled and unlabeled samples in a batch of one process.
+        Numbers of labeled and unlabeled samples in a batch of one process.
     device : str
     seed : int
     log_posterior : float32 array of shape (n_samples, n_classes), default=None
         Logarithm of the graph posterior.
     processes : Processes, default=SINGLE_PROCESS
-        With equal seeds, their batches are the parts of one that is `count` times as
-        large.
+        Processes that train together. If their seeds are equal, their batches are the
+        parts of a common batch that is `count` times as large.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class BatchSampler:
         )
 
     def skip(self, n_epochs: int, n_steps: int) -> None:
-        """Pass over the batches of so many epochs."""
+        """Skip the batches of `n_epochs` epochs."""
         for _ in range(n_epochs):
             for _ in self._indices(n_steps):
                 pass
@@ -112,7 +113,7 @@ class BatchSampler:
             yield from self._batches(places, indices)
 
     def _indices(self, n_steps: int) -> Iterator[tuple[list, list]]:
-        """Yield positions among the labeled samples, and among all, for some steps."""
+        """Yield indices of labeled samples, and of all samples, for several steps."""
         for first in range(0, n_steps, self._n_ahead):
             n = min(self._n_ahead, n_steps - first)
             places = [next(self._labeled) for _ in range(n)]
@@ -137,7 +138,7 @@ class BatchSampler:
     def _for_unlabeled(
         self, indices: list, values: Tensor | None
     ) -> Iterable[Tensor | None]:
-        """Return the values of each step's unlabeled samples, or Nones."""
+        """Return the values of each step's unlabeled samples, or None for each step."""
         if values is None:
             return [None] * len(indices)
         unlabeled = torch.from_numpy(np.stack(indices)[:, self.n_labeled :])
@@ -146,11 +147,10 @@ class BatchSampler:
 
 
 class _UnlabeledParts(Sequence):
-    """Positions of the unlabeled samples, in parts that are made when asked for.
+    """Indices of the unlabeled samples, in parts that are computed on access.
 
-    Of every n consecutive samples, each of n parts has one, which one at random. So
-    samples that come in an order, by class, by time or in turns, are mixed even within
-    a part.
+    Of every n consecutive samples, each of the n parts contains a random one. Each part
+    is thus representative of the data, also if these are sorted by class or time.
     """
 
     def __init__(self, codes: np.ndarray) -> None:
@@ -164,7 +164,7 @@ class _UnlabeledParts(Sequence):
         if not 0 <= k < n_parts:
             raise IndexError(k)
         first = np.arange(0, len(self._codes), n_parts)
-        # The same random shifts for every part, so that no two have the same sample.
+        # The random shifts are the same for all parts, so that parts do not overlap.
         shift = np.random.default_rng(0).integers(n_parts, size=len(first))
         index = first + (k + shift) % n_parts
         index = index[index < len(self._codes)]
@@ -174,7 +174,7 @@ class _UnlabeledParts(Sequence):
 def _permuted(
     parts: Sequence[np.ndarray], size: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield `size` samples at a time, of permuted parts in random order, endlessly."""
+    """Yield the next `size` samples of permuted parts in random order, endlessly."""
     left = np.empty(0, dtype=np.int64)
     while True:
         for k in rng.permutation(len(parts)):
@@ -187,7 +187,7 @@ def _permuted(
 def _weighted(
     index: np.ndarray, weights: np.ndarray, size: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield `size` samples at a time, with replacement, in proportion to weights."""
+    """Yield `size` samples with replacement, in proportion to weights, endlessly."""
     bounds = weights.cumsum()
     while True:
         yield index[np.searchsorted(bounds, bounds[-1] * rng.random(size), "right")]

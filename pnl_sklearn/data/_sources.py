@@ -1,9 +1,8 @@
 """Sources of batches: arrays, sparse matrices, Datasets.
 
-An array stays what it is and where it is, or goes to another device once; a batch is an
-index_select there. A sparse matrix is densified batch by batch. A DataLoader serves
-Datasets only. Memory does not grow with the number of samples, so that an array that
-does not fit can be a memory-mapped file.
+An array is not copied, or copied once to another device. Sparse matrices are converted
+to dense batches. A DataLoader reads a Dataset. Further memory does not depend on the
+number of samples, so that an array may be a memory-mapped file.
 """
 
 import math
@@ -19,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ._inputs import Inputs
 
-# Samples, as an array of positions or as a range of them.
+# Indices of samples, as an array or as a range.
 Index = np.ndarray | range
-# Samples that are permuted, or searched for unlabeled ones, at a time.
+# Number of samples that are permuted, or searched for unlabeled ones, at a time.
 N_SAMPLES = 2**20
 
 
@@ -32,10 +31,10 @@ class ArraySource:
     ----------
     array : array of shape (n_samples, n_features)
     shape : tuple of int
-        Of a sample in a batch, (n_features,) or (channels, height, width).
+        Shape of a sample in a batch, (n_features,) or (channels, height, width).
     device : str
     channels_last : bool, default=False
-        Whether the values of an image are in the order height, width, channels.
+        Whether the axes of a flattened image are height, width, channels.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class ArraySource:
         if channels_last:
             shape = *shape[1:], shape[0]
         with warnings.catch_warnings():
-            # Nothing here writes to the tensor, so a read-only array does no harm.
+            # The tensor is not changed, so that the array may be read-only.
             warnings.filterwarnings("ignore", message=".*not writable.*")
             tensor = torch.from_numpy(array.reshape(len(array), *shape))
         halved = tensor.dtype == torch.float64 and torch.device(device).type != "cpu"
@@ -69,7 +68,7 @@ class ArraySource:
 
 
 class SparseSource:
-    """Samples of a CSR matrix, dense and on the device in batches only."""
+    """Samples of a CSR matrix. Only batches are dense and on the device."""
 
     def __init__(self, matrix: csr_matrix, shape: tuple[int, ...], device: str) -> None:
         self.matrix = matrix
@@ -84,7 +83,7 @@ class SparseSource:
 
 
 class DatasetSource:
-    """Items of a Dataset of tensors of one shape, read when they are needed."""
+    """Samples of a Dataset, which are read batch by batch."""
 
     def __init__(
         self,
@@ -93,7 +92,7 @@ class DatasetSource:
         loader_params: dict[str, Any],
         seed: int = 0,
     ) -> None:
-        # A DataLoader without a generator draws from torch's global one.
+        # A DataLoader without a generator uses torch's global one.
         generator = torch.Generator().manual_seed(seed)
         loader_params = {"generator": generator} | loader_params
         self.dataset = dataset
@@ -120,9 +119,10 @@ def make_source(
     ----------
     inputs : Inputs
     device : str
-        Where the batches have to be.
+        Device of the batches.
     net_params : dict or None
-        Its entries ``iterator_train__...`` are arguments of the DataLoader.
+        Parameters whose entries ``iterator_train__...`` are arguments of the
+        DataLoader.
     seed : int, default=0
         Seed of the DataLoader's generator.
     """
@@ -140,10 +140,9 @@ def make_source(
 
 
 def chunks(index: Index, shape: tuple[int, ...], device: str = "cpu") -> list[Any]:
-    """Cut an index into parts that keep the memory of a forward pass within bounds.
+    """Split indices into chunks, to limit the memory of a forward pass.
 
-    A CPU is fastest where the values of a layer stay in its caches, other devices where
-    they have much to do at a time.
+    Chunks are smaller on a CPU, which is fastest if activations fit in its caches.
     """
     is_cpu = torch.device(device).type == "cpu"
     most, n_values = (2048, 2**19) if is_cpu else (8192, 2**21)
@@ -154,7 +153,7 @@ def chunks(index: Index, shape: tuple[int, ...], device: str = "cpu") -> list[An
 def unlabeled_chunks(
     codes: np.ndarray, shape: tuple[int, ...], device: str = "cpu"
 ) -> Iterator[np.ndarray]:
-    """Yield the positions of unlabeled samples in chunks."""
+    """Yield the indices of unlabeled samples in chunks."""
     for i in range(0, len(codes), N_SAMPLES):
         index = i + np.flatnonzero(codes[i : i + N_SAMPLES] < 0)
         yield from chunks(index, shape, device)
@@ -163,10 +162,9 @@ def unlabeled_chunks(
 def moments(
     source: Source, n_samples: int, shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature or channel, float64, in two passes.
+    """Compute mean and standard deviation of each feature or channel, in float64.
 
-    Of a Dataset, which may be slow to read, at most 10,000 items are used, evenly
-    spaced.
+    A Dataset may be slow to read. At most 10,000 of its items are used, evenly spaced.
     """
     used: Index = range(n_samples)
     if isinstance(source, DatasetSource) and n_samples > 10_000:
@@ -176,7 +174,7 @@ def moments(
 
     def mean(function: Callable[[Tensor], Tensor]) -> Tensor:
         total: Any = 0
-        # In place: a list of many small results would fragment the memory.
+        # A list of many small results would fragment the memory.
         for x in source.stream(chunks(used, shape)):
             total += function(x.double()).sum(dim=dims, keepdim=True)[0]
         return total / n_values

@@ -1,4 +1,4 @@
-"""Checks of y: class codes, weights of labeled samples, messages about bad ones."""
+"""Validation of y and of the weights of labeled samples."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.utils import check_array, column_or_1d, compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
-# What is a string once missing values have been made strings.
+# Strings to which missing values are converted.
 _MISSING_NAMES = {"", "nan", "NaN", "None", "<NA>", "NaT", "-1.0"}
 
 
@@ -18,15 +18,16 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels; -1, "-1", None, NaN and pandas.NA mark unlabeled samples.
+        Labels. -1, "-1", None, NaN and pandas.NA mark unlabeled samples.
     classes : array-like, default=None
-        All classes, in the order wanted. None: those in y, sorted.
+        All classes in their order. None takes the sorted classes of y.
 
     Returns
     -------
     codes : int64 array of shape (n_samples,)
-        Positions in the classes, -1 where unlabeled.
+        Indices of the classes, -1 for unlabeled samples.
     classes : array of shape (n_classes,)
+        All classes.
     """
     known, labels = known_labels(y, one_class=classes is not None)
     if not known.any():
@@ -38,8 +39,8 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
     if classes is None:
         if len(found) == 1:
             raise ValueError(
-                f"y holds labels of one class only, {found[:1].tolist()}; two classes "
-                "at least are needed."
+                f"y contains labels of one class only, {found[:1].tolist()}. At least "
+                "two classes are needed."
             )
         classes = found
         _warn_of_lost_marks(found)
@@ -48,14 +49,19 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
         classes = to_array(classes)
         if not known_mask(classes).all():
             raise ValueError(
-                f"classes={classes.tolist()} holds a mark of unlabeled samples (-1, "
-                "None or NaN). Leave it out."
+                f"classes={classes.tolist()} contains a mark of unlabeled samples (-1, "
+                "None or NaN). Remove it."
             )
         if len(np.unique(classes)) != len(classes) or len(classes) < 2:
-            raise ValueError(f"classes={classes!r} has to name two or more, each once.")
+            raise ValueError(
+                f"classes={classes!r} must contain at least two classes, each once."
+            )
         strange = np.setdiff1d(found, classes)
         if len(strange):
-            raise ValueError(f"y holds labels {strange!r} that are not in classes.")
+            raise ValueError(
+                f"y contains labels {strange!r} that are not in classes. Add them to "
+                "classes, or remove them from y."
+            )
     codes = np.full(len(known), -1, dtype=np.int64)
     order = np.argsort(classes)
     codes[known] = order[np.searchsorted(classes, labels, sorter=order)]
@@ -63,36 +69,36 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warn_of_order(classes: np.ndarray) -> None:
-    """Warn of classes in an order that scikit-learn does not expect."""
+    """Warn of classes that are not sorted, which scikit-learn expects."""
     if len(classes) and (np.unique(classes) != classes).any():
         warnings.warn(
-            f"classes={classes.tolist()} are not sorted. predict, predict_proba and "
-            "score follow them, but scikit-learn's scorers of probabilities (such as "
-            "roc_auc and neg_log_loss), its calibration and its voting take columns "
-            "to be in sorted order.",
+            f"classes={classes.tolist()} are not sorted. The columns of predict_proba "
+            "are in this order, but scikit-learn's scorers of probabilities (such as "
+            "roc_auc and neg_log_loss), its calibration and its voting expect sorted "
+            "classes.",
             stacklevel=5,
         )
 
 
 def _warn_of_lost_marks(labels: np.ndarray) -> None:
-    """Warn of labels that seem to be converted marks of unlabeled samples."""
+    """Warn of labels that may be converted marks of unlabeled samples."""
     lost: list = []
     if isinstance(labels[0], str):
         lost, kind = sorted(_MISSING_NAMES.intersection(map(str, labels))), "strings"
-    elif labels.dtype.kind == "u" and len(labels) > 2:  # 0 and 255 may be black, white
+    elif labels.dtype.kind == "u" and len(labels) > 2:  # two classes may be 0 and 255
         largest, kind = np.iinfo(labels.dtype).max, str(labels.dtype)
         lost = [largest] if labels[-1] == largest and labels[-2] < largest // 2 else []
     if lost:
         warnings.warn(
-            f"y holds the labels {lost}, which are taken for classes. If they mark "
-            "unlabeled samples, mark these by -1, None or NaN before y is made "
-            f"{kind}; if they are classes, name all of them by classes=...",
+            f"y contains the labels {lost}, which are treated as classes. If they mark "
+            "unlabeled samples, use -1, None or NaN before y is converted to "
+            f"{kind}. If they are classes, pass all classes as classes=...",
             stacklevel=6,
         )
 
 
 def _warn_of_two_marks(y, known: np.ndarray, labels: np.ndarray) -> None:
-    """Warn where -1 may be a class, beside 0 and 1, since something else is a mark."""
+    """Warn if -1 may be a class beside 0 and 1, since y has another mark, too."""
     if not {str(label) for label in labels} <= {"0", "1", "0.0", "1.0"}:
         return
     marks = to_array(y)[~known]
@@ -101,39 +107,39 @@ def _warn_of_two_marks(y, known: np.ndarray, labels: np.ndarray) -> None:
     minus_one = np.array([str(mark) in ("-1", "-1.0") for mark in marks])
     if minus_one.any() and not minus_one.all():
         warnings.warn(
-            "y holds -1, 0 and 1, and missing values. All that are -1 or missing are "
-            "taken for unlabeled samples. If -1 is a class, recode the classes, for "
-            "example y = y + 1; if not, use one of both marks.",
+            "y contains -1, 0 and 1, and missing values. Both -1 and missing values "
+            "mark unlabeled samples. If -1 is a class, recode the classes, for example "
+            "y = y + 1. Otherwise use only one of both marks.",
             stacklevel=6,
         )
 
 
 def known_labels(y, one_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return where targets are labels, and these labels, of one dtype.
+    """Return a mask of the labeled samples, and their labels.
 
-    A y of -1 and 1 only is refused, unless the labels may be of `one_class`.
+    Raise if y contains -1 and 1 only, unless the labels may be of `one_class`.
     """
     y = to_array(y)
     if y.dtype.kind not in "biufUO":
         raise ValueError(
-            f"Unknown label type: y is of dtype {y.dtype}. Labels have to be whole "
-            "numbers, bools or strings; make dates or bytes strings first, with -1 or "
-            "None where a sample is unlabeled."
+            f"Unknown label type: y is of dtype {y.dtype}. Labels must be whole "
+            "numbers, bools or strings. Convert dates or bytes to strings first, and "
+            "mark unlabeled samples with -1 or None."
         )
     known = known_mask(y)
     labels = _clean_labels(y[known])
     found = {str(label) for label in np.unique(labels)}
     if not one_class and found in ({"1"}, {"1.0"}) and not known.all():
         raise ValueError(
-            "y holds only -1 and 1. -1 marks unlabeled samples here, so a single "
-            "class is left. If -1 and 1 are your two classes, recode them, for "
-            "example y = np.where(y == -1, 0, y), and mark unlabeled samples with -1."
+            "y contains only -1 and 1. -1 marks unlabeled samples, so that there is a "
+            "single class. If -1 and 1 are two classes, recode them, for example "
+            "y = np.where(y == -1, 0, y), and mark unlabeled samples with -1."
         )
     return known, labels
 
 
 def to_array(y) -> np.ndarray:
-    """Return targets as a one-dimensional array, missing values as they came."""
+    """Convert targets to a one-dimensional array, and keep missing values."""
     if y is None:
         raise ValueError(
             "This PNLClassifier estimator requires y to be passed, but the target y is "
@@ -150,14 +156,14 @@ def to_array(y) -> np.ndarray:
         y = check_array(y, accept_sparse=True, ensure_2d=False)  # raises for sparse y
     array = np.asarray(y)
     if array.dtype.kind == "U" and not hasattr(y, "dtype"):
-        # In a list of strings numpy turns NaN into the string "nan".
+        # In a list of strings, numpy converts NaN to the string "nan".
         objects = np.asarray(y, dtype=object)
         if not all(isinstance(label, str) for label in objects.flat):
             array = objects
     elif array.dtype.kind == "T":
         array = array.astype(object)
     elif array.dtype.kind == "f" and not isinstance(y, np.ndarray):
-        # Of pandas or polars: whole numbers stay so where others are missing.
+        # In nullable dtypes of pandas or polars, numbers stay integers as objects.
         values = getattr(y, "to_list", getattr(y, "tolist", None))
         if values and not isinstance(getattr(y, "dtype", None), np.dtype):
             array = np.array(values(), dtype=object)
@@ -165,7 +171,7 @@ def to_array(y) -> np.ndarray:
 
 
 def known_mask(y: np.ndarray) -> np.ndarray:
-    """Return True where a target is a label."""
+    """Return a mask of the labeled samples."""
     if y.dtype.kind in "iu":
         return y != -1
     if y.dtype.kind == "f":
@@ -178,7 +184,7 @@ def known_mask(y: np.ndarray) -> np.ndarray:
 
 
 def _is_missing(label) -> bool:
-    """Tell -1, "-1", None, NaN and pandas.NA (whose comparisons give no bool)."""
+    """Tell whether a target is -1, "-1", None, NaN, pandas.NA or NaT."""
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(label, str):
@@ -187,7 +193,7 @@ def _is_missing(label) -> bool:
 
 
 def _clean_labels(labels: np.ndarray) -> np.ndarray:
-    """Check labels, without unlabeled ones; give object arrays of numbers a dtype."""
+    """Check labels, and convert object arrays of numbers to a numeric dtype."""
     if labels.dtype.kind == "O" and len(labels):
         if all(isinstance(label, str) for label in labels):
             return labels
@@ -195,8 +201,8 @@ def _clean_labels(labels: np.ndarray) -> np.ndarray:
         if clean.dtype.kind not in "iufb" or clean.ndim != 1:
             kinds = sorted({type(label).__name__ for label in labels})
             raise ValueError(
-                f"Unknown label type: y mixes {kinds}. Labels have to be all strings "
-                "or all whole numbers."
+                f"Unknown label type: y mixes {kinds}. Labels must be all strings or "
+                "all whole numbers."
             )
         labels = clean
     if labels.dtype.kind == "f":
@@ -207,19 +213,19 @@ def _clean_labels(labels: np.ndarray) -> np.ndarray:
         if (labels != np.floor(labels)).any():
             example = labels[labels != np.floor(labels)][0].item()
             raise ValueError(
-                f"Unknown label type: continuous. y holds {example!r}; float labels "
-                "have to be whole numbers (NaN or -1 where unlabeled)."
+                f"Unknown label type: continuous. y contains {example!r}, but float "
+                "labels must be whole numbers (NaN or -1 for unlabeled samples)."
             )
     if labels.dtype.kind in "if" and (labels < 0).any():
         raise ValueError(
-            f"y holds the negative label {labels[labels < 0][0].item()!r}. Only -1, "
-            "for unlabeled samples, may be negative; number the classes from 0."
+            f"y contains the negative label {labels[labels < 0][0].item()!r}. Only "
+            "-1, for unlabeled samples, may be negative. Number the classes from 0."
         )
     return labels
 
 
 def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
-    """Return one float64 weight, of mean 1, for each labeled sample."""
+    """Return the float64 weight of each labeled sample, normalized to mean 1."""
     labeled = codes >= 0
     weights = np.ones(labeled.sum())
     if sample_weight is not None:
@@ -233,9 +239,12 @@ def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
         weights *= compute_sample_weight(class_weight, classes[codes[labeled]])
         if (weights < 0).any():
             raise ValueError(
-                f"class_weight={class_weight!r} holds a negative weight. Give 0 to a "
-                "class whose labels should not count."
+                f"class_weight={class_weight!r} contains a negative weight. Weights "
+                "must be at least 0."
             )
     if not weights.sum() > 0:
-        raise ValueError("The weights of the labeled samples are all zero.")
+        raise ValueError(
+            "The weights of the labeled samples are all zero. At least one must be "
+            "positive."
+        )
     return weights * (len(weights) / weights.sum())

@@ -1,4 +1,4 @@
-"""Training data: everything that `fit` is given, checked and put together."""
+"""Training data: all data arguments of `fit`, checked and combined."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,25 +17,25 @@ from ._targets import check_targets, labeled_weights, warn_of_order
 
 @dataclass
 class TrainingData:
-    """The samples of `fit`, and what is known of each.
+    """Samples of a fit with their labels and weights.
 
     Parameters
     ----------
     classes : array of shape (n_classes,)
     inputs : Inputs
-        All samples, those of `X_unlabeled` last.
+        All samples: those of X, followed by those of `X_unlabeled`.
     labels : int array of shape (n_samples,)
-        Class codes as given, -1 where there is none.
+        Class codes of the given labels, -1 for unlabeled samples.
     codes : int array of shape (n_samples,)
-        Class codes to learn: `labels` without those that are held out.
+        Class codes to train on: `labels` without held-out labels.
     weights : float array of shape (n_labeled,)
-        Weights of the samples with a code, in their order, in the supervised loss.
+        Weights in the supervised loss of the samples that have a class code.
     excluded : bool array of shape (n_samples, n_classes) or None
         Given negative labels.
     sampling_weights : float array of shape (n_samples,) or None
-        How often unlabeled samples are drawn, relative to one another.
+        Sampling weights of unlabeled samples.
     held_out : tuple of Inputs and int array, or None
-        Samples of the validation metrics, and their class codes.
+        Validation samples and their class codes.
     """
 
     classes: np.ndarray
@@ -62,17 +62,18 @@ def make_training_data(
     reset: bool,
     seed: int,
 ) -> TrainingData:
-    """Check what `fit` is given, encode y, and put the samples together.
+    """Check the arguments of `fit`, encode y, and combine the samples.
 
     Parameters
     ----------
     estimator : PNLClassifier
     X, y, sample_weight, X_unlabeled, negative_labels, unlabeled_weight, X_val, y_val
-        As `fit` takes them.
+        Arguments of `fit`.
     reset : bool
-        Whether classes and the form of X are new, not compared with an earlier fit's.
+        Whether this is a new fit. Otherwise the classes and the shape of X are compared
+        with those of the earlier fit.
     seed : int
-        Governs which labels are held out.
+        Determines which labels are held out.
 
     Returns
     -------
@@ -81,9 +82,9 @@ def make_training_data(
     codes, classes = check_targets(y, estimator.classes)
     if not reset and not np.array_equal(classes, estimator.classes_):
         raise ValueError(
-            f"warm_start={estimator.warm_start!r} goes on with classes "
-            f"{estimator.classes_!r}, but y holds {classes!r}. Name all of them by "
-            "classes=..., or fit anew."
+            f"warm_start={estimator.warm_start!r} continues a fit with classes "
+            f"{estimator.classes_!r}, but y contains {classes!r}. Set classes to all "
+            "classes, or start a new fit with warm_start=False."
         )
     if reset and estimator.classes is not None:
         warn_of_order(classes)
@@ -118,18 +119,18 @@ def make_training_data(
 
 
 def append_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
-    """Append the samples of `X_unlabeled`, which have to be of the form of X."""
+    """Append the samples of `X_unlabeled`, which must be of the same form as X."""
     more = check_inputs(estimator, X_unlabeled, reset=False, learned=True)
     if len(more) == len(inputs):
         raise ValueError(
-            f"X_unlabeled has as many samples as X, or as this training part of it, "
-            f"{len(inputs)}. scikit-learn's cross-validation takes what is as long as "
-            "X for one value per sample and splits it by folds, so this is refused. "
-            "Leave out one of its samples, or put them into X, with -1 in y."
+            f"X_unlabeled has as many samples as X, or as this training set of it: "
+            f"{len(inputs)}. This is not allowed, since scikit-learn's "
+            "cross-validation would split an array that is as long as X. Remove one of "
+            "its samples, or add them to X, with -1 in y."
         )
     if inputs.is_dataset != more.is_dataset:
         raise TypeError(
-            "X and X_unlabeled have to be both Datasets, or both arrays or matrices."
+            "X and X_unlabeled must be both Datasets, or both arrays or matrices."
         )
     if inputs.channels_last != more.channels_last:
         if sparse.issparse(more.data):
@@ -148,7 +149,7 @@ def append_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
 
 
 def _move_channels(images: Inputs) -> Inputs:
-    """Put the channels of images last if they are first, or first if they are last."""
+    """Move the channels of images from the first to the last axis, or back."""
     n_channels, height, width = images.sample_shape
     if images.channels_last:
         data = images.data.reshape(-1, height, width, n_channels).transpose(0, 3, 1, 2)
@@ -159,7 +160,7 @@ def _move_channels(images: Inputs) -> Inputs:
 
 
 def pad(values: np.ndarray | None, n_added: int, fill) -> Any:
-    """Append so many entries to an array with one entry per sample; None stays."""
+    """Append `n_added` entries to an array with one entry per sample, if not None."""
     if values is None:
         return None
     widths = [(0, n_added)] + [(0, 0)] * (values.ndim - 1)
@@ -171,11 +172,13 @@ def check_validation(
 ) -> tuple[Inputs, np.ndarray]:
     """Check validation samples; return them and their class codes."""
     if X_val is None or y_val is None:
-        raise ValueError("X_val and y_val belong together; one of them is missing.")
+        raise ValueError(
+            "X_val and y_val belong together, but one of them is None. Pass both."
+        )
     if estimator.validation_fraction is not None:
         raise ValueError(
-            f"validation_fraction={estimator.validation_fraction!r} and X_val both ask "
-            "for validation samples. Give one of the two."
+            f"validation_fraction={estimator.validation_fraction!r} and X_val both set "
+            "the validation samples. Use one of them."
         )
     codes, _ = check_targets(y_val, classes)
     inputs = check_inputs(estimator, X_val, reset=False)
@@ -184,7 +187,7 @@ def check_validation(
 
 
 def _held_out_mask(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Mask the labeled samples whose labels are held out, some of each class."""
+    """Return a mask of the samples whose labels are held out, some of each class."""
     labeled = np.flatnonzero(codes >= 0)
     classes, places = np.unique(codes[labeled], return_inverse=True)
     mask = np.zeros(len(codes), dtype=bool)
@@ -197,10 +200,10 @@ def _held_out_mask(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     if any(len(count) < len(classes) or not count.all() for count in counts):
         raise ValueError(
             f"validation_fraction={fraction!r} of {len(labeled)} labeled samples of "
-            f"{len(classes)} classes leaves a class without a label to learn or to "
-            "validate on. Label more samples, or hold out another fraction; give "
-            "labeled samples as X_val and y_val; or do without: let EarlyStopping "
-            "monitor 'label_change', and compare settings by SemiSupervisedSplit."
+            f"{len(classes)} classes leaves a class without a label for training or "
+            "for validation. Label more samples, change the fraction, or pass labeled "
+            "samples as X_val and y_val. Without validation samples, EarlyStopping can "
+            "monitor 'label_change', and SemiSupervisedSplit can compare settings."
         )
     return mask
 
@@ -208,10 +211,10 @@ def _held_out_mask(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def check_unlabeled_weight(
     unlabeled_weight, codes: np.ndarray, n_added: int
 ) -> np.ndarray | None:
-    """Return the sampling weights of all samples, float64.
+    """Return the float64 sampling weights of all samples.
 
-    Those of labeled samples are not used. They may be given for the last `n_added`
-    samples alone, those of `X_unlabeled`.
+    Weights of labeled samples are ignored. The given weights may be those of the last
+    `n_added` samples only, which are the samples of `X_unlabeled`.
     """
     if unlabeled_weight is None:
         return None
@@ -222,11 +225,12 @@ def check_unlabeled_weight(
     unlabeled = weights[codes < 0]
     if weights.ndim != 1 or not np.isfinite(unlabeled).all() or (unlabeled < 0).any():
         raise ValueError(
-            "unlabeled_weight has to hold one number for each sample, not negative."
+            "unlabeled_weight must contain one finite number per sample, which is not "
+            "negative."
         )
     if len(unlabeled) and not unlabeled.sum() > 0:
         raise ValueError(
             "The weights of the unlabeled samples are all zero. Use "
-            "supervised_baseline to train without them."
+            "supervised_baseline to train without unlabeled samples."
         )
     return weights

@@ -39,170 +39,204 @@ from ._trainer import build_class_prior, build_trainer, propagate_labels
 
 
 class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
-    """Semi-supervised classifier: two networks teach each other what a sample is not.
+    """Semi-supervised classifier that learns from pseudo-negative labels.
 
-    Both networks, the *submodels*, learn the labeled samples. On unlabeled samples each
-    is the *teacher* of the other, its *student*. The teacher predicts on a weak view of
-    a sample. Classes that it all but rules out become *pseudo-negative labels* ("this
-    sample is not of class k"). The student learns them on a strong view of the same
-    sample. Such labels are right far more often than pseudo-labels, so that every
-    sample can teach.
+    Two neural networks, the *submodels*, are trained together. Both are trained with
+    the labels of the labeled samples. On unlabeled samples, each submodel is the
+    *teacher* of the other one, its *student*. The teacher predicts on a weak view
+    (augmentation) of a sample. Classes of low predicted probability become
+    *pseudo-negative labels* ("the sample is not of class k"). The student is trained
+    with them on a strong view of the same sample. Pseudo-negative labels are more often
+    correct than pseudo-labels. Samples with uncertain predictions can therefore be
+    used, too.
 
-    Read more in the user guide.
+    Read more in the :doc:`user guide </guide/quick_start>`.
 
     Parameters
     ----------
     module : {"auto", "mlp", "cnn", "cnn13", "wrn28-2"}, nn.Module class, instance \
             or callable, default="auto"
-        Network from a float32 batch to logits of shape (n_samples, n_classes). "auto"
-        is :class:`~pnl_sklearn.networks.MLP` for tables and
-        :class:`~pnl_sklearn.networks.SmallCNN` for images. A class or callable gets
-        ``n_features``, ``n_classes`` and the like, where its signature names them; an
-        instance is copied (see :class:`~pnl_sklearn.networks.ResettableHead`).
+        Network that maps a float32 batch to logits of shape (n_samples, n_classes).
+        "auto" is :class:`~pnl_sklearn.networks.MLP` for tables and
+        :class:`~pnl_sklearn.networks.SmallCNN` for images. A class or callable is
+        called with ``n_features``, ``n_channels``, ``n_classes``, ``image_shape``, if
+        it has these parameters. An instance is copied. See :doc:`/guide/own_parts`.
     weak_view, strong_view : "auto", View or None, default="auto"
-        Random augmentations of a batch, in the units of X. "auto" is
-        :class:`~pnl_sklearn.views.ImageView` for images, and
-        :class:`~pnl_sklearn.views.NeighborView` and
-        :class:`~pnl_sklearn.views.TableView` for tables. None changes nothing.
+        Random augmentations of a batch, in the units of X. The teacher predicts on the
+        weak view, the student learns on the strong view. "auto" chooses both by the
+        shape of X (see :func:`~pnl_sklearn.views.auto_views`). None leaves the batch
+        unchanged.
     selection : {"adaptive", "random", "lowest"}, Selection or callable, \
             default="adaptive"
-        Choice of pseudo-negative labels: :class:`AdaptiveNegatives`,
-        :class:`RandomNegatives` (the paper's), :class:`LowestNegatives`, or a function
-        from probabilities (n_samples, n_classes) to a bool mask. Searched as
-        ``selection__tolerance`` and the like.
+        Selection of pseudo-negative labels: :class:`AdaptiveNegatives`,
+        :class:`RandomNegatives` (as in the paper) or :class:`LowestNegatives`. A
+        callable maps probabilities of shape (n_samples, n_classes) to a bool mask of
+        the same shape.
     class_prior : {"auto", "uniform", "labeled"}, array-like, dict, \
             DistributionAlignment or None, default="auto"
-        Class distribution that the mean prediction of unlabeled samples is regularized
-        towards. "auto" is uniform unless early predictions show unbalanced classes.
-        "labeled" takes the frequencies of the labels; arrays and dicts hold given ones;
-        None turns the term off. :class:`DistributionAlignment` has the weight, searched
-        as ``class_prior__weight``.
+        Class distribution towards which the mean prediction of unlabeled samples is
+        regularized (see :class:`DistributionAlignment`). "auto" is uniform, unless
+        early predictions show unbalanced classes. "labeled" is the class frequencies of
+        the labels. An array-like or dict holds class frequencies. None turns it off.
     graph : {"auto"}, GraphPosterior or None, default="auto"
-        Class probabilities by label propagation on a graph of nearest neighbors, which
-        multiply the teacher's predictions. "auto" is :class:`GraphPosterior` with its
-        defaults, searched as ``graph__weight`` and the like. None does without.
+        Graph posterior that multiplies the teacher's predictions. It is computed once
+        per fit by label propagation on a graph of nearest neighbors. "auto" is a
+        :class:`GraphPosterior` with default parameters. None turns it off. See
+        :ref:`graph`.
     max_epochs : int, default=10
-        Number of epochs.
+        Number of epochs. The learning rate schedule and the ramp-up depend on it.
     batch_size : int, default=64
-        Unlabeled samples per step.
+        Number of unlabeled samples per optimizer step.
     lr : float, default=0.002
-        Initial learning rate. It falls to 0 along half a cosine, unless `callbacks`
-        hold a :class:`skorch.callbacks.LRScheduler`.
+        Initial learning rate. It decreases to 0 along half a cosine, unless `callbacks`
+        contains a :class:`skorch.callbacks.LRScheduler`.
     class_weight : "balanced", dict or None, default=None
-        Weights of classes in the supervised loss.
+        Weights of the classes in the supervised loss. "balanced" gives weights that are
+        inversely proportional to the class frequencies of the labels.
     device : str, default="auto"
-        Where to train and predict. "auto" is "cuda" if there is one, else "cpu"; with
-        an accelerator, its device.
+        Device of training and prediction. "auto" is "cuda" if it is available, else
+        "cpu". With an `accelerator`, it is the device of the accelerator.
     random_state : int, RandomState instance or None, default=None
-        Governs initial weights, batches, selections, views and dropout.
+        Determines the random numbers of initial weights, batches, selections, views and
+        dropout. Pass an int for reproducible results.
     verbose : int, default=0
-        1 prints one line per epoch, and one before a long search of neighbors.
+        If positive, print one line per epoch. Another line is printed before a long
+        search of nearest neighbors.
 
     Other Parameters
     ----------------
     net_params : dict, default=None
-        Further parameters under skorch's names: ``module__hidden``,
-        ``optimizer__weight_decay``, ``iterator_train__num_workers`` (for a Dataset),
-        ``callbacks__name__parameter``. They are searched by these names.
+        Further parameters, named as in skorch: ``module__hidden``,
+        ``optimizer__weight_decay``, ``iterator_train__num_workers`` (if X is a
+        Dataset), ``callbacks__name__parameter``.
     image_shape : tuple of int, default=None
-        (channels, height, width) of an image. Needed where samples are flat, and where
-        the channels of four-dimensional X are ambiguous.
+        Shape (channels, height, width) of an image. It is needed if X contains
+        flattened images, or if the axis of the channels is ambiguous.
     standardize : bool, default=True
-        Shift and scale each feature, or each channel of images, to mean 0 and standard
-        deviation 1 over all samples of X; sparse samples are scaled only. It is the
-        first layer of both networks.
+        Whether to standardize each feature, or each channel of images, to mean 0 and
+        standard deviation 1 over all samples. Sparse features are only scaled. The
+        standardization is the first layer of both networks.
     negative_weight : float, default=1.0
         Weight of the loss of pseudo-negative labels after the ramp-up.
     rampup : float, default=0.3
         Fraction of the training, from 0 to 1, in which the weights of the unlabeled
-        terms rise.
+        losses increase.
     exchange : {"simultaneous", "alternating"} or None, default="simultaneous"
-        Whether at each step both submodels are students, or one in turn (the paper's).
-        None: each is its own teacher.
+        "simultaneous": both submodels are students at each step. "alternating": one
+        submodel is the student at each step, and the roles are then swapped. None: each
+        submodel is its own teacher.
     consistency : {"mean_teacher", "dual_student"}, Consistency or None, default=None
-        Consistency loss beside the pseudo-negative labels:
-        :class:`~pnl_sklearn.objectives.MeanTeacher` or
-        :class:`~pnl_sklearn.objectives.DualStudent`.
+        Consistency loss that is added to the other losses:
+        :class:`~pnl_sklearn.objectives.MeanTeacher`,
+        :class:`~pnl_sklearn.objectives.DualStudent` or your own
+        :class:`~pnl_sklearn.objectives.Consistency`.
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
-        Optimizer of each submodel.
+        Optimizer. Each submodel has one of its own.
     steps_per_epoch : int, default=None
-        Optimizer steps per epoch. None: one pass over the unlabeled samples (or the
-        labeled ones, if that takes more steps), but at least 110.
+        Number of optimizer steps per epoch. None is one pass over the unlabeled samples
+        (or over the labeled ones, if that takes more steps), but at least 110 steps.
     labeled_batch_size : int, default=16
-        Labeled samples per step.
+        Number of labeled samples per optimizer step.
     ema_decay : float or None, default=0.99
-        Decay, per step, of the exponential moving average (EMA) of the weights, which
-        predicts. None predicts with the weights themselves.
+        Decay per step of the exponential moving average (EMA) of the weights. A fitted
+        submodel predicts with the EMA. If None, it predicts with the last weights.
     callbacks : list, default=None
-        skorch callbacks, or pairs (name, callback); each submodel gets copies. They can
-        monitor the columns of `history_`. Those that cannot serve two submodels, such
-        as Checkpoint and EpochScoring, are refused.
+        skorch callbacks, or pairs (name, callback). Each submodel gets copies. They can
+        monitor the numeric columns of `history_`. Some callbacks, such as Checkpoint
+        and EpochScoring, raise an error, since they do not work with two submodels.
     validation_fraction : float or None, default=None
-        Fraction of the labeled samples, between 0 and 1, stratified, whose labels are
-        held out for the validation metrics; they count as unlabeled. Give an int
-        `random_state` if ``warm_start=True`` goes on.
+        Fraction of the labeled samples, between 0 and 1, whose labels are held out for
+        validation metrics. The split is stratified. The samples are trained on as
+        unlabeled samples. If ``warm_start=True``, pass an int `random_state`, so that
+        all fits hold out the same labels.
     warm_start : bool or "resume", default=False
-        True: go on from the last fit for `max_epochs` more, with a new learning rate
-        schedule and no ramp-up. "resume": finish the last fit, which was interrupted,
-        with its schedules and random numbers; fit anew if there is none.
+        True: continue the last fit for `max_epochs` more epochs, with a new learning
+        rate schedule and without a ramp-up. "resume": finish the last fit if it was
+        interrupted, with its schedules and random numbers. Both start a new fit if the
+        estimator is not fitted.
     accelerator : accelerate.Accelerator or None, default=None
-        Trains in all processes that ``torchrun`` or ``accelerate launch`` started. All
-        call `fit` with the same X and y; each draws `batch_size` and
-        `labeled_batch_size` samples of its own per step. Clones share it, pickles leave
-        it out.
+        Trains in all processes that ``torchrun`` or ``accelerate launch`` started. Each
+        process calls `fit` with the same X and y, and draws its own batches of
+        `batch_size` and `labeled_batch_size` samples. Clones share the accelerator,
+        pickles do not contain it. See :doc:`/guide/speed_and_scaling`.
     precision : {"float32", "bfloat16"}, default="float32"
-        "bfloat16" computes convolutions and linear layers in that type, by torch's
-        autocast. It is faster for large networks on GPUs and on CPUs with AMX. Settled
-        when the networks are built.
+        "bfloat16" computes convolutions and linear layers in bfloat16 (automatic mixed
+        precision). It is faster for large networks on GPUs, and on CPUs with AMX. A fit
+        that continues with `warm_start` keeps the precision of the first fit.
     compile : bool or "auto", default="auto"
-        "auto": on a CUDA device, steps are captured as CUDA graphs if network, views
-        and selection are this package's. True: also if they are your own, and layers
-        are compiled by torch.compile. False: neither.
+        "auto": on a CUDA device, steps are captured as CUDA graphs if the network, the
+        views and the selection are of this package. True: also if they are your own,
+        and layers are compiled by :func:`torch.compile`. False: neither. It has no
+        effect on other devices.
     classes : array-like, default=None
-        All classes, in the order wanted, where y may lack some. None: those in y,
-        sorted.
+        All classes, in the order of `classes_`. It is needed if y lacks a class. None
+        takes the sorted classes of y.
 
     Attributes
     ----------
-    classes_ : array of shape (n_classes,)
-        The classes, in the order of the columns of `predict_proba`.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the columns of `predict_proba`.
     n_features_in_ : int
-        Number of features; of images, of values in one.
-    feature_names_in_ : array of str
-        Names of the features, where X has them.
+        Number of features. For images it is the number of values of an image.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features. Defined only if X has feature names that are all strings.
     input_shape_ : tuple of int
-        (n_features,) or (channels, height, width).
+        Shape of a sample: (n_features,) or (channels, height, width).
     submodels_ : list of two skorch.NeuralNet
         The fitted submodels.
     history_ : list of dict
-        One row per epoch: ``epoch``, ``train_loss``, ``supervised_loss``,
-        ``negative_loss``, ``balance_loss``, ``consistency_loss``,
-        ``teacher_student_agreement`` (fraction of unlabeled samples on whose class the
-        student's strong and the teacher's weak view agree), ``negative_coverage``
-        (fraction of unlabeled samples with a pseudo-negative label),
-        ``class_distribution`` (mean prediction, a list) and ``class_coverage``
-        (coverage by the teacher's class, a list), each the mean over the epoch;
-        ``negative_weight`` at its end, and ``seconds``. Without unlabeled samples, the
-        last four means are NaN. With `X_val` or `validation_fraction` also
-        ``valid_loss`` (cross-entropy, in nats), ``valid_accuracy`` and
-        ``valid_negative_precision`` (fraction of pseudo-negative labels that are right;
-        NaN where there are none), without the graph posterior. Where a callback
-        monitors it, also ``label_change``, the fraction of unlabeled samples whose
-        predicted class has changed since the epoch before; NaN in the first.
+        Metrics of each epoch. Losses and fractions are means over the steps of the
+        epoch. The columns are:
+
+        - ``epoch``, the number of the epoch, and ``seconds``, its duration;
+        - ``train_loss``, the total loss;
+        - ``supervised_loss``, ``negative_loss``, ``balance_loss`` and
+          ``consistency_loss``, its terms, without ramp-ups, `negative_weight` and the
+          weight of `class_prior`;
+        - ``negative_weight``, the weight of ``negative_loss`` at the end of the epoch;
+        - ``teacher_student_agreement``, the fraction of unlabeled samples for which
+          student and teacher predict the same class;
+        - ``negative_coverage``, the fraction of unlabeled samples with at least one
+          negative label;
+        - ``class_distribution``, the mean prediction of unlabeled samples, a list with
+          one value per class;
+        - ``class_coverage``, the ``negative_coverage`` by class that the teacher
+          predicts, a list with one value per class.
+
+        The last four columns are NaN if no sample is unlabeled. With validation samples
+        there are three more columns, which do not use the graph posterior:
+
+        - ``valid_loss``, the cross-entropy in nats, and ``valid_accuracy``;
+        - ``valid_negative_precision``, the fraction of pseudo-negative labels that are
+          correct. It is NaN if there are none.
+
+        If a callback monitors it, there is also ``label_change``. It is the fraction of
+        unlabeled samples whose predicted class has changed since the previous epoch. It
+        is NaN in the first epoch of a fit.
     n_iter_ : int
-        Number of epochs trained.
-    transduction_ : array of shape (n_samples,)
-        Labels of all samples of X, and then of `X_unlabeled`: those given, and those
-        predicted for unlabeled samples, never one that `negative_labels` exclude. The
-        graph posterior is used here too, so that they may differ from `predict`. Not
-        set for a Dataset.
+        Number of epochs of training, including earlier fits with `warm_start`.
+    transduction_ : ndarray of shape (n_samples,)
+        Labels of all samples of X, followed by those of `X_unlabeled`. They are the
+        given labels of labeled samples and the predicted labels of unlabeled samples.
+        The prediction is multiplied by the graph posterior and is never a class that
+        `negative_labels` excludes, so that it may differ from `predict`. Not set if X
+        is a Dataset.
 
     See Also
     --------
-    supervised_baseline : The same classifier with all unlabeled terms off.
+    supervised_baseline : The same classifier without losses of unlabeled samples.
     sklearn.semi_supervised.LabelSpreading : Label propagation on a graph.
     sklearn.semi_supervised.SelfTrainingClassifier : Trains a classifier on its own
         confident predictions.
+
+    Notes
+    -----
+    Parameters that are objects have nested parameters, such as
+    ``selection__tolerance``, ``class_prior__weight``, ``graph__weight`` and
+    ``consistency__rampup``. They can be set by `set_params` and searched by
+    :class:`~sklearn.model_selection.GridSearchCV`, also if the parameter is given in
+    short form, such as ``selection="adaptive"``. The same holds for the entries of
+    `net_params`.
 
     References
     ----------
@@ -217,7 +251,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     >>> from pnl_sklearn import PNLClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> y_few = np.full_like(y, -1)
-    >>> y_few[::10] = y[::10]  # labels for 15 of 150 flowers
+    >>> y_few[::10] = y[::10]  # labels of 15 of the 150 samples
     >>> classifier = PNLClassifier(max_epochs=2, random_state=0).fit(X, y_few)
     >>> bool(classifier.score(X, y) > 0.8)
     True
@@ -305,69 +339,72 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         X_val=None,
         y_val=None,
     ):
-        """Train the two submodels on labeled and unlabeled samples.
+        """Fit the classifier to labeled and unlabeled samples.
 
         Parameters
         ----------
         X : array-like, sparse matrix, Tensor or Dataset
-            Inputs, labeled and unlabeled: a table of shape (n_samples, n_features), or
-            images of shape (n_samples, height, width), (n_samples, channels, height,
-            width) or (n_samples, height, width, channels), of any integer or floating
-            dtype; or a :class:`torch.utils.data.Dataset` of one input per item, or of
-            pairs that begin with it. NaN and infinity are refused.
+            Labeled and unlabeled samples, without NaN and infinity. A table has shape
+            (n_samples, n_features). Images have shape (n_samples, height, width),
+            (n_samples, channels, height, width) or (n_samples, height, width,
+            channels). Any bool, integer or floating dtype is converted to float32 batch
+            by batch. The items of a :class:`torch.utils.data.Dataset` are samples, or
+            tuples that begin with one.
         y : array-like of shape (n_samples,)
-            Labels: whole numbers, bool or strings. A sample is unlabeled where y is -1,
-            "-1", None, NaN, pandas.NA or a masked entry.
+            Labels: whole numbers, bools or strings. The values -1, "-1", None, NaN and
+            pandas.NA, and masked entries, mark unlabeled samples.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the labeled samples in the supervised loss, of any scale. The
-            graph posterior ignores them, except that samples of weight 0 have no label
-            there. Those of unlabeled samples are not used.
+            Weights of the labeled samples in the supervised loss. They are normalized
+            to mean 1. Weights of unlabeled samples are ignored. The graph posterior
+            ignores labels of weight 0 and does not use the other weights.
         X_unlabeled : array-like, sparse matrix, Tensor or Dataset, default=None
-            Further unlabeled samples, of the form of X. So y need hold no -1, and what
-            splits X and y by folds, such as a grid search with metadata routing, leaves
-            them whole. It may be empty. It must not have as many samples as X, or as a
-            training part of it: scikit-learn splits what is as long as X. A pipeline
-            transforms it if told so, by ``transform_input=["X_unlabeled"]``.
+            Further unlabeled samples, of the same form as X. Cross-validation of
+            scikit-learn does not split them (see :doc:`/guide/model_selection`). It
+            would split an array that is as long as X, so their number must differ from
+            that of X and of its training sets. In a pipeline, use
+            ``transform_input=["X_unlabeled"]``.
         negative_labels : bool array of shape (n_samples, n_classes), or sequence of \
                 collections of labels, default=None
-            Classes that a sample of X is known not to be of, in the order of
-            `classes_`, or by name; an empty collection, or None, where nothing is
-            known. Columns of a DataFrame may be named after the classes, in any order.
+            Given negative labels: classes that a sample of X is known not to be of. The
+            columns of an array are in the order of `classes_`. The columns of a
+            DataFrame may be named after the classes, in any order. In a sequence, an
+            empty collection or None means that nothing is known about the sample.
         unlabeled_weight : array-like of shape (n_samples,), default=None
-            How often unlabeled samples are drawn, relative to one another. A sample of
-            weight 0 never is; it still counts for the standardization, the number of
-            steps and the graph. For the samples of X, and then those of `X_unlabeled`,
-            or for the latter alone. Those of labeled samples are not used.
-            :func:`~pnl_sklearn.inspection.check_unlabeled` gives low weights to samples
-            that seem to be of no labeled class.
+            Sampling weights of unlabeled samples, which are then drawn with
+            replacement. Samples of weight 0 still count for the standardization, the
+            number of steps and the graph. Weights of labeled samples are ignored. With
+            `X_unlabeled`, pass the weights of X followed by those of `X_unlabeled`, or
+            the latter alone. See :func:`~pnl_sklearn.inspection.check_unlabeled`.
         X_val, y_val : as X and y, default=None
-            Labeled samples that are not learned, for metrics at the end of each epoch:
-            ``valid_loss``, ``valid_accuracy`` and ``valid_negative_precision`` in
-            `history_`, which callbacks such as EarlyStopping can monitor.
+            Validation samples and their labels, which are not trained on. They add
+            ``valid_loss``, ``valid_accuracy`` and ``valid_negative_precision`` to
+            `history_`. Callbacks such as EarlyStopping can monitor these columns.
 
         Returns
         -------
         self : PNLClassifier
+            The fitted classifier.
 
         Raises
         ------
         ValueError
-            If X, y or a parameter cannot be used, or labels contradict each other; the
-            message says what to do.
+            If X, y or a parameter is invalid, or if labels contradict each other.
         TypeError
-            If X holds objects that are not numbers, or `callbacks` one that is none.
+            If X contains objects that are not numbers, or if an argument is of a type
+            that cannot be used, such as a DataLoader as X.
         FloatingPointError
-            If a loss became NaN or infinite. The estimator then holds the weights of
-            the last epoch whose loss was finite, or those it began with.
+            If a loss becomes NaN or infinite. The estimator then has the weights of the
+            last epoch with finite losses, or the initial weights.
 
         Warns
         -----
         UserWarning
-            If Ctrl-C ended the fit; if X, y or `image_shape` can be read in two ways,
-            or features of X vary too little for float32; if `classes` are not sorted;
-            or if a fit is resumed with other samples or labels.
+            If the fit is interrupted by Ctrl-C. If the meaning of X, y or `image_shape`
+            is ambiguous. If features of X vary too little for float32. If `classes` is
+            not sorted. If a fit is resumed with other samples or labels.
         UnlabeledDataWarning
-            If hardly any unlabeled sample is predicted to be of some class.
+            If hardly any unlabeled sample is predicted to be of some class (class
+            collapse).
         """
         processes = Processes(self.accelerator)
         warm = bool(self.warm_start) and self.__sklearn_is_fitted__()
@@ -402,7 +439,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             trainer = build_trainer(
                 self, data, source, submodels, prior, processes, n_before, n_done
             )
-            if warm:  # after all checks: a refused fit changes nothing
+            if warm:  # after all checks, so that an error changes nothing
                 renew_callbacks(self, submodels, self._checkpoint)
             self._checkpoint.start(seed, n_before, self, data)
             vars(self).pop("transduction_", None)
@@ -416,12 +453,12 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X):
-        """Return the mean of the two submodels' probabilities.
+        """Predict class probabilities: the mean of both submodels.
 
         Parameters
         ----------
         X : array-like, sparse matrix, Tensor or Dataset
-            Inputs of the form given to `fit`.
+            Samples of the same form as in `fit`.
 
         Returns
         -------
@@ -431,12 +468,14 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         return self._map_log_proba(X, torch.exp)
 
     def predict_log_proba(self, X):
-        """Return the logarithm of `predict_proba`, exact for small probabilities.
+        """Predict logarithms of class probabilities.
+
+        They are accurate for small probabilities, too.
 
         Parameters
         ----------
         X : array-like, sparse matrix, Tensor or Dataset
-            Inputs of the form given to `fit`.
+            Samples of the same form as in `fit`.
 
         Returns
         -------
@@ -446,42 +485,42 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         return self._map_log_proba(X, lambda part: part)
 
     def predict(self, X):
-        """Return the most probable class of each sample.
+        """Predict the most probable class of each sample.
 
         Parameters
         ----------
         X : array-like, sparse matrix, Tensor or Dataset
-            Inputs of the form given to `fit`.
+            Samples of the same form as in `fit`.
 
         Returns
         -------
         labels : array of shape (n_samples,)
-            Entries of `classes_`.
+            Predicted classes, of the dtype of `classes_`.
         """
         check_is_fitted(self)
         return self._map_log_proba(X, partial(torch.argmax, dim=1), self.classes_)
 
     def score(self, X, y, sample_weight=None):
-        """Return the accuracy on the samples whose target is known.
+        """Return the accuracy on the labeled samples.
 
         Parameters
         ----------
         X : array-like, sparse matrix, Tensor or Dataset
-            Inputs of the form given to `fit`.
+            Samples of the same form as in `fit`.
         y : array-like of shape (n_samples,)
-            Labels; unlabeled samples, marked as in `fit`, are left out.
+            True labels. Unlabeled samples, marked as in `fit`, are ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
 
         Returns
         -------
         accuracy : float
-            Between 0 and 1.
+            Weighted fraction of correct predictions, from 0 to 1.
 
         Raises
         ------
         ValueError
-            If no target is known.
+            If no sample is labeled.
         """
         y = to_array(y)
         predicted = self.predict(X)
@@ -489,11 +528,11 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         known = known_mask(y)
         if not known.any():
             raise ValueError(
-                "score needs labeled samples, but every target is unlabeled."
+                "score needs labeled samples, but y marks every sample as unlabeled."
             )
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, y)[known]
-        labels = np.asarray(y[known].tolist())  # objects get a dtype of their own
+        labels = np.asarray(y[known].tolist())  # no object dtype of numbers
         return accuracy_score(labels, predicted[known], sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
@@ -503,7 +542,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         return tags
 
     def __getstate__(self):
-        # Pickles are read in processes of their own, without Accelerate perhaps.
+        # A pickle may be loaded in another process, where Accelerate is not installed.
         return super().__getstate__() | {"accelerator": None}
 
     def __sklearn_is_fitted__(self):
@@ -511,18 +550,18 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
 
     @property
     def n_iter_(self):
-        """Number of epochs trained."""
+        """Number of epochs of training."""
         return len(self.history_)
 
     def _begin_fit(self, warm, processes):
         """Return the seed of a fit, and the number of epochs of earlier fits.
 
-        A resumed fit has those that it was started with.
+        A resumed fit keeps the values of the interrupted fit.
         """
         if warm and self.warm_start == "resume":
             return self._checkpoint.seed, self._checkpoint.n_before
         if not warm:
-            # A fit that is refused leaves nothing that predicts.
+            # If a check raises an error, the estimator is not fitted.
             vars(self).pop("submodels_", None)
             self._checkpoint, self.history_ = TrainingCheckpoint(), []
         random_state = check_random_state(self.random_state)
@@ -530,7 +569,10 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         return processes.broadcast(seed), len(self.history_)
 
     def _transduce(self, data, batches):
-        """Return given labels, and predictions times the graph posterior elsewhere."""
+        """Return given labels, and predicted labels of unlabeled samples.
+
+        The predictions are multiplied by the graph posterior.
+        """
         labels = self.classes_[data.labels]
         device, shape = self.submodels_[0].device, data.inputs.sample_shape
         indices, again = tee(unlabeled_chunks(data.labels, shape, device))
@@ -550,8 +592,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     ) -> np.ndarray:
         """Apply a function to log-probabilities (float64), chunk by chunk.
 
-        They are those of the mean of both submodels, or of those given. The function
-        may return class codes, which are replaced by their `names`.
+        The probabilities are the mean of the given submodels, by default of both. If
+        the function returns class codes, they are replaced by their `names`.
         """
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
@@ -568,34 +610,38 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
 
 
 def _spawn_seeds(seed: int, processes: Processes) -> list[int]:
-    """Return seeds of the label split, both networks, the batches, and the steps.
+    """Return seeds of the label split, both networks, the batches and the steps.
 
-    The last one is different in each process.
+    The last seed differs between processes.
     """
     states = np.random.SeedSequence(seed).generate_state(4 + processes.count)
     return [int(state) for state in (*states[:4], states[4 + processes.index])]
 
 
 def supervised_baseline(estimator):
-    """Return the same estimator with all unlabeled terms off.
+    """Return the same estimator without losses of unlabeled samples.
 
-    It has the same two submodels, EMAs, views of labeled samples and number of
-    optimizer steps (unless a callback ends a fit). The difference in score to the
-    estimator is what the unlabeled samples are worth. Give it the same X and y: the
-    unlabeled samples still determine the standardization, the number of steps, the
-    batches and, in tables, the neighbors of the weak view, but no loss. It learns
-    `negative_labels`, which are labels, too.
+    Compare the scores of the estimator and of its baseline, fitted to the same X and y.
+    The difference is the gain from unlabeled data. Both have the same submodels, EMAs,
+    views of labeled samples and number of optimizer steps (unless a callback ends a
+    fit). In the baseline, unlabeled samples still determine the standardization, the
+    number of steps, the batch statistics and, for tables, the neighbors of the weak
+    view. The baseline learns `negative_labels`, too, since these are given.
 
     Parameters
     ----------
-    estimator : PNLClassifier
-        Or a pipeline that ends with one.
+    estimator : PNLClassifier, or pipeline that ends with one
+        Estimator to compare with. It is not changed.
 
     Returns
     -------
     baseline : PNLClassifier or Pipeline
         Unfitted copy with ``negative_weight=0``, ``class_prior=None`` and
         ``consistency=None``.
+
+    See Also
+    --------
+    pnl_sklearn.inspection.unlabeled_gain : Compare both by cross-validation.
 
     Examples
     --------

@@ -21,14 +21,14 @@ from ._parameters import argument_names, check_net_params
 
 
 def check_device(device: str, processes: Processes = SINGLE_PROCESS) -> str:
-    """Return the device, "auto" resolved; raise if this machine does not have it."""
+    """Return the device that "auto" stands for; raise if it is not available."""
     chosen = processes.device
     if chosen is not None:
         if device not in ("auto", chosen, chosen.split(":")[0]):
             raise ValueError(
-                f"device={device!r} was asked for, but the accelerator trains on "
-                f"{chosen!r} in this process. Leave device='auto' and let it "
-                "choose; Accelerator(cpu=True) chooses the CPU."
+                f"device={device!r}, but the device of the accelerator is {chosen!r} "
+                "in this process. Use device='auto'. Accelerator(cpu=True) trains on "
+                "the CPU."
             )
         return chosen
     if device == "auto":
@@ -40,15 +40,15 @@ def check_device(device: str, processes: Processes = SINGLE_PROCESS) -> str:
     }
     if kind in available and not available[kind]():
         raise ValueError(
-            f"device={device!r} was asked for, but torch finds no {kind} device here. "
-            "Use device='auto' for the best one there is."
+            f"device={device!r}, but torch finds no {kind} device here. Use "
+            "device='auto'."
         )
     return device
 
 
 @contextmanager
 def float32_by_default() -> Iterator[None]:
-    """Set torch's default dtype to float32, the dtype of batches, and restore it."""
+    """Set torch's default dtype to float32, the dtype of batches, until exit."""
     given = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -59,7 +59,7 @@ def float32_by_default() -> Iterator[None]:
 
 @contextmanager
 def own_torch_state(device: str) -> Iterator[None]:
-    """Leave torch's random states and default dtype as they were."""
+    """Restore torch's random states and default dtype on exit."""
     n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
     with torch.random.fork_rng(devices=range(n_cuda)), float32_by_default():
         yield
@@ -72,7 +72,7 @@ def build_submodels(
     device: str,
     seeds: Sequence[int],
 ) -> list[Submodel]:
-    """Build the two submodels alike, but for their seeds."""
+    """Build two submodels that differ in their seeds only."""
     inputs, classes = data.inputs, data.classes
     module, params = _module_and_params(estimator, inputs.sample_shape, len(classes))
     shift, scale = _standardization(estimator.standardize, inputs, source)
@@ -112,8 +112,8 @@ def _module_and_params(
     if name is not None:
         if name != "mlp" and len(shape) != 3:
             raise ValueError(
-                f"module={name!r} needs images, but X is a table. If its samples "
-                "are images, give their image_shape=(channels, height, width)."
+                f"module={name!r} needs images, but X is a table. If X contains "
+                "flattened images, set image_shape=(channels, height, width)."
             )
         module = MODULES[name]
     inferred = {
@@ -130,7 +130,7 @@ def _module_and_params(
         if name in takes
     }
     if "fused" in argument_names(estimator.optimizer):
-        # One kernel for all weights: on a CPU, AdamW's step takes a third of the time.
+        # One kernel for all weights is faster, also on CPUs.
         params["optimizer__fused"] = True
     net_params = estimator.net_params or {}
     if {"optimizer__foreach", "optimizer__differentiable"} & net_params.keys():
@@ -143,7 +143,7 @@ def _module_and_params(
 def _own_name(module, shape: tuple[int, ...]) -> str | None:
     """Return the name of a network of this package, given by its name or its class.
 
-    "auto" is the one for the shape of a sample; None is returned for anything else.
+    "auto" is resolved by the shape of a sample. Returns None for other networks.
     """
     if module == "auto":
         return "cnn" if len(shape) == 3 else "mlp"
@@ -155,22 +155,22 @@ def _own_name(module, shape: tuple[int, ...]) -> str | None:
 def renew_callbacks(
     estimator, submodels: list[Submodel], checkpoint: TrainingCheckpoint
 ) -> None:
-    """Give submodels of an earlier fit the callbacks that the estimator has now."""
+    """Set the callbacks of submodels of an earlier fit to those of the estimator."""
     if not checkpoint.has_callbacks_of(estimator):
         for submodel in submodels:
             submodel.callbacks = named_callbacks(estimator)
-            # By hand, since skorch's set_params would initialize those from before.
+            # skorch's set_params would initialize the callbacks of the earlier fit.
             submodel.initialize_callbacks()
 
 
 def _standardization(
     standardize: bool, inputs: Inputs, source: Source
 ) -> tuple[Tensor, Tensor]:
-    """Shift and scale of each feature or channel; sparse samples are not centered."""
+    """Return shift and scale of each feature or channel; sparse data have no shift."""
     if not standardize:
         return torch.zeros(1), torch.ones(1)
     mean, deviation = moments(source, len(inputs), inputs.sample_shape)
-    # A feature that varies by less than rounding is constant.
+    # A standard deviation below rounding errors is 0: the feature is constant.
     constant = deviation <= 1e-7 * mean.abs()
     scale = torch.where(constant, 1.0, 1 / deviation)
     shift = torch.zeros_like(mean) if isinstance(source, SparseSource) else mean
@@ -178,13 +178,13 @@ def _standardization(
 
 
 def _check_groups(submodel: Submodel, net_params: dict[str, Any]) -> None:
-    """Raise for patterns of parameter groups that match no parameter."""
+    """Raise if the pattern of a parameter group matches no parameter."""
     names = [name for name, _ in submodel.get_all_learnable_params()]
     for pattern, _ in net_params.get("optimizer__param_groups", []):
         if not fnmatch.filter(names, pattern):
             raise ValueError(
                 f"optimizer__param_groups has the pattern {pattern!r}, which matches "
-                f"none of the parameters: {', '.join(names)}."
+                f"none of the parameters. Their names are: {', '.join(names)}."
             )
 
 
@@ -198,11 +198,11 @@ def _check_output(
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
         raise ValueError(
-            f"The module has to map a batch to logits of shape (n_samples, "
+            f"The module must map a batch to logits of shape (n_samples, "
             f"{n_classes}), got {shape}."
         )
     if logits.shape[1] != n_classes:
         raise ValueError(
-            f"The module puts out {logits.shape[1]} columns, but y has {n_classes} "
-            "classes. Let its last layer have as many outputs as there are classes."
+            f"The module returns {logits.shape[1]} logits per sample, but y has "
+            f"{n_classes} classes. The last layer needs one output per class."
         )

@@ -19,7 +19,7 @@ from ..objectives._selection import SELECTIONS
 
 _positive = Interval(Integral, 1, None, closed="left")
 _fraction = Interval(Real, 0, 1, closed="both")
-# `as_object` refuses classes, with the cure.
+# `as_object` raises an error that says what to pass.
 _class = Hidden(type)
 
 PARAMETER_CONSTRAINTS: dict = {
@@ -63,7 +63,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "classes": ["array-like", None],
 }
 
-# Parameters with parameters of their own, and what their names stand for.
+# Parameters with nested parameters, and the objects that their strings stand for.
 _NESTED: dict[str, Mapping[str, Callable]] = {
     "selection": SELECTIONS,
     "consistency": CONSISTENCIES,
@@ -73,7 +73,7 @@ _NESTED: dict[str, Mapping[str, Callable]] = {
 
 NET_PREFIXES = ("module__", "optimizer__", "iterator_train__", "callbacks__")
 
-# Arguments of a DataLoader that the batch sampler decides on.
+# Arguments of a DataLoader that the batch sampler sets.
 _SAMPLER_ARGUMENTS = {
     f"iterator_train__{name}"
     for name in (
@@ -91,7 +91,7 @@ def as_object(name: str, value) -> Any:
     """Return the object that a nested parameter's value stands for, None for None."""
     if isinstance(value, type):
         raise ValueError(
-            f"{name}={value!r} is a class. Give an object of it: "
+            f"{name}={value!r} is a class. Pass an instance of it: "
             f"{name}={value.__name__}()."
         )
     if name == "class_prior":
@@ -101,37 +101,38 @@ def as_object(name: str, value) -> Any:
         return value
     if value not in _NESTED[name]:
         raise ValueError(
-            f"{name}={value!r} is unknown. The names are {list(_NESTED[name])}."
+            f"{name}={value!r} is unknown. Use one of {list(_NESTED[name])}."
         )
     return _NESTED[name][value]()
 
 
 class NestedParameters:
-    """Reads and sets nested parameters by name, also of values given in short form.
+    """Get and set nested parameters, also of values given in short form.
 
-    ``selection="adaptive"`` has ``selection__tolerance``, which a grid search can set:
-    the short form is then replaced by the object that it stands for. Entries of
-    `net_params` are read and set by their own names.
+    ``selection="adaptive"`` has the nested parameter ``selection__tolerance``. If it is
+    set, the string is replaced by the object that it stands for. Entries of
+    `net_params` are parameters, too.
     """
 
     def get_params(self, deep=True):
-        """Return the parameters.
+        """Get the parameters of the estimator.
 
         Parameters
         ----------
         deep : bool, default=True
-            Also return nested parameters (``selection__tolerance``, ``graph__weight``,
-            ...) and the entries of `net_params`.
+            Whether to include nested parameters, such as ``selection__tolerance``, and
+            the entries of `net_params`.
 
         Returns
         -------
         params : dict
+            Names and values of the parameters.
         """
         params = super().get_params(deep=deep)
         if deep:
             for name in _NESTED:
                 value = getattr(self, name)
-                with suppress(ValueError):  # which fit raises
+                with suppress(ValueError):  # fit raises it
                     nested = as_object(name, value)
                     if nested is not value:
                         nested = nested.get_params()
@@ -141,20 +142,25 @@ class NestedParameters:
         return params
 
     def set_params(self, **params):
-        """Set parameters, also nested ones and entries of `net_params`.
+        """Set parameters of the estimator.
 
         Parameters
         ----------
         **params : dict
-            Besides the constructor's names: ``selection__tolerance``,
-            ``graph__weight``, ``class_prior__weight``,
-            ``consistency__consistency_weight`` and the like, and skorch's
-            ``module__...``, ``optimizer__...``, ``iterator_train__...`` and
-            ``callbacks__...``, which are kept in `net_params`.
+            Parameters of the constructor, nested parameters such as
+            ``selection__tolerance``, and names of skorch, which are stored in
+            `net_params`: ``module__...``, ``optimizer__...``, ``iterator_train__...``
+            and ``callbacks__...``.
 
         Returns
         -------
         self : PNLClassifier
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or if a nested parameter of None is set.
         """
         net = {n: v for n, v in params.items() if n.startswith(NET_PREFIXES)}
         prefixes = tuple(f"{name}__" for name in _NESTED)
@@ -169,7 +175,7 @@ class NestedParameters:
                 keys = [key for key in nested if key.startswith(f"{name}__")]
                 raise ValueError(
                     f"{name}={value!r} has no parameters, so {', '.join(keys)} cannot "
-                    f"be set. Set {name} too."
+                    f"be set. Set {name}, too."
                 )
             setattr(self, name, value)
         super().set_params(**nested)
@@ -182,17 +188,18 @@ def argument_names(function: Callable) -> set[str]:
 
 
 def check_net_params(estimator, module) -> None:
-    """Raise for names in `net_params` that nothing takes, with the nearest valid one.
+    """Raise for unknown names in `net_params`, and suggest the most similar known one.
 
-    Those of callbacks are checked with the callbacks.
+    Names of callbacks are checked with the callbacks.
     """
     net_params, optimizer = estimator.net_params or {}, estimator.optimizer
     if isinstance(module, nn.Module):
         for name in net_params:
             if name.startswith("module__"):
                 raise ValueError(
-                    f"net_params holds {name!r}, but module is an instance, which is "
-                    "used as it is. Give its class instead, or set it up yourself."
+                    f"net_params contains {name!r}, but module is an instance, which "
+                    "is copied without changes. Pass its class, or set the parameter "
+                    "in the instance."
                 )
     owners = {"optimizer__": optimizer, "iterator_train__": DataLoader}
     if not isinstance(module, nn.Module):
@@ -207,18 +214,18 @@ def check_net_params(estimator, module) -> None:
     for name in net_params:
         if name in _SAMPLER_ARGUMENTS:
             raise ValueError(
-                f"net_params holds {name!r}, but batches are drawn here. batch_size "
-                "and labeled_batch_size, parameters of the estimator, say how large "
-                "they are, unlabeled_weight how often a sample is drawn."
+                f"net_params contains {name!r}, but PNLClassifier samples the batches "
+                "itself. Set its parameters batch_size and labeled_batch_size, or pass "
+                "unlabeled_weight to fit."
             )
         if name in estimator.get_params(deep=False):
             raise ValueError(
-                f"net_params holds {name!r}, which is a parameter of the estimator "
-                f"itself: give {name}=... beside net_params."
+                f"net_params contains {name!r}, which is a parameter of the estimator "
+                f"itself. Pass {name}=... to PNLClassifier."
             )
         if name not in known and not name.startswith("callbacks__"):
             nearest = get_close_matches(name, known, n=1, cutoff=0)
             raise ValueError(
-                f"net_params holds the unknown name {name!r}; did you mean "
+                f"net_params contains the unknown name {name!r}; did you mean "
                 f"{nearest[0]!r}?"
             )

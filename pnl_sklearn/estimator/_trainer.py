@@ -27,19 +27,19 @@ from ..views._image import ImageView
 from ..views._randaugment import RandAugmentView
 from ._parameters import as_object
 
-# Samples that the automatic views look at.
+# Number of samples from which automatic views are chosen, at most.
 _N_SAMPLE = 1000
-# Optimizer steps that an epoch has at least, so that small data train long enough.
+# Minimum number of steps per epoch. Otherwise small data would be trained too briefly.
 _MIN_STEPS = 110
-# Values of a step's inputs, and weights of a network, up to which a second thread of a
-# CPU gains little: Python's own work takes as long as theirs.
+# Number of input values of a step, and of weights of a network, up to which a second
+# CPU thread does not make steps faster.
 _SMALL_STEP, _SMALL_NETWORK = 2**14, 2**19
 
 
 def build_class_prior(
     estimator, data: TrainingData, device: str, processes: Processes
 ) -> ClassPrior:
-    """Return the class prior to start from; uniform if there is no alignment."""
+    """Return the initial class prior; it is uniform without distribution alignment."""
     alignment = as_object("class_prior", estimator.class_prior)
     if alignment is None:
         target = np.full(len(data.classes), 1 / len(data.classes))
@@ -64,7 +64,7 @@ def propagate_labels(
     graph = as_object("graph", estimator.graph)
     if graph is None:
         return None
-    graph._check_parameters()  # also where it has no effect
+    graph._check_parameters()  # also if the posterior is not used
     if not estimator.negative_weight or not (data.codes < 0).any():
         return None
     codes = data.codes.copy()
@@ -107,9 +107,9 @@ def build_trainer(
     class_prior : ClassPrior
     processes : Processes
     n_before : int
-        Epochs of earlier fits that this one goes on from; it has no second ramp-up.
+        Epochs of earlier fits. If there are any, there is no ramp-up.
     n_done : int
-        Epochs of this fit before it was interrupted.
+        Epochs of this fit that were trained before it was interrupted.
     """
     device, shape = submodels[0].device, data.inputs.sample_shape
     weak, strong = _views(estimator, source, len(data.inputs))
@@ -122,7 +122,7 @@ def build_trainer(
         for name, size in [("weak_view", n_step), ("strong_view", n_unlabeled)]:
             view = getattr(estimator, name)
             if callable(view):
-                # By an array, which makes a copy: a view may write to what it is given.
+                # An index array makes a copy, since a view may change its input.
                 index = np.resize(np.arange(len(data.codes)), size)
                 _check_view(name, view, next(source.stream([index])))
     callbacks = named_callbacks(estimator)
@@ -166,7 +166,7 @@ def build_trainer(
 
 
 def steps_per_epoch(estimator, codes: np.ndarray, n_processes: int = 1) -> int:
-    """Return the given number, or as many as one pass takes, but enough."""
+    """Return the number of steps per epoch, by default one pass or `_MIN_STEPS`."""
     if estimator.steps_per_epoch is not None:
         return estimator.steps_per_epoch
     n_labeled = int((codes >= 0).sum())
@@ -188,8 +188,8 @@ def _views(estimator, source: Source, n_samples: int) -> list[View]:
         ]
     if isinstance(views[0], StudentView):
         raise ValueError(
-            f"weak_view={views[0]!r} depends on the student, but weak views are for "
-            "the teacher. Give it as the strong view."
+            f"weak_view={views[0]!r} uses the student's predictions, but the teacher "
+            "predicts on the weak view. Use it as strong_view."
         )
     return [identity if view is None else view for view in views]
 
@@ -201,15 +201,15 @@ def _consistency(estimator, ema_decay: float | None) -> Consistency | None:
     if not isinstance(consistency, Consistency):
         raise TypeError(
             f"consistency={consistency!r} is no pnl_sklearn.objectives.Consistency: it "
-            "needs a method targets, and the attributes rampup and needs_ema."
+            "needs the method targets and the attributes rampup and needs_ema."
         )
     if isinstance(consistency, BaseEstimator):
         consistency._validate_params()
     if consistency.needs_ema and ema_decay is None:
         raise ValueError(
             f"consistency={estimator.consistency!r} needs the EMA of the weights, but "
-            "the submodels were built with ema_decay=None. Fit anew with a decay, for "
-            "example ema_decay=0.99."
+            "the submodels were built with ema_decay=None. Start a new fit with a "
+            "decay, such as ema_decay=0.99."
         )
     return consistency
 
@@ -217,12 +217,12 @@ def _consistency(estimator, ema_decay: float | None) -> Consistency | None:
 def _check_selection(
     select: Callable[[Tensor], Tensor], n_samples: int, n_classes: int, device: str
 ) -> None:
-    """Raise for a selection that returns something else than a mask."""
-    # From predictions that are uniform to predictions that are all but certain.
+    """Raise if a selection does not return a mask that leaves one class per sample."""
+    # From uniform to confident predictions.
     scale = torch.linspace(0.001, 10, n_samples, device=device)[:, None]
     logits = scale * torch.randn(n_samples, n_classes, device=device)
     probabilities = logits.softmax(dim=1)
-    with suppress(Exception):  # a copy, if there can be one: it may keep what it sees
+    with suppress(Exception):  # a copy if possible, since calls may change its state
         select = deepcopy(select)
     mask = select(probabilities)
     expected = torch.bool, probabilities.shape
@@ -230,21 +230,21 @@ def _check_selection(
         raise ValueError(
             f"selection={select!r} returns {_describe(mask)} for probabilities of "
             f"shape {tuple(probabilities.shape)}. A pnl_sklearn.objectives.Selection "
-            "returns a bool Tensor of that shape, such as probabilities < 0.01."
+            "returns a bool Tensor of the same shape, such as probabilities < 0.01."
         )
     if bool(mask.all(dim=1).any()):
         raise ValueError(
-            f"selection={select!r} excludes every class of a sample, such as one whose "
-            "classes are about as probable as each other. Leave one class at least."
+            f"selection={select!r} excludes every class of a sample, for example of "
+            "one whose prediction is uniform. At least one class must not be selected."
         )
 
 
 def _check_view(name: str, view: View, x: Tensor) -> None:
-    """Raise for a view that changes the form of a batch, or makes it non-finite."""
+    """Raise if a view changes the dtype or shape of a batch, or makes it non-finite."""
     if x.ndim == 2 and type(view) in (ImageView, RandAugmentView):
         raise ValueError(
-            f"{name}={view!r} is for images, but X is a table. If its samples are "
-            "images, give their image_shape=(channels, height, width)."
+            f"{name}={view!r} is for images, but X is a table. If X contains flattened "
+            "images, set image_shape=(channels, height, width)."
         )
     form = x.dtype, x.shape
     augmented = view(x)
@@ -252,7 +252,7 @@ def _check_view(name: str, view: View, x: Tensor) -> None:
         raise ValueError(
             f"{name}={view!r} returns {_describe(augmented)} for a batch, a float32 "
             f"Tensor of shape {tuple(form[1])}. A pnl_sklearn.views.View returns a "
-            "batch of the same form."
+            "batch of the same dtype and shape."
         )
     if not augmented.isfinite().all():
         raise ValueError(f"{name}={view!r} returns NaN or infinite values.")

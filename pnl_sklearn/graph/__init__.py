@@ -1,16 +1,18 @@
 """Label propagation on a graph of nearest neighbors.
 
-1. Features of all samples, batch by batch: those of X, :class:`HOG`, or any
-   :class:`FeatureFunction`. More than 128 are reduced by PCA.
-2. Distances to the nearest neighbors of each sample, of these features, or by any
-   :class:`NeighborSearch`.
-3. A symmetric graph with self-tuning weights.
-4. Label propagation on the graph: several methods, weighted by cross-validated label
-   likelihood.
-5. The posterior's logarithm times its weight, which the estimator adds to the teacher's
-   log-probabilities.
+:class:`GraphPosterior` computes class probabilities of all samples, once per fit:
 
-:class:`GraphPosterior` runs these steps; ``PNLClassifier(graph=...)`` takes it.
+1. It takes the features of X, or computes other features of all samples: :class:`HOG`
+   or any :class:`FeatureFunction`. More than 128 computed features are reduced by PCA.
+2. It finds the nearest neighbors of each sample by the Euclidean distance of the
+   features. A :class:`NeighborSearch` replaces the first two steps.
+3. It builds a symmetric graph with self-tuning weights.
+4. It propagates the labels on the graph by several methods, and averages the results.
+   The weights of the methods are proportional to the cross-validated likelihood of the
+   labels.
+
+Pass it as ``PNLClassifier(graph=...)``. The teacher's predictions are multiplied by
+these probabilities.
 """
 
 from ._hog import HOG

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients, of a batch of images at once."""
+"""Histograms of oriented gradients of a batch of images."""
 
 import math
 from dataclasses import dataclass
@@ -10,38 +10,42 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class HOG:
-    """Histograms of oriented gradients: the directions of edges in parts of an image.
+    """Histograms of oriented gradients (HOG): features of images.
 
-    Contrast, brightness and small shifts change them little. An image is divided into
-    cells. Each pixel adds its gradient's magnitude to the two orientation bins nearest
-    to the gradient's direction (of 360 degrees, from dark to bright). A block is the
-    mean of 2 x 2 cells. It is divided by its Euclidean norm plus twice the mean norm
-    of the image's blocks, so that parts without edges count little. The features are
-    the square roots, as in the Hellinger distance: one strong edge does not outweigh
-    all others. Of several channels, each pixel uses the one with the largest gradient.
+    They describe the directions of edges in each part of an image, and depend little on
+    contrast, brightness and small shifts.
+
+    An image is divided into cells, and each cell has a histogram of orientations. A
+    pixel adds the magnitude of its gradient to the two bins that are nearest to its
+    direction, from dark to bright, in the full circle. If there are several channels,
+    the largest gradient of the pixel is used. The mean of 2 x 2 cells is a block. Each
+    block is divided by its Euclidean norm plus twice the mean norm of all blocks, so
+    that blocks without edges have small values. The features are the square roots of
+    the result. Their Euclidean distance is a Hellinger distance, in which single strong
+    edges have less weight.
 
     Parameters
     ----------
     n_orientations : int, default=12
-        Bins of a histogram.
+        Number of bins of a histogram.
     n_cells : int, default=10
-        Cells along each side of an image, 2 at least.
+        Number of cells along each side of an image, at least 2.
     deskew : bool, default=False
-        Whether to shear each image upright and center it first, by its second moments.
-        For handwriting, whose slant does not depend on the class. Pixels are weighted
-        by their distance from the mean of the image's border.
+        Whether to remove the slant of each image by a shear, and center it, before the
+        features are computed. Use it for handwriting, whose slant does not depend on
+        the class. Slant and center are those of the absolute difference between the
+        pixels and the mean of the border (image moments).
 
     References
     ----------
     N. Dalal and B. Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR
-    2005. There a block holds the histograms of its four cells one by one; their mean
-    tolerates larger shifts.
+    2005. There, a block is the concatenation of its four cells instead of the mean.
 
     R. Arandjelovic and A. Zisserman, "Three Things Everyone Should Know to Improve
-    Object Retrieval", CVPR 2012, for the distance of square roots.
+    Object Retrieval", CVPR 2012. Square roots of features.
 
     Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-Based Learning Applied to
-    Document Recognition", Proceedings of the IEEE 1998, for deskewing by moments.
+    Document Recognition", Proceedings of the IEEE 1998. Removal of the slant.
 
     Examples
     --------
@@ -56,37 +60,39 @@ class HOG:
     deskew: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the histograms of each image.
+        """Compute the features of a batch of images.
 
         Parameters
         ----------
-        x : float Tensor of shape (n, channels, height, width)
+        x : float Tensor of shape (n_samples, n_channels, height, width)
+            A batch of images.
 
         Returns
         -------
-        features : Tensor of shape (n, n_orientations * (n_cells - 1) ** 2)
+        features : Tensor of shape (n_samples, n_orientations * (n_cells - 1) ** 2)
+            Values from 0 to 1, of the dtype of `x`.
 
         Raises
         ------
         ValueError
-            If the batch does not hold images, or a parameter is too small.
+            If `x` is not a batch of images, or if a parameter is too small.
         """
         if self.n_cells < 2 or self.n_orientations < 1:
             raise ValueError(
-                f"{self!r} is invalid: n_cells has to be 2 at least, and "
-                "n_orientations 1."
+                f"{self!r} is invalid: n_cells must be at least 2, and n_orientations "
+                "at least 1."
             )
         if x.ndim != 4:
             raise ValueError(
                 f"HOG takes images of shape (n, channels, height, width), got a batch "
-                f"of shape {tuple(x.shape)}. If samples are flattened images, give "
-                "their image_shape=(channels, height, width)."
+                f"of shape {tuple(x.shape)}. If X contains flattened images, set "
+                "image_shape=(channels, height, width)."
             )
         if self.deskew and len(x):
             x = deskewed(x)
         cells = F.adaptive_avg_pool2d(self._votes(x), self.n_cells)
         tiny = torch.finfo(x.dtype).tiny
-        # Otherwise the squares of the faintest gradients would underflow.
+        # Otherwise squares of small gradients would underflow.
         cells = cells / cells.amax(dim=(1, 2, 3), keepdim=True).clamp_min(tiny)
         blocks = F.avg_pool2d(cells, kernel_size=2, stride=1)
         norms = blocks.norm(dim=1, keepdim=True)
@@ -94,7 +100,7 @@ class HOG:
         return (blocks / scale.clamp_min(tiny)).sqrt().flatten(1)
 
     def _votes(self, x: Tensor) -> Tensor:
-        """Gradient magnitudes by bin, (n, n_orientations, height, width)."""
+        """Return gradient magnitudes by bin, (n, n_orientations, height, width)."""
         horizontal, vertical = image_gradients(x).split(1, dim=1)
         magnitude = torch.hypot(horizontal, vertical)
         angle = torch.atan2(vertical, horizontal).remainder(2 * math.pi)
@@ -110,7 +116,7 @@ class HOG:
 
 
 def image_gradients(x: Tensor) -> Tensor:
-    """Return gradients of images, of each pixel's channel where they are largest.
+    """Return the gradient of each pixel, of the channel where it is largest.
 
     Parameters
     ----------
@@ -120,7 +126,7 @@ def image_gradients(x: Tensor) -> Tensor:
     -------
     gradients : Tensor of shape (n, 2, height, width)
         Horizontal and vertical differences of the two adjacent pixels, which is twice
-        the gradient. Images continue beyond their border as they end.
+        the gradient. The border is replicated.
     """
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     horizontal = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
@@ -130,7 +136,7 @@ def image_gradients(x: Tensor) -> Tensor:
 
 
 def deskewed(x: Tensor) -> Tensor:
-    """Shear images horizontally until their second moments are upright; center them.
+    """Shear images horizontally, so that they have no slant, and center them.
 
     Parameters
     ----------
@@ -146,7 +152,7 @@ def deskewed(x: Tensor) -> Tensor:
     mass = (x - background).abs().sum(dim=1)
     tiny = torch.finfo(x.dtype).tiny
     mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp_min(tiny)
-    # The coordinates of affine_grid: centers of pixels, with the border at -1 and 1.
+    # Coordinates of the centers of pixels, as in affine_grid: the border is -1 and 1.
     y_axis, x_axis = (
         (torch.arange(size, device=x.device) * 2 + 1) / size - 1
         for size in (height, width)
@@ -156,7 +162,7 @@ def deskewed(x: Tensor) -> Tensor:
     centered = y_axis - mean_y[:, None]
     variance = (mass.sum(dim=2) * centered.square()).sum(dim=1)
     covariance = (mass * centered[:, :, None] * x_axis).sum(dim=(1, 2))
-    # Plus the variance within a pixel, so that a stroke along one line has no slant.
+    # The variance within a pixel is added, so that a horizontal line has no slant.
     slant = covariance / (variance + 1 / (3 * height**2))
     affine = x.new_zeros(n, 2, 3)
     affine[:, 0, 0] = affine[:, 1, 1] = 1

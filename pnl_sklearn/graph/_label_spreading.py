@@ -12,34 +12,34 @@ def label_spreading(
     alpha: float = 0.9,
     tol: float = 1e-6,
 ) -> np.ndarray:
-    """Spread labels along the edges of a graph.
+    """Label spreading on a graph [1]_.
 
     The scores are F = (1 - alpha) (I - alpha S)^-1 Y, with the sources Y and the
-    normalized weights S = D^-1/2 W D^-1/2 of the graph W. They are sums over random
-    walks that stop with probability 1 - alpha at each step, and so the personalized
-    PageRank, or random walk with restart, of the labeled samples.
+    normalized weights S = D^-1/2 W D^-1/2 of the graph W, with degrees D. Up to this
+    normalization they are the probabilities of a random walk with restart from the
+    sources, where 1 - alpha is the probability of a restart at each step.
 
     Parameters
     ----------
     graph : symmetric sparse matrix of shape (n_samples, n_samples)
         Weights of the edges. Each sample has one edge at least.
     sources : float array of shape (n_samples, n_columns)
-        For classification one-hot labels, and zeros for unlabeled samples.
+        One-hot labels, and zeros for unlabeled samples.
     alpha : float, default=0.9
-        Share of a score that comes from the neighbors, less than 1.
+        Share of a score that comes from the neighbors, in (0, 1).
     tol : float, default=1e-6
-        Largest error of a column, relative to the norm of its scores.
+        Largest error of the scores of a column, relative to their norm.
 
     Returns
     -------
     scores : float array of shape (n_samples, n_columns)
-        In the type of the sources.
+        Scores, of the dtype of the sources.
 
     Notes
     -----
-    The system is solved by Chebyshev's semi-iterative method [2]_. The eigenvalues of
-    alpha S lie in [-alpha, alpha], so the number of products with S is known before,
-    and columns do not depend on each other.
+    The linear system is solved by Chebyshev's semi-iterative method [2]_. The
+    eigenvalues of alpha S are in [-alpha, alpha], so that the number of iterations
+    depends on alpha and tol only, and columns do not depend on each other.
 
     References
     ----------
@@ -67,28 +67,31 @@ def class_mass_normalization(
     leeway: float = 0.1,
     n_iter: int = 10,
 ) -> np.ndarray:
-    """Turn scores into probabilities of which the mean is near a class prior.
+    """Normalize scores to probabilities whose mean is close to a class prior.
 
-    Scores of class k are multiplied by a factor v_k, and scaled to sum to 1 for each
-    sample. The factors minimize the Kullback-Leibler divergence of the mean probability
-    from the prior, regularized by `leeway` times that of the factors from 1. A single
-    step without leeway is that of [1]_; the steps are those of Sinkhorn's algorithm
-    with one relaxed marginal [2]_.
+    Scores of class k are multiplied by a factor v_k. The scores of each sample are then
+    scaled to sum to 1. The factors minimize the Kullback-Leibler divergence of the mean
+    probability from the class prior, with `leeway` as regularization towards factors of
+    1. One iteration with ``leeway=0`` is that of [1]_. The iterations are those of
+    Sinkhorn's algorithm with one relaxed marginal [2]_.
 
     Parameters
     ----------
     scores : float array of shape (n_samples, n_classes)
-        What is negative counts as zero.
+        Scores. Negative values count as zero.
     class_prior : float array of shape (n_classes,)
+        Target of the mean probability.
     leeway : float, default=0.1
-        At the solution log(v_k) is log(prior_k / mean_k) / leeway. Priors are seldom
-        exact, and where classes are well separated only extreme factors would change
-        the mean.
+        Strength of the regularization: at the solution,
+        log(v_k) = log(prior_k / mean_k) / leeway. Without it, the factors would be
+        extreme if classes are well separated and the prior is not exact.
     n_iter : int, default=10
+        Number of iterations.
 
     Returns
     -------
     probabilities : float array of shape (n_samples, n_classes)
+        Probabilities; those of each sample sum to 1.
 
     References
     ----------
@@ -108,9 +111,10 @@ def class_mass_normalization(
 def hitting_probabilities(
     graph: sparse.csr_matrix, targets: np.ndarray, alpha: float, tol: float = 1e-10
 ) -> np.ndarray:
-    """Probabilities that a random walk with restart hits each target before it ends.
+    """Probabilities that a random walk hits each target before it restarts.
 
-    Each walk that hits a target visits it as often as one that starts there.
+    They are the expected number of visits of a target, divided by that of a walk that
+    starts at the target.
 
     Parameters
     ----------
@@ -119,13 +123,15 @@ def hitting_probabilities(
     targets : int array of shape (n_targets,)
         Indices of samples.
     alpha : float
-        Probability at each step that the walk goes on, less than 1.
+        Probability at each step that the walk does not restart, in (0, 1).
     tol : float, default=1e-10
+        Tolerance of `label_spreading`.
 
     Returns
     -------
     probabilities : float array of shape (n_samples, n_targets)
-        From each sample; 1 from the target itself.
+        Probabilities by the sample from which a walk starts. They are 1 for the target
+        itself.
     """
     sources = np.zeros((graph.shape[0], len(targets)))
     sources[targets, np.arange(len(targets))] = 1.0
@@ -143,8 +149,8 @@ def degrees(graph: sparse.csr_matrix) -> np.ndarray:
 def normalized(scores: np.ndarray) -> np.ndarray:
     """Scale scores to sum to 1 for each sample.
 
-    A sample that no label reaches has the same probability for each class.
+    A sample without positive scores has the same probability for each class.
     """
-    # Scores that should be zero may be less by the tolerance of their solver.
+    # Scores may be slightly negative, within the tolerance of the solver.
     scores = scores.clip(0) + 1e-12
     return scores / scores.sum(axis=1, keepdims=True)

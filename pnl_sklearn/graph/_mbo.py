@@ -1,4 +1,4 @@
-"""Poisson learning, and the volume-constrained MBO scheme that starts from it."""
+"""Poisson learning and volume-constrained MBO."""
 
 import numpy as np
 from scipy import sparse
@@ -16,30 +16,31 @@ def poisson_learning(
     alpha: float = 0.999,
     tol: float = 1e-2,
 ) -> np.ndarray:
-    """Classify by the potentials of sources at the labeled samples.
+    """Poisson learning on a graph [1]_.
 
-    The potentials u solve the Poisson equation L u = sum_j (y_j - mean of y) delta_j
-    with the graph Laplacian L and sources at labeled samples j, and are divided by the
-    share of each class among the labels, so that a class has the same total source
-    whatever its number of labels.
+    The potentials u solve the Poisson equation L u = sum_j (y_j - mean of y) delta_j,
+    with the graph Laplacian L and the labeled samples j. Each class is divided by its
+    share of the labels, so that the result does not depend on the number of labels per
+    class.
 
     Parameters
     ----------
     graph : symmetric sparse matrix of shape (n_samples, n_samples)
         Weights of the edges. Each sample has one edge at least.
     one_hot : float array of shape (n_samples, n_classes)
-        Labels, and zeros for unlabeled samples. Each class has a label at least.
+        One-hot labels, and zeros for unlabeled samples. Each class has at least one
+        label.
     alpha : float, default=0.999
-        The Laplacian is regularized to L + (1 / alpha - 1) D, with the degrees D, so
-        that potentials exist on graphs of several components, and far sources count
-        less. With alpha near 1 they are those of [1]_, up to a constant.
+        The Laplacian is regularized to L + (1 / alpha - 1) D, with the degrees D.
+        Potentials then exist on graphs with several components, too. For alpha near 1
+        they are those of [1]_, up to a constant.
     tol : float, default=1e-2
-        As for `label_spreading`.
+        Tolerance of `label_spreading`.
 
     Returns
     -------
     potentials : float array of shape (n_samples, n_classes)
-        The class of the largest potential is predicted.
+        Scores: the class with the largest potential is predicted.
 
     References
     ----------
@@ -63,35 +64,34 @@ def volume_constrained_mbo(
     max_iter: int = 20,
     tol: float = 2e-3,
 ) -> np.ndarray:
-    """Shorten the boundaries between classes of given sizes.
+    """Minimize the graph cut between classes of given sizes by an MBO scheme [1]_.
 
-    Each iteration diffuses the classes by some steps of the random walk, with the known
-    labels kept, and then gives each sample its most probable class, under the
-    constraint that classes have about the given sizes. So boundaries move to where few
-    edges cross them [1]_. Sizes are those of class mass normalization, not exact as
-    with the auctions of [2]_.
+    Each iteration diffuses the classes along the edges, with fixed labels, and then
+    assigns each sample to its most probable class. Boundaries between classes thus move
+    to where few edges cross them. Class sizes are constrained by class mass
+    normalization, which is approximate, unlike the auctions of [2]_.
 
     Parameters
     ----------
     graph : symmetric sparse matrix of shape (n_samples, n_samples)
         Weights of the edges. Each sample has one edge at least.
     one_hot : float array of shape (n_samples, n_classes)
-        Labels, and zeros for unlabeled samples.
+        One-hot labels, and zeros for unlabeled samples.
     start : float array of shape (n_samples, n_classes)
-        Scores, of which the largest is the class at the start. Samples with zeros have
-        no class until some neighbor has one.
+        Initial scores. A sample with zeros has no class at first.
     volumes : float array of shape (n_classes,)
-        Share of the samples that each class has.
+        Class sizes as fractions of the samples.
     n_steps : int, default=1
-        Steps of an iteration, that is the diffusion time.
+        Steps of the random walk in each iteration (diffusion time).
     max_iter : int, default=20
+        Largest number of iterations.
     tol : float, default=2e-3
-        Share of the samples. If no more change their class, the iterations end.
+        The iterations end if at most this fraction of the samples changes its class.
 
     Returns
     -------
     probabilities : float array of shape (n_samples, n_classes)
-        Those of the last diffusion.
+        Class probabilities after the last diffusion.
 
     References
     ----------
@@ -104,7 +104,7 @@ def volume_constrained_mbo(
     # The last row, of index -1, is for samples without a class.
     vertices = np.eye(one_hot.shape[1] + 1, one_hot.shape[1], dtype=one_hot.dtype)
     labeled = np.flatnonzero(one_hot.any(axis=1))
-    # Other than at the start, so that this is not taken for convergence.
+    # No class has this code, so that the first iteration does not converge.
     classes = np.full(len(start), -2)
     mass = probabilities = start
     for _ in range(max_iter):

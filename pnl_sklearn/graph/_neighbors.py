@@ -14,37 +14,39 @@ from ..data._inputs import numbers_expected, refuse_masked, to_numpy
 from ..data._sources import Source, chunks
 from ..views._table import has_common_unit
 
-# sklearn.neighbors and sklearn.decomposition are imported inside the functions that use
-# them: at the top they would make the import of this package slower by two thirds.
+# sklearn.neighbors and sklearn.decomposition are imported inside of functions, since at
+# the top they would make the import of this package much slower.
 
 
 class FeatureFunction(Protocol):
-    """Features of samples, in which those of a class are near each other.
+    """Function that computes features of a batch.
 
-    Such as :class:`~pnl_sklearn.graph.HOG`, or the embedding of a pretrained network. A
-    torch module is called in evaluation mode, on the device of the batch.
+    Samples of the same class should have a small Euclidean distance. Examples are
+    :class:`~pnl_sklearn.graph.HOG` and the embedding of a pretrained network. A
+    :class:`torch.nn.Module` is copied and called in evaluation mode, on the device of
+    the batch.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the features of a batch, without gradient.
+        """Return the features of a batch. No gradient is computed.
 
         Parameters
         ----------
         x : float32 Tensor of shape (n_samples, ...)
-            In the units of X. It may be changed in place.
+            A batch, in the units of X. It may be changed in place.
 
         Returns
         -------
         features : Tensor of shape (n_samples, n_features)
-            Finite values. The distance of two samples is the Euclidean one.
+            Finite features.
         """
 
 
 class NeighborSearch(Protocol):
-    """Search for the nearest neighbors of samples, by any distance.
+    """Function that finds the nearest neighbors of all samples, for any distance.
 
-    Such as ``KNeighborsTransformer(mode="distance").fit_transform`` of scikit-learn, or
-    an approximate search that returns the same matrix.
+    Examples are ``KNeighborsTransformer(mode="distance").fit_transform`` of
+    scikit-learn, and approximate searches that return such a matrix.
     """
 
     def __call__(self, X: np.ndarray) -> Any:
@@ -58,28 +60,29 @@ class NeighborSearch(Protocol):
         Returns
         -------
         distances : sparse matrix of shape (n_samples, n_samples)
-            In row i the distances from sample i to its neighbors, in any unit, finite
-            and not negative. An explicit 0 is a distance, too. The rows may have
-            different numbers of entries, but one at least off the diagonal, which is
-            ignored.
+            Entry (i, j) is the distance from sample i to its neighbor j, in any unit,
+            finite and not negative. An explicit 0 is a distance, too. The number of
+            neighbors may differ between samples, but each sample needs at least one
+            other than itself. The diagonal is ignored.
         """
 
 
 def neighbor_graph(
     X, n_neighbors: int, *, weighted: bool, standardize: bool = True
 ) -> sparse.csr_matrix:
-    """Symmetric graph of the nearest neighbors of each sample.
+    """Compute the symmetric graph of the nearest neighbors of each sample.
 
     Parameters
     ----------
     X : array-like or sparse matrix of shape (n_samples, n_features), or images
     n_neighbors : int
-        Of fewer samples all others are neighbors.
+        Number of neighbors of each sample, at most n_samples - 1.
     weighted : bool
-        If True, edges have the weights of `self_tuning_weights`, otherwise 1.
+        Whether edges have the weights of `self_tuning_weights`. Otherwise they have
+        weight 1.
     standardize : bool, default=True
-        Whether to scale features to unit variance, unless most of them span the same
-        range, as pixels do. Sparse features are always scaled.
+        Whether to scale features to unit variance, unless most of them have the same
+        range, such as pixels. Sparse features are always scaled.
 
     Returns
     -------
@@ -104,16 +107,16 @@ def neighbor_graph(
 
 
 def self_tuning_weights(distances: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Turn distances to nearest neighbors into weights of a symmetric graph.
+    """Compute the weights of a symmetric graph from distances to nearest neighbors.
 
-    The weight of an edge is exp(-d_ij^2 / (s_i s_j)), with the distance s_i from sample
-    i to its farthest neighbor. It counts twice if both samples are neighbors of each
-    other.
+    The weight of an edge is exp(-d_ij^2 / (s_i s_j)), where s_i is the distance from
+    sample i to its farthest neighbor. It is doubled if both samples are neighbors of
+    each other.
 
     Parameters
     ----------
     distances : sparse matrix of shape (n_samples, n_samples)
-        Distances to the neighbors of each sample, one neighbor at least.
+        Distances to the neighbors of each sample. Each sample has at least one.
 
     Returns
     -------
@@ -126,12 +129,12 @@ def self_tuning_weights(distances: sparse.csr_matrix) -> sparse.csr_matrix:
     scale = np.maximum.reduceat(distances.data, distances.indptr[:-1]).clip(1e-12)
     from_scale = np.repeat(scale, np.diff(distances.indptr))
     squares = distances.data**2 / (from_scale * scale[distances.indices])
-    # The limit leaves some weight to the neighbors of a sample far from all others.
+    # Without the maximum, an outlier would have edges of weight 0.
     weights = np.exp(-squares.clip(max=30))
     indices = distances.indices, distances.indptr
     graph = sparse.csr_matrix((weights, *indices), shape=distances.shape)
     graph = graph + graph.T
-    # So that sums over neighbors do not depend on the order in which they were found.
+    # Sums over neighbors then do not depend on the order of the entries.
     graph.sort_indices()
     return graph
 
@@ -139,13 +142,13 @@ def self_tuning_weights(distances: sparse.csr_matrix) -> sparse.csr_matrix:
 def search_neighbors(
     search: NeighborSearch, source: Source, n_samples: int, shape: tuple[int, ...]
 ) -> sparse.csr_matrix:
-    """Call a search on all samples, and check and clean the distances it returns.
+    """Find the neighbors of all samples by a search, and check its distances.
 
     Returns
     -------
     distances : sparse matrix of shape (n_samples, n_samples)
-        Without diagonal. They are divided by the largest, which changes no weight, so
-        that their squares are finite.
+        Distances without the diagonal, divided by the largest one. This keeps their
+        squares finite and does not change the weights of the edges.
 
     Raises
     ------
@@ -153,27 +156,30 @@ def search_neighbors(
         If the search does not return what `NeighborSearch` describes.
     """
     batches = source.stream(chunks(range(n_samples), shape))
-    # On the device of one batch at a time; torch.cat copies, so the search may write.
+    # Only one batch at a time is on the device. The search may change the copy.
     found = search(torch.cat([x.cpu() for x in batches]).numpy())
     returned = f"neighbors={search!r} returned"
     form = n_samples, n_samples
     if not sparse.issparse(found) or found.shape != form:
         raise ValueError(
             f"{returned} {_described(found)} for {n_samples} samples. A NeighborSearch "
-            f"has to return a sparse matrix of shape {form}, such as kneighbors_graph("
-            "X, 10, mode='distance') of scikit-learn."
+            f"must return a sparse matrix of shape {form}, such as scikit-learn's "
+            "kneighbors_graph(X, 10, mode='distance')."
         )
     entries = found.tocoo()
     is_edge = entries.row != entries.col
     start, end = entries.row[is_edge], entries.col[is_edge]
     values = entries.data[is_edge].astype(float)
     if not (values >= 0).all() or np.isinf(values).any():
-        raise ValueError(f"{returned} negative, NaN or infinite distances.")
+        raise ValueError(
+            f"{returned} negative, NaN or infinite distances. They must be finite and "
+            "not negative."
+        )
     n_found = np.bincount(start, minlength=n_samples)
     if not n_found.all():
         raise ValueError(
             f"{returned} no neighbor of sample {n_found.argmin()}. Each sample needs "
-            "one at least, other than itself."
+            "at least one neighbor other than itself."
         )
     values /= values.max() or 1.0
     return sparse.csr_matrix((values, (start, end)), shape=form)
@@ -187,10 +193,11 @@ def reduced_features(
     n_components: int = 128,
     n_fit: int = 10_000,
 ) -> Tensor:
-    """Features of all samples, reduced by PCA if there are many.
+    """Compute the features of all samples, reduced by PCA if there are many.
 
-    They are centered and divided by their largest absolute value, which changes no
-    neighbor, so that squares neither overflow nor vanish in float32.
+    The features are centered and divided by their largest absolute value, so that their
+    squares neither overflow nor underflow in float32. This does not change the
+    neighbors.
 
     Parameters
     ----------
@@ -198,15 +205,16 @@ def reduced_features(
     source : Source
     n_samples : int
     shape : tuple of int
-        Of a sample.
+        Shape of a sample.
     n_components : int, default=128
-        Features that are left, if there are more.
+        Largest number of features that are kept.
     n_fit : int, default=10_000
-        Samples that the PCA is fitted to, at most, at even distances.
+        Largest number of samples to which the PCA is fitted. They are evenly spaced.
 
     Returns
     -------
-    features : float32 Tensor of shape (n_samples, n_features), on the CPU
+    features : float32 Tensor of shape (n_samples, n_features)
+        Features on the CPU.
     """
     index = np.linspace(0, n_samples - 1, min(n_samples, n_fit)).astype(int)
     some = torch.cat(list(_feature_batches(features, source, chunks(index, shape))))
@@ -239,11 +247,11 @@ def reduced_features(
 def _feature_batches(
     features: FeatureFunction, source: Source, indices: list[np.ndarray]
 ) -> Iterator[Tensor]:
-    """Call a feature function batch by batch, and check what it returns."""
+    """Compute features batch by batch, and check them."""
     function: Callable[[Tensor], Tensor] = features
     if isinstance(features, nn.Module):
         function = deepcopy(features).eval()
-    # An index that is an array, not a range, makes a copy, which may be changed.
+    # An index array, unlike a range, makes a copy, which the function may change.
     for x in source.stream(indices):
         n_samples, shape = len(x), tuple(x.shape)
         if isinstance(function, nn.Module):
@@ -252,14 +260,14 @@ def _feature_batches(
         if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != n_samples:
             raise ValueError(
                 f"features={features!r} returned {_described(made)} for a batch of "
-                f"shape {shape}. A FeatureFunction has to return a Tensor of shape "
+                f"shape {shape}. A FeatureFunction must return a Tensor of shape "
                 "(n_samples, n_features)."
             )
         made = made.detach().float().cpu()
         if not made.isfinite().all():
             raise ValueError(
                 f"features={features!r} returned NaN or infinite values, or values "
-                "beyond the range of float32."
+                "beyond the range of float32. Features must be finite float32 values."
             )
         yield made
 

@@ -1,4 +1,4 @@
-"""Class probabilities by label propagation, as a part of the estimator."""
+"""Class probabilities by label propagation, for the estimator."""
 
 import math
 from numbers import Integral, Real
@@ -19,17 +19,19 @@ from ._neighbors import (
 )
 from ._stack import label_posterior
 
-# Samples times classes: a dozen arrays of this size are in memory at a time.
+# Limit of n_samples * n_classes, since several arrays of this size are in memory.
 _MAX_PROBABILITIES = 4_000_000
 
 
 class GraphPosterior(BaseEstimator):
-    """Class probabilities by label propagation on a graph of nearest neighbors.
+    """Graph posterior: class probabilities by label propagation on a kNN graph.
 
-    Each sample is connected to its nearest neighbors. Labels propagate along the edges,
-    which gives a posterior over the classes for every unlabeled sample. It is computed
-    once per fit. Before negative labels are selected, the teacher's prediction is
-    multiplied by this posterior, and so is the prediction in `transduction_`.
+    Each sample is connected to its nearest neighbors. Label propagation on this graph
+    gives class probabilities of every sample. They are computed once per fit. Before
+    pseudo-negative labels are selected, the teacher's predictions are multiplied by
+    them. The predictions in ``transduction_`` are multiplied by them, too.
+
+    Read more in the :ref:`user guide <graph>`.
 
     Parameters
     ----------
@@ -37,41 +39,54 @@ class GraphPosterior(BaseEstimator):
         Exponent of the graph posterior that multiplies the teacher's predictions; 0
         turns it off.
     features : "auto" or callable, default="auto"
-        Features whose Euclidean distance defines the neighbors. "auto": see the Notes.
-        A callable maps a float32 batch, on its device and in the units of X, to a
-        Tensor of shape (n_samples, n_features), such as :class:`HOG` or the embedding
-        of a pretrained network (see :class:`FeatureFunction`).
+        Features whose Euclidean distance defines the neighbors. "auto" chooses them by
+        the shape of X (see Notes). A callable maps a float32 batch, on its device and
+        in the units of X, to a Tensor of shape (n_samples, n_features), such as
+        :class:`HOG` or the embedding of a pretrained network (see
+        :class:`FeatureFunction`).
     neighbors : "auto" or callable, default="auto"
-        "auto": exact nearest neighbors of the features. A callable maps all samples, a
-        float32 array of shape (n_samples, ...) in the units of X, to a sparse matrix of
-        distances, as ``KNeighborsTransformer(mode="distance").fit_transform`` does (see
-        :class:`NeighborSearch`). It takes the place of `features`.
+        "auto" finds the exact nearest neighbors by the features. A callable maps all
+        samples, a float32 array of shape (n_samples, ...), to a sparse matrix of
+        distances, such as ``KNeighborsTransformer(mode="distance").fit_transform`` (see
+        :class:`NeighborSearch`). `features` must then be "auto".
     n_neighbors : int, default=10
-        Neighbors of each sample, if `neighbors` is "auto". With as many samples or
-        fewer there is no graph.
+        Number of neighbors of each sample, if `neighbors` is "auto". There is no graph
+        posterior if there are not more samples than this.
 
     See Also
     --------
-    pnl_sklearn.inspection.check_unlabeled : Tests on such a graph whether unlabeled
-        data can help.
+    pnl_sklearn.inspection.check_unlabeled : Test on a kNN graph whether unlabeled data
+        can help.
+    sklearn.semi_supervised.LabelSpreading : Label propagation on a graph.
 
     Notes
     -----
-    The automatic features are
+    Automatic features depend on X:
 
-    - those of tables of up to 10,000 samples and 2^24 values, scaled to unit variance
-      unless most of them span the same range;
-    - :class:`HOG` of up to 100,000 images with one channel, of 16 to 256 pixels a side
-      and up to 2^27 values in all.
+    ======================= ================================ ========================
+    X                       Features                         Limits
+    ======================= ================================ ========================
+    table                   those of X, scaled to unit       10,000 samples, 2^24
+                            variance unless most of them     values
+                            have the same range
+    images of one channel,  :class:`HOG`                     100,000 samples, 2^27
+    16 to 256 pixels a side                                  values
+    other images            none
+    ======================= ================================ ========================
 
-    Other data have no graph unless `features` or `neighbors` are given. These are for
-    up to 100,000 samples. More than 128 features are reduced to 128 by PCA, except
-    those of tables. In any case, samples times classes are limited to 4 million.
+    There is no graph posterior if X has no automatic features or exceeds these limits.
+    If `features` or `neighbors` is a callable, there is one for up to 100,000 samples;
+    more raise an error. In all cases n_samples * n_classes is limited to 4 million.
+    More than 128 features of images, or of a callable, are reduced to 128 by PCA.
 
-    The weights of the edges are those of [1]_. The posterior is an average of label
-    spreading [2]_ with class mass normalization [3]_ and of a volume-constrained MBO
-    scheme [5]_ that starts from Poisson learning [4]_. Its weights are proportional to
-    the cross-validated likelihood of the labels.
+    Labels are needed for cross-validation: there is no graph posterior if no class has
+    two labels.
+
+    The weights of the edges are those of [1]_. The graph posterior is a weighted
+    average of the uniform distribution, label spreading [2]_, also with class mass
+    normalization [3]_, and a volume-constrained MBO scheme [5]_ that starts from
+    Poisson learning [4]_. The weights are proportional to the cross-validated
+    likelihood of the labels.
 
     References
     ----------
@@ -87,8 +102,10 @@ class GraphPosterior(BaseEstimator):
 
     Examples
     --------
+    >>> from pnl_sklearn import PNLClassifier
     >>> from pnl_sklearn.graph import HOG, GraphPosterior
-    >>> GraphPosterior(features=HOG(deskew=True)).get_params()["weight"]
+    >>> classifier = PNLClassifier(graph=GraphPosterior(features=HOG(deskew=True)))
+    >>> classifier.get_params()["graph__weight"]
     1.0
     """
 
@@ -115,37 +132,36 @@ class GraphPosterior(BaseEstimator):
         prior_odds: float = 1.0,
         verbose: bool = False,
     ) -> np.ndarray | None:
-        """Return what to add to the teacher's log-probabilities.
+        """Compute `weight` times the logarithm of the graph posterior.
 
         Parameters
         ----------
         source : Source
-            All samples.
+            Source of all samples.
         shape : tuple of int
-            Of a sample, (n_features,) or (channels, height, width).
+            Shape of a sample, (n_features,) or (channels, height, width).
         codes : int array of shape (n_samples,)
-            Class codes, -1 where unlabeled.
+            Class codes, -1 for unlabeled samples.
         n_classes : int
+            Number of classes.
         class_prior : float array of shape (n_classes,), default=None
-            Target class sizes. None: whatever the labels propagate to.
+            Target class sizes. None uses only methods without target class sizes.
         prior_odds : float, default=1.0
-            Odds that classes have these sizes, before the labels are known.
+            Prior odds of the methods with target class sizes against the other methods.
         verbose : bool, default=False
-            Whether to print a line before a search that takes long.
+            Whether to print a line before a long search of nearest neighbors.
 
         Returns
         -------
         log_posterior : float32 array of shape (n_samples, n_classes) or None
-            `weight` times the logarithm of the posterior. None if there is nothing to
-            propagate: the weight is 0, no sample is unlabeled, no class has two labels,
-            or the data have no graph.
+            Values to add to the teacher's log-probabilities. None if `weight` is 0, no
+            sample is unlabeled, no class has two labels, or the data have no graph.
 
         Raises
         ------
         ValueError
-            If a parameter is invalid, or a callable returns an invalid value; or if
-            there are too many samples or labels for `features` or `neighbors` that are
-            given.
+            If a parameter is invalid, if a callable returns invalid values, or if there
+            are too many samples or classes for a callable.
         """
         self._check_parameters()
         n_samples = len(codes)
@@ -187,14 +203,14 @@ class GraphPosterior(BaseEstimator):
             value = getattr(self, name)
             if isinstance(value, type):
                 raise ValueError(
-                    f"{name}={value!r} is a class. Give an object of it: "
+                    f"{name}={value!r} is a class. Pass an instance of it: "
                     f"{name}={value.__name__}()."
                 )
         if callable(self.features) and callable(self.neighbors):
             raise ValueError(
                 f"features={self.features!r} and neighbors={self.neighbors!r} exclude "
-                "each other: a search is called with the samples, not with features. "
-                "Leave one of them at 'auto'."
+                "each other, since neighbors is called with the samples, not with the "
+                "features. Set one of them to 'auto'."
             )
 
     def _check_size(self, n_samples: int, n_classes: int) -> None:
@@ -202,18 +218,18 @@ class GraphPosterior(BaseEstimator):
             raise ValueError(
                 "features and neighbors of GraphPosterior are for up to 100,000 "
                 f"samples, and {_MAX_PROBABILITIES:,} for samples times classes; there "
-                f"are {n_samples:,} samples and {n_classes} classes. Leave both at "
-                "'auto', or give fewer unlabeled samples."
+                f"are {n_samples:,} samples and {n_classes} classes. Use fewer "
+                "unlabeled samples, or graph=None."
             )
 
 
 def is_affordable(n_samples: int, n_classes: int, shape: tuple[int, ...]) -> bool:
-    """Whether the data have automatic features, and a graph of them takes seconds."""
+    """Whether the data have automatic features and are within the limits."""
     n_values = n_samples * math.prod(shape)
     if n_samples * n_classes > _MAX_PROBABILITIES:
         return False
     if len(shape) == 1:
         return n_samples <= 10_000 and n_values <= 2**24
-    # Smaller images show few edges.
+    # HOG is not useful for smaller images, which have few edges.
     has_hog = shape[0] == 1 and min(shape[1:]) >= 16 and max(shape[1:]) <= 256
     return has_hog and n_samples <= 100_000 and n_values <= 2**27

@@ -1,4 +1,4 @@
-"""The graph posterior: label propagation methods, stacked by held-out likelihood."""
+"""The graph posterior: stacking of label propagation methods."""
 
 from collections.abc import Iterator
 
@@ -20,38 +20,39 @@ def label_posterior(
     label_noise: float = 0.05,
     smoothing: float = 1e-3,
 ) -> np.ndarray | None:
-    """Class probabilities of all samples by stacked label propagation.
+    """Compute class probabilities of all samples by stacked label propagation.
 
-    The methods are those of `candidates`. Their probabilities are averaged, with
-    weights in proportion to the likelihood of the labels, each held out in one of some
-    folds, as in Bayesian model averaging with a cross-validated likelihood [1]_, [2]_.
-    So the posterior is about uniform where the graph tells little of the classes.
+    The probabilities of the methods in `candidates` are averaged. Their weights are
+    proportional to the cross-validated likelihood of the labels [1]_ [2]_. One of the
+    methods is the uniform distribution. It has most of the weight if the graph does not
+    predict held-out labels.
 
     Parameters
     ----------
     graph : symmetric sparse matrix of shape (n_samples, n_samples)
         Weights of the edges. Each sample has one edge at least.
     labels : int array of shape (n_samples,)
-        Class codes, -1 where unlabeled.
+        Class codes, -1 for unlabeled samples.
     n_classes : int
-        A class without labels has the mean score of the others.
+        Number of classes. A class without labels has the mean score of the other ones.
     class_prior : float array of shape (n_classes,), default=None
-        Class distribution that half of the methods are normalized to. None, or a class
-        without labels: only the other half is used.
+        Target class sizes of some of the methods. If None, or if a class has no label,
+        these methods are not used.
     prior_odds : float, default=1.0
-        Weight of these methods against the others before the labels are held out.
+        Prior odds of the methods with target class sizes against the other methods.
     n_folds : int, default=5
-        Labels of a class are held out in turns. A class's only label never is.
+        Number of stratified folds. The only label of a class is never held out.
     label_noise : float, default=0.05
-        Probability that a held-out label is of any class, so that no single one decides
-        the weights.
+        Assumed probability that a held-out label is random. It limits the influence of
+        single labels on the weights.
     smoothing : float, default=1e-3
-        Weight of the uniform distribution in the posterior.
+        Weight of the uniform distribution that is mixed into the result.
 
     Returns
     -------
     probabilities : float32 array of shape (n_samples, n_classes) or None
-        None where no class has two labels, so that none can be held out.
+        Class probabilities. None if no class has two labels, since no label can then be
+        held out.
 
     References
     ----------
@@ -95,32 +96,36 @@ def candidates(
     n_steps: tuple[int, ...] = (1, 10),
     tol: float = 1e-4,
 ) -> Iterator[tuple[bool, np.ndarray]]:
-    """Class probabilities by each of the methods that are stacked.
+    """Yield the class probabilities of each method that is stacked.
 
-    The uniform distribution, label spreading with a small alpha and with a large one,
-    and volume-constrained MBO of several diffusion times from the start of Poisson
-    learning. The large alpha is used as it is and normalized to the class prior. The
-    volumes of MBO are those of the start, or the class prior. Scores of label spreading
-    are raised to a power, since they are the flatter, the larger alpha is.
+    The methods are:
+
+    - the uniform distribution;
+    - label spreading with two values of alpha. With the larger one it is also used with
+      class mass normalization;
+    - volume-constrained MBO that starts from Poisson learning, with two diffusion
+      times. Class sizes are those of Poisson learning, and those of the class prior.
 
     Parameters
     ----------
     graph, labels, n_classes, class_prior
-        As for `label_posterior`.
+        See `label_posterior`.
     alpha : tuple of float, default=(0.9, 0.99)
+        Values of alpha for label spreading.
     sharpness : tuple of int, default=(2, 3)
-        Power of the scores for each alpha, an inverse temperature.
+        Exponent of the scores for each alpha (inverse temperature). Scores differ less
+        between classes if alpha is larger.
     n_steps : tuple of int, default=(1, 10)
-        Diffusion times of MBO. It is left out if a class has no labels, whose samples
-        it would share out among the others.
+        Diffusion times of MBO. It is not used if a class has no labels.
     tol : float, default=1e-4
-        Of label spreading.
+        Tolerance of label spreading.
 
     Yields
     ------
     has_prior : bool
-        Whether these probabilities are normalized to the class prior.
+        Whether the method uses the class prior.
     probabilities : float32 array of shape (n_samples, n_classes)
+        Class probabilities.
     """
     one_hot = (labels[:, None] == np.arange(n_classes)).astype(np.float32)
     is_missing = ~one_hot.any(axis=0)

@@ -1,10 +1,15 @@
-"""Check unlabeled data and labels, and plot what a fit learned from them.
+"""Tools to inspect unlabeled data, labels and fits.
 
-For users with few labels. `check_unlabeled` runs before a fit: may the unlabeled data
-mislead it? `unlabeled_gain` compares the scores with and without unlabeled data.
-`rank_for_labeling` proposes samples to label next, `find_label_issues` labels to
-correct. `HistoryDisplay` and `LabelBudgetDisplay` draw the epochs of a fit and the
-score by the number of labels.
+- :func:`check_unlabeled` checks before a fit whether unlabeled data may lower the
+  accuracy.
+- :func:`unlabeled_gain` compares the scores with and without unlabeled data.
+- :func:`rank_for_labeling` ranks samples to label next (active learning).
+- :func:`find_label_issues` lists labels that are probably wrong.
+- :class:`HistoryDisplay` plots the metrics of a fit by epoch.
+- :class:`LabelBudgetDisplay` plots the score by the number of labels.
+
+Most of them can be used with any semi-supervised classifier that has the API of
+scikit-learn.
 """
 
 from ._check_unlabeled import check_unlabeled

@@ -20,23 +20,25 @@ from ..graph._neighbors import neighbor_graph
     prefer_skip_nested_validation=True,
 )
 def check_unlabeled(X, y, *, n_neighbors=10):
-    """Check before a fit whether unlabeled data may mislead it.
+    """Check before a fit whether unlabeled data may lower the accuracy.
 
-    Two assumptions of semi-supervised learning are tested on a kNN graph of all
-    samples. Samples are compared by random walks with restart (alpha = 0.99): the
-    similarity of a sample to another one is the probability that a walk from the first
-    meets the second before it restarts.
+    Two assumptions of semi-supervised learning are tested. An
+    :class:`~pnl_sklearn.exceptions.UnlabeledDataWarning` is issued if one of them seems
+    to be violated.
 
     *Unlabeled samples are of the labeled classes.* Then they are about as similar to
     some labeled sample as labeled samples are to each other. Samples that are less
     similar may be of a class without labels. A fit would assign them to a wrong class.
 
     *Labels follow the clusters of the data.* Then a labeled sample is most similar to
-    the other labeled samples of its class. If that is no more frequent than by chance,
+    the other labeled samples of its class. If this is not more frequent than by chance,
     label propagation and pseudo-labels cannot help.
 
-    A :class:`~pnl_sklearn.UnlabeledDataWarning` is issued if an assumption seems to be
-    violated.
+    The similarity is computed by a random walk with restart on a kNN graph of all
+    samples. The similarity of one sample to another is the probability that a walk from
+    the first hits the second before it restarts.
+
+    Read more in the :doc:`user guide </guide/unlabeled_data>`.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ def check_unlabeled(X, y, *, n_neighbors=10):
         Labeled and unlabeled samples. Features are standardized, unless most of them
         have the same range, such as pixels. Sparse features are always standardized.
     y : array-like of shape (n_samples,)
-        Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
+        Labels. -1, "-1", None, NaN and pandas.NA mark unlabeled samples.
     n_neighbors : int, default=10
         Number of neighbors of each sample in the graph.
 
@@ -54,29 +56,30 @@ def check_unlabeled(X, y, *, n_neighbors=10):
         Dictionary-like object with the following attributes.
 
         novelty : float64 ndarray of shape (n_samples,)
-            Minus the natural logarithm of the largest similarity to a labeled sample
-            other than itself. The higher it is, the less similar is the sample to all
-            labeled ones.
+            Minus the natural logarithm of the largest similarity to another sample that
+            is labeled.
         pvalues : float64 ndarray of shape (n_samples,)
-            Conformal p-values: the share of labeled samples that are at least as novel,
-            from 1 / (n_labeled + 1) to 1. NaN if each class has a single label.
+            Conformal p-values: fraction of the labeled samples whose novelty is at
+            least as high, from 1 / (n_labeled + 1) to 1. NaN if each class has a single
+            label.
         weights : float64 ndarray of shape (n_samples,)
-            Weights for ``fit(..., unlabeled_weight=weights)``. The weight is 0 if no
-            labeled sample is as novel, rises in proportion to the share of labeled
-            samples that are, and is 1 from a fifth of them. It is 1 for labeled
-            samples.
+            Weights for ``fit(..., unlabeled_weight=weights)``, from 0 to 1. The weight
+            of an unlabeled sample is 5 times the fraction of the labeled samples whose
+            novelty is at least as high, at most 1. It is 1 for labeled samples.
         out_of_class : float
-            Estimated share of the unlabeled samples that are of no labeled class.
-            Unlabeled samples are counted that are more novel than nine tenths of the
-            labeled ones; the count expected by chance is subtracted.
+            Estimated fraction of the unlabeled samples that are of no labeled class. It
+            is computed from the number of unlabeled samples whose novelty is higher
+            than that of nine tenths of the labeled samples. The number expected by
+            chance is subtracted.
         out_of_class_pvalue : float
-            Probability of such a count if all samples are of the labeled classes.
+            Probability of at least this number if all samples are of the labeled
+            classes.
         agreement : float
-            Share of labeled samples that are most similar to their own class, by the
-            mean similarity to the other labeled samples of each class. NaN if each
-            class has a single label.
+            Fraction of the labeled samples that are most similar to their own class.
+            The similarity to a class is the mean similarity to its other labeled
+            samples. NaN if each class has a single label.
         agreement_pvalue : float
-            Share of random permutations of the labels with at least this agreement.
+            Fraction of random permutations of the labels with at least this agreement.
 
     Raises
     ------
@@ -86,9 +89,9 @@ def check_unlabeled(X, y, *, n_neighbors=10):
     Warns
     -----
     UnlabeledDataWarning
-        If `out_of_class` is 0.15 or more with a p-value below 0.01. Or if the p-value
-        of `agreement` is above 0.05, `agreement` is nearer to its mean under
-        permutations than to 1, and there are enough labels for a lower p-value.
+        If `out_of_class` is at least 0.15 with a p-value below 0.01. Or if the p-value
+        of `agreement` is above 0.05, although there are enough labels for a lower one,
+        and `agreement` is closer to its mean under permutations than to 1.
 
     See Also
     --------
@@ -97,15 +100,14 @@ def check_unlabeled(X, y, *, n_neighbors=10):
     Notes
     -----
     Both tests assume that the labeled samples were drawn at random. If each class has
-    the same number of labels, although some classes are far more frequent, samples of
-    the frequent classes look novel. The first warning may then be wrong.
+    the same number of labels although some classes are much more frequent, the novelty
+    of the frequent classes is too high. The first warning may then be wrong.
 
-    The only label of a class is used for the similarity of other samples, but it is not
-    compared itself. Of more than 300 labeled samples, 300 are used, with at least three
-    of each class that has them.
+    The only label of a class is used for the similarity of other samples, but not for
+    the distribution of the novelty and for the agreement. If there are more than 300
+    labeled samples, a stratified subset of about 300 is used.
 
-    The time is quadratic in n_samples, since each sample is compared with all others to
-    find its neighbors.
+    The time of the exact search of nearest neighbors is quadratic in n_samples.
 
     References
     ----------
@@ -128,11 +130,11 @@ def check_unlabeled(X, y, *, n_neighbors=10):
     is_labeled, labels = known_labels(y)
     if is_labeled.all() or not is_labeled.any():
         raise ValueError(
-            f"y has {is_labeled.sum()} labeled samples of {len(is_labeled)}. "
-            "check_unlabeled compares labeled and unlabeled samples, so that y has to "
-            "contain both. Mark unlabeled samples with -1."
+            f"{is_labeled.sum()} of {len(is_labeled)} samples are labeled. "
+            "check_unlabeled compares labeled and unlabeled samples, so that both are "
+            "needed. Mark unlabeled samples with -1 in y."
         )
-    # All pairs of labeled samples are compared, which takes long for thousands.
+    # All pairs of labeled samples are compared, which is slow for thousands of them.
     used = _stratified_subsample(labels, 300)
     labeled, labels = np.flatnonzero(is_labeled)[used], labels[used]
     graph = neighbor_graph(X, n_neighbors, weighted=False)
@@ -163,23 +165,23 @@ def check_unlabeled(X, y, *, n_neighbors=10):
 def _compare_novelty(
     novelty: np.ndarray, reference: np.ndarray, is_unlabeled: np.ndarray
 ) -> dict:
-    """Compare the novelty of all samples with that of labeled ones, the reference.
+    """Compare the novelty of unlabeled samples with that of labeled ones (reference).
 
-    Return the entries of the report that follow, and warn of unlabeled samples that are
-    out of the labeled classes.
+    Return these entries of the report, and warn of unlabeled samples that are of no
+    labeled class.
     """
     n, n_unlabeled = len(reference), int(is_unlabeled.sum())
     n_as_novel = n - np.searchsorted(np.sort(reference), novelty, side="left")
     pvalues = (1 + n_as_novel) / (n + 1)
     weights = np.where(is_unlabeled, (n_as_novel / n / 0.2).clip(0, 1), 1.0)
-    # A tenth of the reference is beyond the threshold, and about as large a share of
-    # the unlabeled samples if they are of the same classes.
+    # A tenth of the reference is beyond the threshold. So is about a tenth of the
+    # unlabeled samples if they are of the same classes.
     n_beyond = n // 10
     expected = (n_beyond + 1) / (n + 1)
     n_found = int((pvalues[is_unlabeled] <= expected).sum())
     share = max(0.0, (n_found / n_unlabeled - expected) / (1 - expected))
-    # The number of unlabeled samples beyond a labeled one of given rank, if all are in
-    # random order, is that of a Polya urn.
+    # Distribution of the number of unlabeled samples beyond a labeled sample of given
+    # rank if all samples are exchangeable.
     chance = betabinom(n_unlabeled, n_beyond + 1, n - n_beyond)
     share_pvalue = float(chance.sf(n_found - 1))
     if share >= 0.15 and share_pvalue < 0.01:
@@ -187,8 +189,8 @@ def _compare_novelty(
             f"About {share:.0%} of the unlabeled samples seem to be of classes without "
             "labels. They are less similar to all labeled samples than labeled samples "
             f"are to each other (p = {share_pvalue:.1g}, if the labeled samples were "
-            "drawn at random). Look at the samples of highest novelty. Remove them, "
-            "label them, or use fit(..., unlabeled_weight=report.weights).",
+            "drawn at random). Inspect the samples with the highest novelty. Remove "
+            "them, label them, or use fit(..., unlabeled_weight=report.weights).",
             UnlabeledDataWarning,
             stacklevel=4,
         )
@@ -205,16 +207,17 @@ def _compare_labels(
 ) -> dict:
     """Compare the agreement of labels and similarity with that of permuted labels.
 
-    Return the entries of the report that follow, and warn of labels that do not follow
-    the clusters of the data.
+    Return these entries of the report, and warn of labels that do not follow the
+    clusters of the data.
 
     Parameters
     ----------
     similarity : float ndarray of shape (n_labeled, n_labeled)
-        Between labeled samples, 0 of each with itself.
+        Similarity between labeled samples, with a diagonal of 0.
     codes : int ndarray of shape (n_labeled,)
-        Classes of the labeled samples. Each class has a label.
-    n_permutations : int
+        Class codes of the labeled samples. Each class has a label.
+    n_permutations : int, default=499
+        Number of random permutations of the labels.
     """
     agreement = _agreement(similarity, codes)
     rng = np.random.default_rng(0)
@@ -222,8 +225,8 @@ def _compare_labels(
         [_agreement(similarity, rng.permutation(codes)) for _ in range(n_permutations)]
     )
     pvalue = float((1 + (permuted >= agreement).sum()) / (n_permutations + 1))
-    # With few labels even an agreement of 1 may be frequent under permutations. The
-    # test then says nothing.
+    # With few labels, an agreement of 1 may be frequent under permutations. The test
+    # then has no power.
     lowest_pvalue = (1 + (permuted >= 1).sum()) / (n_permutations + 1)
     is_low = agreement < (1 + permuted.mean()) / 2
     if pvalue > 0.05 and lowest_pvalue <= 0.05 and is_low:
@@ -231,9 +234,9 @@ def _compare_labels(
             "Labels do not seem to follow the clusters of the data: "
             f"{agreement:.0%} of the labeled samples are most similar to their own "
             f"class, and {permuted.mean():.0%} with permuted labels "
-            f"(p = {pvalue:.1g}). Unlabeled data may then lower the accuracy. Check it "
-            "with unlabeled_gain, and look for features in which samples of one class "
-            "are similar.",
+            f"(p = {pvalue:.1g}). Unlabeled data may then lower the accuracy. Measure "
+            "the gain with unlabeled_gain, or use features in which samples of one "
+            "class are similar.",
             UnlabeledDataWarning,
             stacklevel=4,
         )
@@ -241,10 +244,10 @@ def _compare_labels(
 
 
 def _agreement(similarity: np.ndarray, codes: np.ndarray) -> float:
-    """Share of samples that are most similar to the other samples of their own class.
+    """Return the fraction of samples that are most similar to their own class.
 
-    Similarity to a class is the mean over its samples. Samples without another one of
-    their class do not count.
+    The similarity to a class is the mean over its other samples. Samples that are alone
+    in their class are ignored.
     """
     one_hot = np.eye(codes.max() + 1)[codes]
     counts = one_hot.sum(axis=0)
@@ -254,16 +257,17 @@ def _agreement(similarity: np.ndarray, codes: np.ndarray) -> float:
 
 
 def _stratified_subsample(labels: np.ndarray, n: int, n_each: int = 3) -> np.ndarray:
-    """Return indices of n labels at most, evenly spaced, in the order of the classes.
+    """Return the indices of about n labels, sorted by class and evenly spaced.
 
-    A class has its share of them, but `n_each` at least, or all if it has fewer.
+    The numbers of labels are proportional to the class frequencies, but at least
+    `n_each`, or all labels of a class with fewer.
     """
     order = np.argsort(labels, kind="stable")
     if len(labels) <= n:
         return order
     counts = np.unique(labels, return_counts=True)[1]
     least = np.minimum(counts, n_each)
-    # Where each class keeps all of its labels, there is nothing to share.
+    # If each class keeps all of its labels, both numbers are 0.
     share = max(n - least.sum(), 0) / max(len(labels) - least.sum(), 1)
     kept = least + (share * (counts - least)).astype(int)
     ends = counts.cumsum()

@@ -1,6 +1,6 @@
 """Plots of a fit, and of scores by the number of labels, in scikit-learn's API.
 
-matplotlib is imported when a plot is drawn.
+matplotlib is imported by the methods that plot.
 """
 
 from numbers import Integral
@@ -38,19 +38,20 @@ _BY_CLASS = {
 
 
 class HistoryDisplay:
-    """Plot losses, agreement and class distribution of a fit by epoch.
+    """Plot of losses, agreement and class distribution of a fit by epoch.
 
     Use `from_estimator` to create it. The four panels are:
 
     - the losses;
-    - shares of the unlabeled samples: those for which teacher and student agree, and
-      those with pseudo-negative labels. If labels were held out, also the accuracy and
-      the share of correct pseudo-negative labels on these;
-    - the mean predicted probability of each class. A class whose curve falls to zero is
-      lost (class collapse);
-    - the coverage of each class.
+    - the fraction of unlabeled samples for which teacher and student agree, and the
+      fraction with pseudo-negative labels. Also ``label_change``, if it was recorded.
+      With validation samples, also the accuracy and the fraction of correct
+      pseudo-negative labels on these;
+    - the mean predicted probability of each class. A curve that decreases to zero shows
+      class collapse;
+    - the fraction of samples with pseudo-negative labels by predicted class.
 
-    A plot requires matplotlib.
+    matplotlib is required.
 
     Parameters
     ----------
@@ -62,9 +63,9 @@ class HistoryDisplay:
     Attributes
     ----------
     figure_ : matplotlib Figure
-        Set by `plot`.
+        Figure, set by `plot`.
     axes_ : ndarray of four matplotlib Axes
-        Set by `plot`, in this order.
+        Axes in the order of the list above, set by `plot`.
     """
 
     def __init__(self, history, classes):
@@ -78,10 +79,12 @@ class HistoryDisplay:
         Parameters
         ----------
         estimator : fitted PNLClassifier, or pipeline that ends with one
+            Estimator with the attribute ``history_``.
 
         Returns
         -------
         display : HistoryDisplay
+            Display with the plot.
 
         Raises
         ------
@@ -95,18 +98,24 @@ class HistoryDisplay:
         return cls(estimator.history_, estimator.classes_).plot()
 
     def plot(self):
-        """Plot the history on a new figure.
+        """Plot the history in a new figure.
 
         Returns
         -------
         self : HistoryDisplay
+            Display with the plot.
+
+        Raises
+        ------
+        ValueError
+            If the history is empty.
         """
         import matplotlib.pyplot as plt
 
         if not self.history:
             raise ValueError(
                 "The history is empty, since the fit ended before its first epoch was "
-                "complete. Fit at least one epoch."
+                "complete. Train for at least one epoch."
             )
         epochs = [record["epoch"] for record in self.history]
         self.figure_, axes = plt.subplots(
@@ -120,7 +129,7 @@ class HistoryDisplay:
                 losses.plot(epochs, values, marker="o", ms=3, label=label)
         losses.set(title="losses")
         for name, label in _SHARES.items():
-            # Columns of validation and of callbacks may begin in a later fit.
+            # With warm_start, a later fit may add columns.
             values = [record.get(name, np.nan) for record in self.history]
             if not np.isnan(values).all():
                 shares.plot(epochs, values, marker="o", ms=3, label=label)
@@ -140,9 +149,9 @@ class HistoryDisplay:
 
 
 class LabelBudgetDisplay:
-    """Plot the test score by the number of labels, with and without unlabeled data.
+    """Plot of test scores by the number of labels, with and without unlabeled data.
 
-    Use `from_estimator` to create it. A plot requires matplotlib.
+    Use `from_estimator` to create it. matplotlib is required.
 
     Parameters
     ----------
@@ -160,9 +169,9 @@ class LabelBudgetDisplay:
     Attributes
     ----------
     figure_ : matplotlib Figure
-        Set by `plot`.
+        Figure, set by `plot`.
     ax_ : matplotlib Axes
-        Set by `plot`.
+        Axes, set by `plot`.
     """
 
     def __init__(self, budgets, scores, baseline_scores, name, baseline_name):
@@ -198,18 +207,19 @@ class LabelBudgetDisplay:
     ):
         """Fit with several numbers of labels, and plot the test scores.
 
-        Each split holds out a stratified part of the labeled samples for testing. Of
-        the other labels as many are kept as the budget allows, the same number for each
-        class. All others are hidden.
+        In each split, a stratified part of the labeled samples is held out for testing.
+        Of the other labels, as many as the budget are kept, the same number for each
+        class. The rest of the labels is hidden.
 
         Parameters
         ----------
         estimator : semi-supervised classifier, or pipeline that ends with one
+            Classifier for which -1 marks unlabeled samples.
         X : array-like or sparse matrix of n_samples
             Labeled and unlabeled samples.
         y : array-like of shape (n_samples,)
-            Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples. There have
-            to be enough labels for the largest budget and the test set.
+            Labels. -1, "-1", None, NaN and pandas.NA mark unlabeled samples. There must
+            be enough labels for the largest budget and the test set.
         budgets : array-like of int, default=(20, 50, 100)
             Numbers of labels.
         baseline : classifier, default=None
@@ -217,23 +227,25 @@ class LabelBudgetDisplay:
         n_splits : int, default=3
             Number of random splits.
         test_size : float or int, default=0.3
-            Share (float) or number (int) of the labeled samples to test on.
+            Fraction (float) or number (int) of the labeled samples to test on.
         scoring : str or callable, default=None
             Scorer. None uses the estimator's ``score`` method, the accuracy.
         random_state : int, RandomState instance or None, default=None
             Determines the splits and the labels that are kept.
         ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
+            Axes of the plot. None creates a figure.
 
         Returns
         -------
         display : LabelBudgetDisplay
+            Display with the plot.
 
         Raises
         ------
         ValueError
-            If a training set has fewer labels than a budget, if `baseline` is None and
-            the estimator has no default, or if the estimator treats -1 as a class.
+            If a training set has fewer labels than a budget. If `baseline` is None and
+            the estimator has no default baseline. If the estimator treats -1 as a
+            class.
         """
         if baseline is None:
             baseline = default_baseline(estimator)
@@ -255,7 +267,7 @@ class LabelBudgetDisplay:
             y_train[test] = -1
             train = np.setdiff1d(np.arange(len(y)), test)
             X_test, y_test = _safe_indexing(X, test), y[test]
-            # Before the first fit, since a budget may be too large.
+            # Before the first fit: a budget that is too large raises an error here.
             partial = [hide_labels(y_train, int(n), random_state=seed) for n in budgets]
             for i, y_partial in enumerate(partial):
                 labeled = np.flatnonzero(y_partial != -1)
@@ -277,11 +289,12 @@ class LabelBudgetDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
+            Axes of the plot. None creates a figure.
 
         Returns
         -------
         self : LabelBudgetDisplay
+            Display with the plot.
         """
         import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""Find labels that cross-validation contradicts."""
+"""Find labels that are probably wrong, by cross-validation."""
 
 import numpy as np
 from sklearn.utils import Bunch, _safe_indexing
@@ -12,6 +12,9 @@ from ._unlabeled_gain import as_split, fit_subset
 def find_label_issues(estimator, X, y, *, cv=5):
     """Find labeled samples whose label differs from the out-of-fold prediction.
 
+    Such labels may be wrong. Labels whose class has a much lower predicted probability
+    than the predicted class come first.
+
     Parameters
     ----------
     estimator : semi-supervised classifier with `predict_proba`
@@ -19,35 +22,35 @@ def find_label_issues(estimator, X, y, *, cv=5):
     X : array-like or sparse matrix of n_samples
         Labeled and unlabeled samples.
     y : array-like of shape (n_samples,)
-        Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
+        Labels. -1, "-1", None, NaN and pandas.NA mark unlabeled samples.
     cv : int or splitter, default=5
-        How to split the labeled samples, see
+        Splitter of the labeled samples, see
         :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`. Each sample may be in
         one test set only.
 
     Returns
     -------
     issues : Bunch
-        Dictionary-like object with the following attributes, sorted by `margins`, the
-        largest first.
+        Dictionary-like object with the following attributes. They are sorted by
+        `margins`, the largest first.
 
         indices : int64 ndarray of shape (n_issues,)
-            Indices in y of labels that differ from the prediction.
+            Indices of the labels in y.
         predicted : ndarray of shape (n_issues,)
-            Predicted classes.
+            Predicted classes of these samples.
         margins : float64 ndarray of shape (n_issues,)
-            Probability of the predicted class minus that of the label, from 0 to 1.
+            Predicted probability of the predicted class minus that of the label.
 
     Raises
     ------
     ValueError
-        If `cv` has a sample in several test sets, or if the estimator treats -1 as a
+        If a sample is in several test sets of `cv`, or if the estimator treats -1 as a
         class.
 
     Notes
     -----
-    The only label of a class is never an issue, since a fit without it cannot predict
-    its class.
+    The only label of a class is never returned, since a fit without it cannot predict
+    the class.
 
     References
     ----------
@@ -72,7 +75,7 @@ def find_label_issues(estimator, X, y, *, cv=5):
         if tested & set(test):
             raise ValueError(
                 f"cv={cv!r} has a sample in several test sets. Use a splitter without "
-                "repetitions, such as cv=5."
+                "repetition, such as cv=5."
             )
         tested |= set(test)
         fitted = fit_subset(estimator, X, y, train)
@@ -80,7 +83,7 @@ def find_label_issues(estimator, X, y, *, cv=5):
         codes = {label: k for k, label in enumerate(fitted.classes_.tolist())}
         train_labels = set(y[train].tolist())
         for index, p in zip(test, probabilities, strict=True):
-            # A fit that has not seen a class cannot predict it.
+            # A fit cannot predict a class without labels in its training set.
             if y[index] in train_labels and p.argmax() != codes[y[index]]:
                 margin = p.max() - p[codes[y[index]]]
                 issues.append((float(margin), int(index), fitted.classes_[p.argmax()]))

@@ -34,28 +34,32 @@ def rank_for_labeling(
     diverse=True,
     random_state=None,
 ):
-    """Return the indices of unlabeled samples whose labels are worth most.
+    """Rank unlabeled samples for labeling, the most uncertain first.
+
+    Read more in the :doc:`user guide </guide/labels>`.
 
     Parameters
     ----------
     estimator : fitted classifier with `predict_proba`, or pipeline that ends with one
         The strategy "disagreement" needs a :class:`~pnl_sklearn.PNLClassifier`.
     X : array-like or sparse matrix of n_samples
-        Unlabeled samples. The other steps of a pipeline transform them first.
+        Unlabeled samples. If the estimator is a pipeline, its other steps transform
+        them first.
     n_instances : int, default=10
         Number of samples to return.
     strategy : {"disagreement", "entropy", "margin"}, default="disagreement"
-        How uncertainty is measured.
+        Measure of uncertainty.
 
         - "disagreement": Jensen-Shannon divergence between the predictions of the two
-          submodels (query by committee, [1]_).
+          submodels (query by committee [1]_).
         - "entropy": entropy of the predicted probabilities.
-        - "margin": one minus the difference of the two largest probabilities.
+        - "margin": 1 minus the difference between the two largest probabilities.
     diverse : bool, default=True
-        Whether to choose dissimilar samples [2]_. k-means, weighted by uncertainty,
-        forms `n_instances` clusters of the most uncertain samples, ten times as many.
-        The sample nearest to each cluster center is returned. If False, the most
-        uncertain samples are returned, which are often similar to each other.
+        Whether to choose dissimilar samples [2]_. The most uncertain samples, ten times
+        `n_instances`, are clustered by k-means with the uncertainty as sample weight.
+        The sample nearest to each of the `n_instances` cluster centers is returned. If
+        False, the most uncertain samples are returned, which are often similar to each
+        other.
     random_state : int, RandomState instance or None, default=None
         Determines the initialization of k-means.
 
@@ -69,13 +73,13 @@ def rank_for_labeling(
     TypeError
         If the strategy "disagreement" is used without a PNLClassifier.
     ValueError
-        If X has fewer than `n_instances` samples, or if X has no finite numeric
-        features and `diverse` is True.
+        If X has fewer than `n_instances` samples. If `diverse` is True and X contains
+        values that are not finite numbers.
 
     Notes
     -----
-    The most uncertain samples are of unequal classes. After they are labeled, fit with
-    ``class_weight="balanced"``; otherwise a class may be lost (class collapse).
+    Some classes are more frequent than others among the most uncertain samples. When
+    these are labeled, use ``class_weight="balanced"`` to avoid class collapse.
 
     References
     ----------
@@ -101,7 +105,8 @@ def rank_for_labeling(
     n_samples = len(uncertainty)
     if n_instances > n_samples:
         raise ValueError(
-            f"n_instances={n_instances}, but X has {n_samples} samples. Ask for fewer."
+            f"n_instances={n_instances}, but X has {n_samples} samples. Use a smaller "
+            "n_instances."
         )
     ranking = np.argsort(-uncertainty, kind="stable")
     if not diverse:
@@ -110,7 +115,7 @@ def rank_for_labeling(
     features = _standardized_features(X, candidates)
     kmeans = KMeans(n_instances, n_init=1, random_state=random_state)
     with warnings.catch_warnings():
-        # Equal samples form fewer clusters, but n_instances samples are returned.
+        # Equal samples form fewer clusters. n_instances samples are returned anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
         kmeans.fit(features, sample_weight=uncertainty[candidates].clip(1e-12))
     distances = kmeans.transform(features)
@@ -159,6 +164,6 @@ def _standardized_features(X, indices: np.ndarray) -> np.ndarray:
         raise ValueError(
             "X contains values that are not finite numbers, so that distances between "
             "samples cannot be computed. Use diverse=False, or a pipeline whose other "
-            "steps make numbers of X."
+            "steps transform X to numbers."
         )
     return StandardScaler().fit_transform(X)

@@ -27,7 +27,7 @@ _ROUNDING = 1e-12
 class UnlabeledGain:
     """Gain in score from unlabeled data, with a confidence interval.
 
-    ``str(gain)`` and ``print(gain)`` say the result in words.
+    It is returned by :func:`unlabeled_gain`. ``print(gain)`` prints a summary.
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ class UnlabeledGain:
     baseline_scores : float64 ndarray of shape (n_splits,)
         Test scores of the supervised baseline on the same splits.
     test_share : float
-        Number of labeled samples in a test set, divided by that in a training set.
+        Number of labeled samples in a test set, divided by the number in a training
+        set.
     n_labeled : int
         Number of labeled samples.
     confidence : float, default=0.95
@@ -52,8 +53,9 @@ class UnlabeledGain:
         Confidence interval of the gain. It is infinite if all differences are equal,
         since their variance is then unknown.
     n_needed : int or None
-        Estimated number of labeled samples for which the interval of a gain of this
-        size excludes 0. None if the gain is 0 or all differences are equal.
+        Estimated number of labeled samples with which the confidence interval of the
+        same gain would exclude 0. None if the gain is 0 or if all differences are
+        equal.
     """
 
     scores: np.ndarray
@@ -80,7 +82,7 @@ class UnlabeledGain:
 
     @property
     def n_needed(self) -> int | None:
-        """Number of labeled samples for which the interval excludes 0."""
+        """Estimated number of labeled samples with which the interval excludes 0."""
         if abs(self.gain) < _ROUNDING or self._all_equal:
             return None
         # The width of the interval is proportional to 1 / sqrt(n_labeled).
@@ -96,7 +98,7 @@ class UnlabeledGain:
         if self._all_equal:
             return math.inf
         n = len(self.scores)
-        # Training sets overlap. The second term is the correction of Nadeau and Bengio.
+        # The second term corrects for overlapping training sets (Nadeau and Bengio).
         variance = self.differences.var(ddof=1) * (1 / n + self.test_share)
         quantile = student_t.ppf((1 + self.confidence) / 2, n - 1)
         return float(quantile * math.sqrt(variance))
@@ -132,11 +134,12 @@ class UnlabeledGain:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
+            Axes of the plot. None creates a figure.
 
         Returns
         -------
         ax : matplotlib Axes
+            Axes of the plot.
         """
         import matplotlib.pyplot as plt
 
@@ -165,10 +168,13 @@ def unlabeled_gain(
 ):
     """Estimate by cross-validation how much unlabeled data raises the score.
 
-    In each split, the estimator and a supervised baseline are fitted and scored on the
-    same labeled samples. The estimator is also fitted on all unlabeled samples. The
-    confidence interval of the mean difference is the corrected resampled t interval
-    [1]_, which takes into account that training sets overlap.
+    In each split, the estimator and a supervised baseline are fitted to the same
+    labeled samples and scored on the same labeled samples. Only the estimator learns
+    from the unlabeled samples, too. The confidence interval of the mean difference
+    between the scores is the corrected resampled t interval [1]_, which allows for
+    overlapping training sets.
+
+    Read more in the :doc:`user guide </guide/unlabeled_data>`.
 
     Parameters
     ----------
@@ -177,18 +183,17 @@ def unlabeled_gain(
     X : array-like or sparse matrix of n_samples
         Labeled and unlabeled samples.
     y : array-like of shape (n_samples,)
-        Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
+        Labels. -1, "-1", None, NaN and pandas.NA mark unlabeled samples.
     baseline : classifier, default=None
-        It is fitted on the labeled samples only, except that a
-        :class:`~pnl_sklearn.PNLClassifier` gets the unlabeled ones, too, for its
-        standardization and number of steps. None uses
-        :func:`~pnl_sklearn.supervised_baseline` of a PNLClassifier and the inner
+        Classifier that is fitted to the labeled samples [2]_. None uses the
+        :func:`~pnl_sklearn.supervised_baseline` of a PNLClassifier, and the inner
         classifier of a SelfTrainingClassifier. Other estimators, such as
-        LabelSpreading, need a baseline [2]_.
+        LabelSpreading, need a baseline. If the baseline is a PNLClassifier, it gets the
+        unlabeled samples, too, for its standardization and number of steps.
     cv : int or splitter, default=5
-        How to split the labeled samples, see
+        Splitter of the labeled samples, see
         :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit`. Repeated splits, such
-        as RepeatedStratifiedKFold, make the interval a little narrower.
+        as RepeatedStratifiedKFold, make the interval slightly narrower.
     scoring : str or callable, default=None
         Scorer. None uses the estimator's ``score`` method, the accuracy.
     confidence : float, default=0.95
@@ -202,12 +207,12 @@ def unlabeled_gain(
     Raises
     ------
     ValueError
-        If `baseline` is None and the estimator has no default, if the estimator treats
-        -1 as a class, or if `cv` has fewer than two splits.
+        If `baseline` is None and the estimator has no default baseline. If the
+        estimator treats -1 as a class. If `cv` has fewer than two splits.
 
     See Also
     --------
-    check_unlabeled : Check before a fit whether unlabeled data may mislead it.
+    check_unlabeled : Check before a fit whether unlabeled data may lower the accuracy.
 
     References
     ----------
@@ -248,8 +253,8 @@ def unlabeled_gain(
         pairs.append([scorer(model, X_test, y_test) for model in fitted])
     if len(pairs) < 2:
         raise ValueError(
-            f"cv={cv!r} gives {len(pairs)} split. At least two are needed to estimate "
-            "the variance."
+            f"cv={cv!r} gives {len(pairs)} split. At least two splits are needed to "
+            "estimate the variance."
         )
     scores, baseline_scores = np.array(pairs).T
     test_share = float(np.mean(test_shares))
@@ -262,7 +267,7 @@ def as_split(cv) -> SemiSupervisedSplit:
 
 
 def fit_subset(estimator, X, y, indices):
-    """Fit a copy of an estimator on some samples, and check that -1 is no class."""
+    """Fit a copy of an estimator to some samples, and check that -1 is no class."""
     fitted = clone(estimator).fit(
         _safe_indexing(X, indices), _safe_indexing(y, indices)
     )
@@ -275,10 +280,10 @@ def fit_subset(estimator, X, y, indices):
 
 
 def uses_unlabeled(baseline) -> bool:
-    """Tell whether a baseline is fitted with the unlabeled samples, too.
+    """Tell whether unlabeled samples are passed to a baseline, too.
 
-    `supervised_baseline` needs them for the same standardization and number of steps as
-    the classifier. It learns nothing else from them.
+    `supervised_baseline` needs them only for the same standardization and number of
+    steps as the classifier.
     """
     return isinstance(final_step(baseline), PNLClassifier)
 

@@ -1,9 +1,10 @@
-"""Cross-validation, scores and hidden labels for partly labeled data.
+"""Cross-validation, scorers and experiments for partly labeled data.
 
 scikit-learn's splitters and scorers treat -1, the mark of an unlabeled sample, as a
-class. The splitter and the scorer here use labeled samples only for testing, and all
-unlabeled samples for training. `hide_labels` makes a partly labeled problem of a
-labeled one. They serve any semi-supervised classifier of scikit-learn's API.
+class. :class:`SemiSupervisedSplit` tests on labeled samples and trains on all unlabeled
+samples. :func:`make_labeled_scorer` ignores unlabeled samples. :func:`hide_labels`
+keeps some labels of a data set and hides the other labels. They can be used with any
+semi-supervised classifier that has the API of scikit-learn.
 """
 
 from ._hide_labels import hide_labels

@@ -1,4 +1,4 @@
-"""Hide labels, and mark unlabeled samples."""
+"""Hide labels and mark unlabeled samples."""
 
 from numbers import Integral
 
@@ -21,31 +21,30 @@ from ..data._targets import known_labels
 def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
     """Keep some labels and mark all other samples as unlabeled.
 
-    Use it for experiments: the hidden labels tell how well they are predicted.
+    Use it for experiments: predictions can be compared with the hidden labels.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels. Samples that are unlabeled (-1, "-1", None, NaN or pandas.NA) stay
-        unlabeled and do not count.
+        Labels. Unlabeled samples (-1, "-1", None, NaN or pandas.NA) stay unlabeled.
     n_labeled : int
         Number of labels to keep.
     stratify : {"equal", "proportional"} or None, default="equal"
-        How many labels each class keeps.
+        Number of labels that each class keeps.
 
-        - "equal": the same number, up to one. A class with fewer labels keeps all, and
-          the other classes keep more.
-        - "proportional": in proportion to the class frequencies, at least one.
-        - None: labels are drawn from all samples, so that a class may lose all labels.
+        - "equal": equal numbers, up to a difference of one. A class with fewer labels
+          keeps all of them, and the other classes keep more.
+        - "proportional": numbers in proportion to the class frequencies, at least one.
+        - None: labels are sampled regardless of the class. A class may lose all labels.
     random_state : int, RandomState instance or None, default=None
         Determines which labels are kept.
 
     Returns
     -------
     y_partial : ndarray of shape (n_samples,)
-        Copy of y with -1 for unlabeled samples. The dtype is that of the labels for
-        signed integers and floats, int64 for unsigned integers and booleans, and object
-        for strings.
+        Copy of y in which -1 marks unlabeled samples. The dtype is that of the labels
+        for signed integers and floats, int64 for unsigned integers and booleans, and
+        object for strings.
 
     Raises
     ------
@@ -68,11 +67,12 @@ def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
     classes, codes = np.unique(labels, return_inverse=True)
     if n_labeled > len(labels):
         raise ValueError(
-            f"n_labeled={n_labeled}, but y has {len(labels)} labels. Keep fewer."
+            f"n_labeled={n_labeled}, but y has {len(labels)} labels. Use a smaller "
+            "n_labeled."
         )
     rng = check_random_state(random_state)
-    # rng.permutation would give the permutation that KFold(shuffle=True) draws from the
-    # same seed. The first samples of it, those kept here, would all be in one test set.
+    # With the same seed, rng.permutation would be that of KFold(shuffle=True), and the
+    # labels that are kept would all be in one test set.
     order = rng.random_sample(len(labels)).argsort()
     if stratify is None:
         kept = order[:n_labeled]
@@ -97,11 +97,12 @@ def hide_labels(y, n_labeled, *, stratify="equal", random_state=None):
 
 
 def mark_unlabeled(is_labeled: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return targets with -1 for unlabeled samples, which scikit-learn understands.
+    """Return targets in which -1 marks unlabeled samples, as in scikit-learn.
 
     Parameters
     ----------
     is_labeled : bool ndarray of shape (n_samples,)
+        Mask of the labeled samples.
     labels : ndarray of shape (n_labeled,)
         Labels of the labeled samples.
 
@@ -121,7 +122,7 @@ def mark_unlabeled(is_labeled: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _n_per_class(
     n: int, frequencies: np.ndarray, counts: np.ndarray, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Split n among the classes near their frequencies, from 1 to their counts."""
+    """Distribute n labels by class frequencies, from 1 to the count of each class."""
     n_kept = np.ones(len(counts), dtype=int)
     tie_breaker = rng.permutation(len(counts))
     for _ in range(n - len(counts)):

@@ -14,22 +14,24 @@ from ..data._targets import known_labels
 def make_labeled_scorer(scoring):
     """Make a scorer that ignores unlabeled samples.
 
-    It is for test sets that contain unlabeled samples. The test sets of
-    :class:`SemiSupervisedSplit` contain none, so that scikit-learn's scorers serve.
+    Use it if test sets contain unlabeled samples. The test sets of
+    :class:`SemiSupervisedSplit` contain none: scikit-learn's scorers can be used there.
 
     Parameters
     ----------
     scoring : str, callable, list, tuple, set, dict or None
-        Name of a scorer, or a callable ``scorer(estimator, X, y)``. Several of them, as
-        for ``scoring`` of :class:`~sklearn.model_selection.GridSearchCV`, make several
-        scorers. None uses the estimator's ``score`` method.
+        Name of a scorer, or a callable ``scorer(estimator, X, y)``. For several metrics
+        it is a list, tuple or set of names, or a dict of scorers, as in
+        :class:`~sklearn.model_selection.GridSearchCV`. None uses the estimator's
+        ``score`` method.
 
     Returns
     -------
     scorer : callable or dict of callables
-        ``scorer(estimator, X, y, **params)``, a dict if several are given. Array-likes
-        of length n_samples in `params`, such as `sample_weight`, are restricted to the
-        labeled samples, too. The scorer raises a ValueError if no sample is labeled.
+        ``scorer(estimator, X, y, **params)``, or a dict of scorers for several metrics.
+        Array-likes of length n_samples in `params`, such as `sample_weight`, are
+        restricted to the labeled samples, too. The scorer raises a ValueError if no
+        sample is labeled.
 
     See Also
     --------
@@ -66,7 +68,7 @@ class _LabeledScorer:
         return f"make_labeled_scorer({self._scorer!r})"
 
     def __call__(self, estimator, X, y, **params):
-        # The test set may contain a single class, which is no error here.
+        # A test set may contain a single class.
         is_labeled, labels = known_labels(y, one_class=True)
         labeled = np.flatnonzero(is_labeled)
         if not len(labeled):

@@ -22,31 +22,32 @@ from ..data._targets import known_labels
 
 
 class SemiSupervisedSplit(BaseEstimator):
-    """Cross-validation over the labeled samples, with all unlabeled ones for training.
+    """Cross-validation splitter for partly labeled data.
 
-    A splitter for the ``cv`` parameter of `GridSearchCV`, `RandomizedSearchCV`,
-    `HalvingGridSearchCV`, `cross_validate` and others. Test sets contain labeled
-    samples only. Each training set contains the other labeled samples and all
-    unlabeled samples.
+    Test sets contain labeled samples only. Each training set contains the other labeled
+    samples and all unlabeled samples. Use it as the ``cv`` parameter of
+    `cross_validate`, `GridSearchCV`, `RandomizedSearchCV`, `HalvingGridSearchCV` etc.
+
+    Read more in the :doc:`user guide </guide/model_selection>`.
 
     Parameters
     ----------
     cv : int or splitter, default=5
-        How to split the labeled samples. An int is the number of stratified folds. A
+        Splitter of the labeled samples. An int is the number of stratified folds. A
         splitter is one of :mod:`sklearn.model_selection` (except PredefinedSplit), or
-        any object with the methods ``split`` and ``get_n_splits``. If the rarest class
-        has fewer labels than there are stratified folds, that many folds are used, at
-        least two, with a warning.
+        any object with the methods ``split`` and ``get_n_splits``. If some class has
+        fewer labels than there are stratified folds, the number of folds is reduced to
+        the number of its labels, but not below two, and a warning is issued.
 
     See Also
     --------
     make_labeled_scorer : Scorer for test sets that contain unlabeled samples.
-    hide_labels : Make a partly labeled problem of a labeled one.
+    hide_labels : Keep some labels and hide the other ones.
 
     Notes
     -----
-    `groups` keep the labeled samples of a group together. Unlabeled samples are in all
-    training sets, also those of the groups in the test set, since they carry no label.
+    `groups` apply to labeled samples only. Unlabeled samples are in all training sets,
+    also if their group is in the test set.
 
     Examples
     --------
@@ -71,11 +72,11 @@ class SemiSupervisedSplit(BaseEstimator):
         Parameters
         ----------
         X : array-like, sparse matrix or Dataset of n_samples
-            Inputs. They matter only if the wrapped splitter uses them.
+            Samples. They are passed to the splitter `cv`.
         y : array-like of shape (n_samples,)
             Labels; -1, "-1", None, NaN or pandas.NA for unlabeled samples.
         groups : array-like of shape (n_samples,), default=None
-            Group of each sample, for splitters that keep groups together.
+            Group of each sample, for splitters that use groups.
 
         Yields
         ------
@@ -88,18 +89,17 @@ class SemiSupervisedSplit(BaseEstimator):
         Raises
         ------
         ValueError
-            If y is None or has fewer than two labeled samples, if no class has two
-            labels for stratified folds, or if `cv` is no splitter.
+            If y is None or has fewer than two labeled samples. If folds are stratified
+            and no class has two labels. If `cv` is no splitter.
 
         Warns
         -----
         UserWarning
-            If the rarest class has fewer labels than there are stratified folds.
+            If some class has fewer labels than there are stratified folds.
         """
         if y is None:
             raise ValueError(
-                "SemiSupervisedSplit needs y to know which samples are labeled, but "
-                "y=None."
+                "SemiSupervisedSplit needs y to split the labeled samples, but y=None."
             )
         splitter, is_labeled, labels = self._check(y, warn=True)
         labeled, unlabeled = np.flatnonzero(is_labeled), np.flatnonzero(~is_labeled)
@@ -112,7 +112,7 @@ class SemiSupervisedSplit(BaseEstimator):
             check_consistent_length(groups, is_labeled)
             groups = _safe_indexing(groups, labeled)
         with warnings.catch_warnings():
-            # Our own warning has come already and names the class.
+            # A more precise warning has been issued by _check.
             warnings.filterwarnings("ignore", "The least populated class")
             folds = list(splitter.split(X, labels, groups))
         for train, test in folds:
@@ -126,14 +126,15 @@ class SemiSupervisedSplit(BaseEstimator):
         X : array-like, default=None
             Ignored.
         y : array-like of shape (n_samples,), default=None
-            Labels. Without them the number of splits that `cv` asks for is returned;
-            a class with few labels may lower it.
+            Labels. If None, the number of splits of `cv` is returned, which may be
+            larger than the one for y if a class has few labels.
         groups : array-like of shape (n_samples,), default=None
             Group of each sample, for splitters that leave groups out.
 
         Returns
         -------
         n_splits : int
+            Number of splits.
         """
         if y is None:
             return check_cv(self.cv, classifier=True).get_n_splits(X, y, groups)
@@ -144,18 +145,18 @@ class SemiSupervisedSplit(BaseEstimator):
 
     @property
     def shuffle(self):
-        """Whether the wrapped splitter shuffles, which `HalvingGridSearchCV` checks."""
+        """Whether `cv` shuffles; `HalvingGridSearchCV` checks it."""
         return getattr(self.cv, "shuffle", True)
 
     @property
     def random_state(self):
-        """Seed of the wrapped splitter, which `HalvingGridSearchCV` checks."""
+        """Seed of `cv`; `HalvingGridSearchCV` checks it."""
         return getattr(self.cv, "random_state", 0)
 
     def _check(self, y, warn: bool):
         """Check `cv` and y; return the splitter, the mask of labeled samples, labels.
 
-        The number of folds of the splitter is lowered to what the labels allow.
+        The number of stratified folds is reduced if a class has fewer labels.
         """
         is_labeled, labels = known_labels(y)
         if len(labels) < 2:
@@ -167,9 +168,9 @@ class SemiSupervisedSplit(BaseEstimator):
             isinstance(self.cv, Integral) or hasattr(self.cv, "split")
         ):
             raise ValueError(
-                f"cv={self.cv!r} contains indices of X, but the labeled samples alone "
-                "are split here. Use a number of folds or another splitter, or pass "
-                "these indices to scikit-learn without SemiSupervisedSplit."
+                f"cv={self.cv!r} is neither a number of folds nor a splitter that can "
+                "be applied to the labeled samples alone. Use one of these, or pass "
+                "indices of X to scikit-learn without SemiSupervisedSplit."
             )
         splitter = check_cv(self.cv, labels, classifier=True)
         n_folds = _n_stratified_folds(splitter)
@@ -178,8 +179,9 @@ class SemiSupervisedSplit(BaseEstimator):
         classes, counts = np.unique(labels, return_counts=True)
         if counts.max() < 2:
             raise ValueError(
-                "No class has two labeled samples, so that no class can be in both the "
-                "training and the test set. Label more samples, or use cv=KFold(2)."
+                "No class has two labeled samples, so that no class can be both in the "
+                "training set and in the test set. Label more samples, or use "
+                "cv=KFold(2)."
             )
         n_possible = max(2, int(counts.min()))
         if n_folds > n_possible:
@@ -191,13 +193,16 @@ class SemiSupervisedSplit(BaseEstimator):
                     f"{n_possible} folds are used."
                 )
                 if counts.min() == 1:
-                    message += " The fold that tests its only label trains on none."
+                    message += (
+                        " If its only label is in the test set, the training set has "
+                        "no label of the class."
+                    )
                 warnings.warn(message, UserWarning, stacklevel=3)
         return splitter, is_labeled, labels
 
 
 def _n_stratified_folds(splitter) -> int | None:
-    """Return the number of folds if they are stratified, else None."""
+    """Return the number of folds if they are stratified, otherwise None."""
     if isinstance(splitter, RepeatedStratifiedKFold):
         return splitter.cvargs["n_splits"]
     if isinstance(splitter, StratifiedKFold | StratifiedGroupKFold):

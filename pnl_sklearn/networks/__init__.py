@@ -1,12 +1,12 @@
-"""Networks for tables and images, and the standardization in front of them.
+"""Networks for tables and images.
 
 A network is a :class:`torch.nn.Module` that maps a batch to logits of shape
 (n_samples, n_classes). Tables have shape (n_samples, n_features), images
 (n_samples, n_channels, height, width).
 
-To add a network, write it in a module of its own and give it a name in `MODULES`. The
-estimator fills in the constructor parameters `n_features`, `image_shape` and
-`n_classes`. All other parameters need a default.
+To add a network to this package, write it in a module of its own and name it in
+`MODULES`. The estimator sets the constructor parameters `n_features`, `n_channels`,
+`image_shape` and `n_classes`, if there are any. All other parameters need a default.
 """
 
 from torch import nn
@@ -33,4 +33,4 @@ MODULES: dict[str, type[nn.Module]] = {
     "cnn13": CNN13,
     "wrn28-2": WideResNet,
 }
-"""Networks that `module` names."""
+"""Networks by their names, the values of `module`."""

@@ -48,8 +48,8 @@ class SmallCNN(_ConvolutionalNetwork):
     """Small convolutional network for images of any size.
 
     Each stage is a 3x3 convolution, batch normalization and LeakyReLU(0.1), with 2x2
-    max pooling between stages. Global average pooling and a linear layer follow. Images
-    smaller than 16 pixels have three stages, larger ones four.
+    max pooling between stages. Global average pooling and a linear layer follow. There
+    are three stages for images smaller than 16 pixels, and four for larger images.
 
     Parameters
     ----------
@@ -58,8 +58,7 @@ class SmallCNN(_ConvolutionalNetwork):
     n_classes : int
         Number of classes.
     width : int, default=128
-        Number of channels of the last stage. Each stage has twice as many channels as
-        the stage before.
+        Number of channels of the last stage. The number doubles from stage to stage.
     dropout : float, default=0.0
         Probability that an input of the last layer is zeroed in training.
 
@@ -88,12 +87,12 @@ class SmallCNN(_ConvolutionalNetwork):
             n_in = n_out
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, n_classes))
-        # Faster on CPUs, even for small images.
+        # This memory format is faster on CPUs, also for small images.
         self.to(memory_format=torch.channels_last)
 
 
 class CNN13(_ConvolutionalNetwork):
-    """The 13-layer network of many papers on semi-supervised image classification.
+    """13-layer network that is common in semi-supervised image classification.
 
     It has three stages of three convolutions, listed in the table. Each convolution has
     weight normalization, batch normalization and LeakyReLU(0.1). 2x2 max pooling and
@@ -120,9 +119,10 @@ class CNN13(_ConvolutionalNetwork):
         Standard deviation of Gaussian noise that is added to the standardized inputs in
         training. The reference below uses 0.15.
     second_head : bool, default=False
-        In training, return logits of two last layers. The second one is trained by
-        consistency regularization. A loss keeps both similar: 0.01 times their mean
-        squared difference. Predictions use the first one.
+        Whether the network has two last layers and returns the logits of both in
+        training. The second one is trained by the consistency loss. Predictions use the
+        first one. The mean squared difference between both, times 0.01, is added to the
+        loss.
 
     Raises
     ------
@@ -152,7 +152,7 @@ class CNN13(_ConvolutionalNetwork):
         if min(image_shape[1:]) < 12:
             raise ValueError(
                 "The 13-layer network needs images of at least 12 pixels a side, got "
-                f"{image_shape[1]} x {image_shape[2]}. Use module='cnn' instead."
+                f"{image_shape[1]} x {image_shape[2]}. Use module='cnn'."
             )
         self.noise = noise
         layers: list[nn.Module] = []
@@ -185,8 +185,8 @@ class CNN13(_ConvolutionalNetwork):
         Returns
         -------
         logits : Tensor of shape (n_samples, n_classes), or a pair of them
-            Logits of the classes; with `second_head`, in training, also those of the
-            second last layer.
+            Logits of the classes. If `second_head` is True, both logits are returned in
+            training.
         """
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
@@ -197,10 +197,10 @@ class CNN13(_ConvolutionalNetwork):
 
 
 def _convolution_block(convolution: nn.Conv2d, pool: bool) -> list[nn.Module]:
-    """Return a convolution, batch normalization, pooling if asked for, and LeakyReLU.
+    """Return a convolution, batch normalization, optional pooling, and LeakyReLU.
 
-    Pooling comes before the activation, which then has a quarter of the work. The
-    result is the same, since the activation is increasing.
+    Pooling is done before the activation, which is then faster. The result is the same,
+    since the activation is increasing.
     """
     normalization = nn.BatchNorm2d(convolution.out_channels)
     pooling = [nn.MaxPool2d(2)] if pool else []
@@ -208,7 +208,7 @@ def _convolution_block(convolution: nn.Conv2d, pool: bool) -> list[nn.Module]:
 
 
 class _WeightNormConv2d(nn.Conv2d):
-    """Convolution with weight normalization: length and direction of each filter.
+    """Convolution with weight normalization: separate norm and direction of filters.
 
     torch's own weight normalization is a parametrization, which cannot be pickled.
 

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 class ReLUDropout(nn.Dropout):
     """ReLU, then dropout.
 
-    On a CPU it uses 16 random bits for each unit. torch's own dropout uses a random
-    float, which takes longer than the linear layer in front of it.
+    On a CPU it uses 16 random bits for each unit, which is faster than the random
+    floats of torch's dropout.
 
     Parameters
     ----------
     p : float, default=0.5
         Probability that a unit is zeroed in training.
     inplace : bool, default=False
-        Passed on to :class:`torch.nn.Dropout`, which computes the other cases.
+        Passed to :class:`torch.nn.Dropout`, which is used on other devices.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply ReLU, zero random units and scale up the others.
+        """Apply ReLU, set random units to zero and scale the other units.
 
         Parameters
         ----------
@@ -31,7 +31,7 @@ class ReLUDropout(nn.Dropout):
         Returns
         -------
         units : Tensor of shape (n_samples, n_units)
-            Kept units, divided by 1 - p, and zeros; ReLU alone in evaluation mode.
+            Units divided by 1 - p, or zeros. In evaluation mode only ReLU is applied.
         """
         x, n_dropped = x.relu(), round(2**16 * self.p)
         if not self.training or not 0 < n_dropped < 2**16 or not x.is_cpu:
@@ -40,15 +40,16 @@ class ReLUDropout(nn.Dropout):
             -(2**63), None
         )
         bits = bits.view(torch.int16)[: x.numel()].view(x.shape)
-        # With float output, since converting booleans would double the time.
+        # With float output, since the conversion of booleans takes as long.
         kept = torch.ge(bits, n_dropped - 2**15, out=torch.empty_like(x))
         return x * kept.mul_(2**16 / (2**16 - n_dropped))
 
 
 class MLP(nn.Module):
-    """Multilayer perceptron for tables: linear layers, ReLU and dropout.
+    """Multilayer perceptron for tables.
 
-    With few labels, one wide hidden layer is usually better than several narrow ones.
+    Each hidden layer is a linear layer, ReLU and dropout. With few labels, one wide
+    hidden layer is usually better than several narrow ones.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class MLP(nn.Module):
     n_classes : int
         Number of classes.
     hidden : int, default=512
-        Width of each hidden layer.
+        Number of units of each hidden layer.
     n_layers : int, default=1
         Number of hidden layers.
     dropout : float, default=0.2
@@ -88,7 +89,7 @@ class MLP(nn.Module):
         Parameters
         ----------
         x : float32 Tensor of shape (n_samples, n_features)
-            A batch. Further axes are flattened.
+            A batch of a table. Further axes are flattened.
 
         Returns
         -------

@@ -1,10 +1,10 @@
-"""Standardization in front of a network."""
+"""Standardization of the inputs of a network."""
 
 from torch import Tensor, nn
 
 
 class Standardized(nn.Module):
-    """Network that standardizes its inputs: it computes network((x - shift) * scale).
+    """Network with standardized inputs: it computes network((x - shift) * scale).
 
     The standardization is saved and copied together with the weights.
 

@@ -24,9 +24,9 @@ class WideResNet(_ConvolutionalNetwork):
     depth : int, default=28
         Number of layers: 4 plus a multiple of 6.
     widen : int, default=2
-        Factor that multiplies the number of channels.
+        Factor of the number of channels.
     dropout : float, default=0.0
-        Probability that a value between the convolutions of a block is zeroed in
+        Probability that an input of the second convolution of a block is zeroed in
         training.
 
     Raises
@@ -36,9 +36,9 @@ class WideResNet(_ConvolutionalNetwork):
 
     References
     ----------
-    S. Zagoruyko and N. Komodakis, "Wide Residual Networks", BMVC 2016. With
-    LeakyReLU(0.1), as in A. Oliver et al., "Realistic Evaluation of Deep
-    Semi-Supervised Learning Algorithms", NeurIPS 2018.
+    S. Zagoruyko and N. Komodakis, "Wide Residual Networks", BMVC 2016. LeakyReLU(0.1)
+    is that of A. Oliver et al., "Realistic Evaluation of Deep Semi-Supervised Learning
+    Algorithms", NeurIPS 2018.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class WideResNet(_ConvolutionalNetwork):
         n_blocks, remainder = divmod(depth - 4, 6)
         if n_blocks < 1 or remainder:
             raise ValueError(
-                f"depth has to be 10, 16, 22, 28, ... (4 plus a multiple of 6), got "
+                f"depth must be 10, 16, 22, 28, ... (4 plus a multiple of 6), got "
                 f"{depth!r}."
             )
         n_in = 16
@@ -92,8 +92,8 @@ class _WideBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.activation(x)
-        # As in the paper's code, a shortcut with a convolution starts from the
-        # activated input.
+        # As in the authors' code, the input of a convolution in the shortcut is
+        # activated.
         skipped = x if self.shortcut is None else self.shortcut(activated)
         return skipped + self.residual(activated)
 

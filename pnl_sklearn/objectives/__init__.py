@@ -1,8 +1,8 @@
-"""What a student learns: losses, pseudo-negative labels, consistency, class prior.
+"""Losses, pseudo-negative labels, consistency regularization, distribution alignment.
 
-A loss is a function of tensors that returns a scalar. To add a selection of
-pseudo-negative labels or a consistency loss, write a class like :class:`Selection` or
-:class:`Consistency`, and name it in ``SELECTIONS`` or ``CONSISTENCIES`` of its module.
+These are the parts of a student's training objective. A loss is a function of tensors
+that returns a scalar. To add a selection of pseudo-negative labels or a consistency
+loss, write a class with the interface of :class:`Selection` or :class:`Consistency`.
 """
 
 from ._class_prior import DistributionAlignment

@@ -1,4 +1,4 @@
-"""Distribution alignment: the mean prediction is regularized towards a class prior."""
+"""Distribution alignment: regularization of the mean prediction."""
 
 import math
 from numbers import Real
@@ -16,26 +16,32 @@ from ..utils._distributed import SINGLE_PROCESS, Processes
 class DistributionAlignment(BaseEstimator):
     """Regularization of the mean prediction of unlabeled samples towards a class prior.
 
-    The loss is the Kullback-Leibler divergence of
-    :func:`~pnl_sklearn.objectives.balance_loss`. It keeps classes from collapsing when
-    there are few labels.
+    The loss is a Kullback-Leibler divergence, see
+    :func:`~pnl_sklearn.objectives.balance_loss`. With few labels, it prevents class
+    collapse: that a class is no longer predicted.
 
     Parameters
     ----------
     prior : {"auto", "uniform", "labeled"}, array-like or dict, default="auto"
-        Class distribution. "auto" is uniform unless early predictions show that the
-        classes are unbalanced; it then follows the predictions. "labeled" takes the
-        frequencies of the labels. An array holds one share for each class, in the order
-        of ``classes_``; a dict or Series has them by class.
+        Class prior. It is normalized to sum to 1.
+
+        - "auto": uniform, unless early predictions show unbalanced classes. It then
+          follows the mean prediction.
+        - "uniform": the same for each class.
+        - "labeled": the class frequencies of the labels.
+        - array-like of shape (n_classes,): class frequencies in the order of
+          ``classes_``.
+        - dict or Series: class frequencies by class.
     weight : float, default=4.0
-        Weight of the loss after the ramp-up. With "auto" it is lower for fewer than ten
-        classes, is 0 where some classes are several times as frequent as others, and
-        falls to a quarter late in training.
+        Weight of the loss after the ramp-up. With "auto", the weight is lower if there
+        are fewer than ten classes, near 0 if the classes are unbalanced, and decreases
+        to a quarter late in training.
 
     References
     ----------
     D. Berthelot et al., "ReMixMatch: Semi-Supervised Learning with Distribution
-    Alignment and Augmentation Anchoring", ICLR 2020, who align by rescaling targets.
+    Alignment and Augmentation Anchoring", ICLR 2020. There, targets are rescaled
+    instead.
 
     Examples
     --------
@@ -54,18 +60,24 @@ class DistributionAlignment(BaseEstimator):
         self.weight = weight
 
     def target(self, codes: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Return the class distribution to start from.
+        """Return the initial class prior.
 
         Parameters
         ----------
         codes : int array of shape (n_samples,)
-            Class codes, -1 where unlabeled.
+            Class codes, -1 for unlabeled samples.
         classes : array of shape (n_classes,)
+            Class labels.
 
         Returns
         -------
         target : float array of shape (n_classes,)
-            Sums to 1.
+            Class prior, which sums to 1.
+
+        Raises
+        ------
+        ValueError
+            If `prior` is not one frequency per class.
         """
         n_classes = len(classes)
         target = np.full(n_classes, 1 / n_classes)
@@ -80,8 +92,8 @@ class DistributionAlignment(BaseEstimator):
         valid = target.shape == (n_classes,) and np.isfinite(target).all()
         if not valid or (target < 0).any() or not target.sum() > 0:
             raise ValueError(
-                f"class_prior={self.prior!r} has to hold one share, not negative, for "
-                f"each of the {n_classes} classes."
+                f"class_prior={self.prior!r} must contain one frequency, which is not "
+                f"negative, for each of the {n_classes} classes."
             )
         return target / target.sum()
 
@@ -92,9 +104,9 @@ class DistributionAlignment(BaseEstimator):
 
 
 def _by_class(shares, classes: np.ndarray) -> list[float]:
-    """Return the values of a dict or Series in the order of classes.
+    """Return the values of a dict or Series in the order of `classes`.
 
-    A Series with the default index has them in this order already.
+    A Series with the default index is in this order already.
     """
     by_class = dict(shares.items())
     if len(shares) == len(by_class) and set(by_class) == set(classes.tolist()):
@@ -102,45 +114,47 @@ def _by_class(shares, classes: np.ndarray) -> list[float]:
     names = list(shares.keys())
     if isinstance(shares, dict) or names != list(range(len(names))):
         raise ValueError(
-            f"class_prior has shares of {names}, but the classes are "
-            f"{classes.tolist()}. Name each of them once, or give an array in that "
+            f"class_prior has frequencies of {names}, but the classes are "
+            f"{classes.tolist()}. Name each of them once, or pass an array in this "
             "order."
         )
     return list(shares)
 
 
 class ClassPrior:
-    """The class prior during training, as given or estimated from predictions.
+    """Class prior during training, given or estimated from predictions.
 
-    An estimated prior is m^e, normalized, with the running mean m of the teachers'
-    predictions. The exponent e = d^4 / (d^4 + 0.01^4), with d = 1 - entropy(m) / log C,
-    measures how far the classes are from balanced: near 0 (a uniform prior) for
-    balanced classes, near 1 where some are several times as frequent as others. The
-    weight of the alignment is then multiplied by 1 - e, since a mean that is aligned
-    with a power of itself ends up uniform, and by ((C - 1) / 9)^2 for fewer than ten
-    classes, which are seldom equally frequent and seldom collapse.
+    An estimated prior is the normalized power m^e of the running mean m of the
+    teachers' predictions. The exponent is e = d^4 / (d^4 + 0.01^4), where
+    d = 1 - entropy(m) / log C measures how unbalanced the predictions are. It is near 0
+    (a uniform prior) for balanced classes, and near 1 for unbalanced classes.
+
+    The weight of distribution alignment is multiplied by 1 - e. Otherwise the mean
+    prediction would become uniform, since it is regularized towards a power of itself.
+    For C < 10 classes the weight is also multiplied by ((C - 1) / 9)^2: few classes are
+    seldom balanced, and seldom collapse.
 
     Parameters
     ----------
     target : Tensor of shape (n_classes,)
-        Distribution to start from.
+        Initial class prior.
     is_estimated : bool
-        Whether it follows the predictions.
+        Whether the prior is estimated from predictions.
     processes : Processes, default=SINGLE_PROCESS
-        Those whose predictions it follows.
+        Processes over which predictions are averaged.
     is_known : bool, default=False
-        Whether the class frequencies are given, not assumed.
+        Whether class frequencies were given by the user.
 
     Attributes
     ----------
     initial, target : Tensor of shape (n_classes,)
-        Class prior at the beginning, and now.
+        Initial and current class prior.
     frozen : bool
-        Whether the exponent stays. It has to from the moment on when the predictions
-        are themselves regularized towards the prior.
+        Whether the exponent is constant. It must be constant once the predictions are
+        regularized towards the prior.
     decay : float or Tensor of shape ()
-        Factor of the weight, lower late in training: classes that were kept from
-        collapsing may then be a little more or less frequent than the prior.
+        Factor of the weight, which decreases late in training. Predicted class
+        frequencies may then differ slightly from the prior.
     """
 
     momentum = 0.99
@@ -164,7 +178,7 @@ class ClassPrior:
 
     @property
     def weight(self) -> Tensor:
-        """Factor, of shape (), of the alignment's weight."""
+        """Factor of the weight of distribution alignment, of shape ()."""
         if not self.is_estimated:
             return 1 - self._exponent
         few_classes = min(1, (len(self.target) - 1) / 9) ** 2
@@ -189,7 +203,7 @@ class ClassPrior:
         return {name: getattr(self, name).to("cpu", copy=True) for name in names}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the state of an estimated prior."""
+        """Load the state of an estimated prior."""
         if self.is_estimated:
             for name, value in state.items():
                 setattr(self, name, value.to(self.target.device, copy=True))

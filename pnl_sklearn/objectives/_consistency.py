@@ -1,4 +1,4 @@
-"""Consistency losses beside the pseudo-negative labels: Mean Teacher, Dual Student."""
+"""Consistency regularization: Mean Teacher, Dual Student."""
 
 from numbers import Real
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -10,7 +10,9 @@ from torch import Tensor
 
 
 class ConsistencyTargets(NamedTuple):
-    """Targets of a student's predictions on unlabeled samples.
+    """Targets of the consistency loss on a batch of unlabeled samples.
+
+    The loss is :func:`~pnl_sklearn.objectives.consistency_loss`.
 
     Parameters
     ----------
@@ -19,7 +21,7 @@ class ConsistencyTargets(NamedTuple):
     weights : float Tensor of shape (n_terms, n_samples)
         Weight of each sample in each term.
     use_negatives : bool Tensor of shape (n_samples,)
-        Samples whose pseudo-negative labels the student learns.
+        True for samples whose pseudo-negative labels are learned, too.
     """
 
     probabilities: Tensor
@@ -28,25 +30,54 @@ class ConsistencyTargets(NamedTuple):
 
 
 class Predictor(Protocol):
-    """What a consistency loss may ask of a submodel; nothing has a gradient."""
+    """Interface of a submodel in a consistency loss. No gradients are computed."""
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Predict with the current weights, in training mode."""
+        """Predict with the current weights, in training mode.
+
+        Parameters
+        ----------
+        x : float32 Tensor of shape (n_samples, ...)
+            A batch, in the units of X.
+
+        Returns
+        -------
+        probabilities : float32 Tensor of shape (n_samples, n_classes)
+            Class probabilities.
+        """
 
     def ema_probabilities(self, x: Tensor) -> Tensor:
-        """Predict with the EMA of the weights, in evaluation mode."""
+        """Predict with the EMA of the weights, in evaluation mode.
+
+        Parameters
+        ----------
+        x : float32 Tensor of shape (n_samples, ...)
+            A batch, in the units of X.
+
+        Returns
+        -------
+        probabilities : float32 Tensor of shape (n_samples, n_classes)
+            Class probabilities.
+        """
 
 
 @runtime_checkable
 class Consistency(Protocol):
-    """Consistency regularization of the student.
+    """Interface of a consistency regularization.
+
+    The loss is :func:`~pnl_sklearn.objectives.consistency_loss` of the targets and of
+    the student's predictions on the strong view.
+
+    A class may declare ``capturable = True`` if it does the same operations on every
+    batch. A training step with it can then be captured as a CUDA graph.
 
     Attributes
     ----------
     rampup : float
-        Fraction of the training, from 0 to 1, in which the weight rises to its value.
+        Fraction of the training, from 0 to 1, in which the weight of the loss
+        increases.
     needs_ema : bool
-        Whether it needs the EMA of the weights.
+        Whether ``ema_probabilities`` of the submodels is called.
     """
 
     rampup: float
@@ -62,41 +93,45 @@ class Consistency(Protocol):
     ) -> ConsistencyTargets:
         """Return the targets of the student on a batch of unlabeled samples.
 
-        The loss is the mean squared difference between the targets and the student's
-        probabilities on the strong view.
-
         Parameters
         ----------
         student, teacher : Predictor
             The two submodels.
-        weak, strong : Tensor of shape (n_samples, ...)
-            The views of the samples.
-        teacher_weak : Tensor of shape (n_samples, n_classes)
-            Probabilities of the teacher on the weak view.
+        weak, strong : float32 Tensor of shape (n_samples, ...)
+            Weak and strong view of the batch.
+        teacher_weak : float32 Tensor of shape (n_samples, n_classes)
+            Probabilities of the teacher on the weak view, without the graph posterior.
 
         Returns
         -------
         targets : ConsistencyTargets
+            Target probabilities and weights.
         """
 
 
 class MeanTeacher(BaseEstimator):
-    """Consistency of each submodel with the EMA of its own weights.
+    """Consistency of each student with the EMA of its own weights.
 
-    The EMA predicts on the weak view of an unlabeled sample. The loss is the mean
-    squared difference between its probabilities and those of the student on the strong
-    view. Pseudo-negative labels still come from the teacher.
+    The EMA predicts on the weak view of the unlabeled samples, the student on the
+    strong view. The loss is the mean squared difference between their probabilities.
+    Pseudo-negative labels are those of the teacher, as without this loss.
 
     Parameters
     ----------
     consistency_weight : float, default=10.0
         Weight of the loss after its ramp-up.
     rampup : float, default=0.05
-        Fraction of the training, from 0 to 1, in which the weight rises.
+        Fraction of the training, from 0 to 1, in which the weight increases.
 
     References
     ----------
     A. Tarvainen and H. Valpola, "Mean teachers are better role models", NIPS 2017.
+
+    Examples
+    --------
+    >>> from pnl_sklearn import MeanTeacher, PNLClassifier
+    >>> PNLClassifier(consistency=MeanTeacher(consistency_weight=5.0))
+    PNLClassifier(consistency=MeanTeacher(consistency_weight=5.0))
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -120,7 +155,7 @@ class MeanTeacher(BaseEstimator):
     ) -> ConsistencyTargets:
         """Return the targets of the student on a batch of unlabeled samples.
 
-        Inputs and output are those of
+        Parameters and return value are those of
         :meth:`pnl_sklearn.objectives.Consistency.targets`.
         """
         probabilities = student.ema_probabilities(weak)
@@ -130,32 +165,41 @@ class MeanTeacher(BaseEstimator):
 
 
 class DualStudent(BaseEstimator):
-    """Consistency of each submodel with itself, and with the more stable one.
+    """Consistency of each student with itself, and with a more stable teacher.
+
+    The *consistency term* is the mean squared difference between the student's
+    probabilities on the strong and on the weak view.
 
     A sample is *stable* for a submodel if its predictions on both views are of the same
-    class and one of them is more confident than `threshold`. The student is
-    regularized towards the teacher on samples that are stable for the teacher and not
-    for the student, or stable for both but with the larger difference between the two
-    views for the student. It learns pseudo-negative labels of all other samples.
+    class, and if one of their probabilities is larger than `threshold`. The teacher is
+    *more stable* on a sample in two cases: if the sample is stable for the teacher
+    only, or if it is stable for both and the teacher's predictions on the two views
+    differ less. On these samples, the *stabilization term* is the mean squared
+    difference between the student's and the teacher's probabilities. Pseudo-negative
+    labels are learned on all other samples.
 
     Parameters
     ----------
     consistency_weight : float, default=10.0
-        Weight of the mean squared difference between a submodel's probabilities on the
-        strong and on the weak view.
+        Weight of the consistency term after the ramp-up.
     stabilization_weight : float, default=100.0
-        Weight of the mean squared difference to the teacher's probabilities, on the
-        samples named above.
+        Weight of the stabilization term after the ramp-up.
     threshold : float, default=0.8
-        Probability that one of the two predictions has to exceed.
+        Threshold of the probabilities of stable samples, from 0 to 1.
     rampup : float, default=0.05
-        Fraction of the training, from 0 to 1, in which the weights rise.
+        Fraction of the training, from 0 to 1, in which the weights increase.
 
     References
     ----------
     Z. Ke, D. Wang, Q. Yan, J. Ren and R. Lau, "Dual Student: Breaking the Limits of the
-    Teacher in Semi-Supervised Learning", ICCV 2019; weights as in the public script of
-    H. Xu et al. (2023).
+    Teacher in Semi-Supervised Learning", ICCV 2019. The default weights are those of
+    the public script of H. Xu et al., Knowledge-Based Systems 260, 2023.
+
+    Examples
+    --------
+    >>> from pnl_sklearn import DualStudent, PNLClassifier
+    >>> PNLClassifier(consistency=DualStudent(threshold=0.9))
+    PNLClassifier(consistency=DualStudent(threshold=0.9))
     """
 
     _parameter_constraints: ClassVar[dict] = MeanTeacher._parameter_constraints | {
@@ -187,7 +231,7 @@ class DualStudent(BaseEstimator):
     ) -> ConsistencyTargets:
         """Return the targets of the student on a batch of unlabeled samples.
 
-        Inputs and output are those of
+        Parameters and return value are those of
         :meth:`pnl_sklearn.objectives.Consistency.targets`.
         """
         own = student.probabilities(weak), student.probabilities(strong)
@@ -205,16 +249,18 @@ class DualStudent(BaseEstimator):
     def follows(
         self, own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Tell on which samples a student is regularized towards its teacher.
+        """Return on which samples the student is regularized towards the teacher.
 
         Parameters
         ----------
         own, other : pair of Tensors of shape (n_samples, n_classes)
-            Probabilities of the student, and of the teacher, on the two views.
+            Probabilities on both views, of the student (`own`) and of the teacher
+            (`other`).
 
         Returns
         -------
         follows : bool Tensor of shape (n_samples,)
+            True for samples on which the teacher is more stable.
         """
         own_stable, other_stable = self._is_stable(*own), self._is_stable(*other)
         differs_more = _squared_distance(*own) > _squared_distance(*other)

@@ -1,4 +1,4 @@
-"""Selection of pseudo-negative labels: the teacher's probabilities in, a mask out."""
+"""Selection of pseudo-negative labels from the teacher's probabilities."""
 
 from collections.abc import Callable
 from numbers import Integral
@@ -13,15 +13,19 @@ from ._losses import candidate_loss, negative_learning_loss
 
 @runtime_checkable
 class Selection(Protocol):
-    """Choice of pseudo-negative labels, with the loss that they are learned with.
+    """Interface of a selection of pseudo-negative labels.
 
-    A plain function from probabilities to a mask does as well: its labels are learned
-    with :func:`~pnl_sklearn.objectives.negative_learning_loss`.
+    A function that maps probabilities to a mask can be used, too. Its labels are
+    learned with :func:`~pnl_sklearn.objectives.negative_learning_loss`.
+
+    A class may declare ``capturable = True`` if it does the same operations on every
+    batch. A training step with it can then be captured as a CUDA graph.
 
     Attributes
     ----------
     loss : callable
-        From logits and a mask, both of shape (n_samples, n_classes), to a scalar.
+        Loss of the pseudo-negative labels. It maps the student's logits and the bool
+        mask, both of shape (n_samples, n_classes), to a scalar.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -32,24 +36,27 @@ class Selection(Protocol):
         Parameters
         ----------
         probabilities : Tensor of shape (n_samples, n_classes)
-            Predictions of the teacher, times the graph posterior if there is one.
+            Predictions of the teacher, multiplied by the graph posterior if there is
+            one.
 
         Returns
         -------
         negatives : bool Tensor of shape (n_samples, n_classes)
-            True where the class is a pseudo-negative label ("not of class k").
+            True where the class is a pseudo-negative label of the sample. At least one
+            class of each sample is False.
         """
 
 
 class RandomNegatives(BaseEstimator):
-    """Selection of the paper: m of the C - 1 classes that are not the pseudo-label.
+    """Random classes other than the pseudo-label, as in the paper.
 
-    They are drawn uniformly, without replacement, anew at each step.
+    The pseudo-label is the class that the teacher predicts. The classes are sampled
+    uniformly and without replacement, independently at each step.
 
     Parameters
     ----------
     n_negatives : int, default=2
-        m, the number of pseudo-negative labels of a sample; C - 1 where that is less.
+        Number of pseudo-negative labels per sample, at most n_classes - 1.
 
     References
     ----------
@@ -74,19 +81,25 @@ class RandomNegatives(BaseEstimator):
     def __call__(
         self, probabilities: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw pseudo-negative labels.
+        """Select pseudo-negative labels at random.
 
         Parameters
         ----------
         probabilities : Tensor of shape (n_samples, n_classes)
             Predictions of the teacher.
         generator : torch.Generator, default=None
-            Source of random numbers. None takes torch's default generator, which
-            ``fit`` seeds by ``random_state``.
+            Random number generator on the device of `probabilities`. None takes
+            torch's default generator, which ``fit`` seeds by ``random_state``.
 
         Returns
         -------
         negatives : bool Tensor of shape (n_samples, n_classes)
+            True where the class is a pseudo-negative label of the sample.
+
+        Raises
+        ------
+        ValueError
+            If `n_negatives` is not an int of at least 1.
         """
         n_negatives = _check_n_negatives(self.n_negatives, probabilities)
         order = torch.rand(
@@ -97,12 +110,12 @@ class RandomNegatives(BaseEstimator):
 
 
 class LowestNegatives(BaseEstimator):
-    """The m classes that the teacher finds least probable.
+    """Classes of lowest predicted probability.
 
     Parameters
     ----------
     n_negatives : int, default=2
-        m, the number of pseudo-negative labels of a sample; C - 1 where that is less.
+        Number of pseudo-negative labels per sample, at most n_classes - 1.
 
     Examples
     --------
@@ -129,23 +142,30 @@ class LowestNegatives(BaseEstimator):
         Returns
         -------
         negatives : bool Tensor of shape (n_samples, n_classes)
+            True where the class is a pseudo-negative label of the sample.
+
+        Raises
+        ------
+        ValueError
+            If `n_negatives` is not an int of at least 1.
         """
         n_negatives = _check_n_negatives(self.n_negatives, probabilities)
         return _lowest(probabilities, n_negatives)
 
 
 class AdaptiveNegatives(BaseEstimator):
-    """All classes outside the smallest set whose probability reaches 1 - tolerance.
+    """Classes outside of the smallest set with total probability 1 - tolerance.
 
-    The classes in the set are the candidates. A confident prediction yields C - 1
-    pseudo-negative labels, which is a pseudo-label; an uncertain one yields few or
-    none. The student learns that "the class is one of the candidates"
-    (:func:`~pnl_sklearn.objectives.candidate_loss`).
+    The classes in this set are the candidates. A confident prediction leaves a single
+    candidate, which is a pseudo-label. An uncertain prediction leaves many candidates,
+    and yields few or no pseudo-negative labels. The loss is
+    :func:`~pnl_sklearn.objectives.candidate_loss`.
 
     Parameters
     ----------
     tolerance : float, default=0.05
-        Probability, in (0, 1), that the candidates may miss.
+        Largest total probability of the classes that are not candidates, in (0, 1). If
+        it is larger, uncertain predictions yield more pseudo-negative labels.
 
     Examples
     --------
@@ -174,12 +194,18 @@ class AdaptiveNegatives(BaseEstimator):
         Returns
         -------
         negatives : bool Tensor of shape (n_samples, n_classes)
+            True where the class is a pseudo-negative label of the sample.
+
+        Raises
+        ------
+        ValueError
+            If `tolerance` is not between 0 and 1.
         """
         if not 0 < self.tolerance < 1:
             raise ValueError(
                 f"AdaptiveNegatives: tolerance={self.tolerance!r} is not between 0 and "
-                "1; it is the probability that the candidate classes may miss, 0.05 "
-                "for example."
+                "1. It is the largest total probability of the classes that are not "
+                "candidates, such as 0.05."
             )
         ordered, classes = probabilities.float().sort(dim=1, descending=True)
         mass_before = ordered.cumsum(dim=1) - ordered
@@ -196,7 +222,7 @@ SELECTIONS: dict[str, Callable] = {
 
 
 def selection_loss(select: Callable) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss that a selection's labels are learned with."""
+    """Return the loss of the labels of a selection."""
     return select.loss if isinstance(select, Selection) else negative_learning_loss
 
 
@@ -207,7 +233,7 @@ def product_of_experts(probabilities: Tensor, log_posterior: Tensor) -> Tensor:
     ----------
     probabilities : Tensor of shape (n_samples, n_classes)
     log_posterior : Tensor of shape (n_samples, n_classes)
-        Logarithms, all finite; they need not be normalized.
+        Finite logarithms, which need not be normalized.
 
     Returns
     -------
@@ -222,18 +248,19 @@ def product_of_experts(probabilities: Tensor, log_posterior: Tensor) -> Tensor:
 
 
 def mask_and_renormalize(probabilities: Tensor, excluded: Tensor) -> Tensor:
-    """Set excluded classes to probability 0 and normalize the others.
+    """Set the probabilities of excluded classes to 0, and normalize.
 
     Parameters
     ----------
     probabilities : Tensor of shape (n_samples, n_classes)
     excluded : bool Tensor of shape (n_samples, n_classes)
-        True where a sample is known not to be of the class; never for all of them.
+        True where a sample is known not to be of the class. Each sample has at least
+        one class that is not excluded.
 
     Returns
     -------
     probabilities : Tensor of shape (n_samples, n_classes)
-        Uniform over the remaining classes where these had no probability.
+        Uniform over the other classes if their probabilities are 0.
     """
     tiny = torch.finfo(probabilities.dtype).tiny
     left = probabilities.clamp_min(tiny).masked_fill(excluded, 0.0)
@@ -243,13 +270,13 @@ def mask_and_renormalize(probabilities: Tensor, excluded: Tensor) -> Tensor:
 def _check_n_negatives(n_negatives: int, probabilities: Tensor) -> int:
     if not isinstance(n_negatives, Integral) or n_negatives < 1:
         raise ValueError(
-            f"n_negatives={n_negatives!r} is less than 1 or not whole; it is the "
-            "number of pseudo-negative labels of a sample, 2 for example."
+            f"n_negatives={n_negatives!r} is less than 1 or not whole. It is the "
+            "number of pseudo-negative labels per sample, such as 2."
         )
     return min(n_negatives, probabilities.shape[1] - 1)
 
 
 def _lowest(order: Tensor, n: int) -> Tensor:
-    """Mask the n lowest entries of each sample."""
+    """Return a mask of the n lowest entries of each sample."""
     lowest = order.topk(n, dim=1, largest=False).indices
     return torch.zeros_like(order, dtype=torch.bool).scatter_(1, lowest, True)

@@ -1,5 +1,5 @@
-"""The training loop, one step of it, and what surrounds them.
+"""The training loop and its parts.
 
-``Trainer.fit`` runs the epochs, ``Trainer.train_step`` lets teachers predict and
-students learn, and ``Submodel.train_step`` is the optimizer step of one student.
+``Trainer.fit`` trains for all epochs. In ``Trainer.train_step``, teachers predict and
+students are trained. ``Submodel.train_step`` is the optimizer step of one student.
 """

@@ -1,4 +1,4 @@
-"""skorch callbacks: checks, and copies for each submodel."""
+"""Checks of skorch callbacks, and their copies for each submodel."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,38 +19,38 @@ from skorch.callbacks.scoring import ScoringBase
 from ._metrics import COLUMNS, LABEL_CHANGE, VALIDATED
 
 _PREFIX = "callbacks__"
-# Callbacks of skorch that cannot be used with two submodels, and what to do instead.
+# Callbacks of skorch that do not work with two submodels, and what to use instead.
 _UNSUPPORTED: dict[tuple[type, ...], str] = {
     (Checkpoint, TrainEndCheckpoint, LoadInitState): (
         "Both submodels would write, or read, the same file. Save the estimator after "
-        "fit, with joblib.dump for example; EarlyStopping(load_best=True) goes back to "
-        "the best epoch, and warm_start='resume' resumes an interrupted fit."
+        "fit, for example with joblib.dump. EarlyStopping(load_best=True) restores the "
+        "best epoch, and warm_start='resume' resumes an interrupted fit."
     ),
     (ScoringBase, PassthroughScoring): (
         "It scores batches of inputs and targets, which submodels do not train on. "
-        "Give fit labeled samples as X_val and y_val, or set validation_fraction: "
-        f"history_ then has {', '.join(map(repr, VALIDATED))}."
+        "Pass labeled samples as X_val and y_val to fit, or set validation_fraction. "
+        f"history_ then contains {', '.join(map(repr, VALIDATED))}."
     ),
     (ProgressBar,): (
         "It counts the batches of a Dataset, unless batches_per_epoch is 'count' or a "
-        "number. verbose=1 prints each epoch."
+        "number. Use verbose=1 to print a line per epoch."
     ),
     (InputShapeSetter,): (
-        "A module is given n_features, n_channels or image_shape where its signature "
-        "names them."
+        "It is not needed: a module is given n_features, n_channels or image_shape if "
+        "its signature names them."
     ),
 }
 
 
-# Columns that skorch's own callbacks record in the submodels' histories.
+# Columns that callbacks of skorch add to the histories of the submodels.
 _SKORCH_COLUMNS = ("dur", "event_lr")
 
 
 def named_callbacks(estimator) -> list[tuple[str, Any]]:
-    """Return names and copies of the callbacks, as `net_params` changes them.
+    """Return names and copies of the callbacks, with the entries of `net_params`.
 
-    Copies, since one instance would be shared by both submodels. Names are skorch's:
-    those given, or those of the classes.
+    They are copied, since the submodels must not share them. Names are given by the
+    user, or the names of the classes, as in skorch.
     """
     items = list(estimator.callbacks or [])
     given = [item[1] if isinstance(item, tuple) else item for item in items]
@@ -70,17 +70,17 @@ def named_callbacks(estimator) -> list[tuple[str, Any]]:
 
 
 def _copy_callback(callback) -> Any:
-    """Copy a callback, or make one of its class; raise if it is none."""
+    """Copy a callback, or create it from its class; raise if it is no callback."""
     if isinstance(callback, type):
         callback = callback()
     if not hasattr(callback, "on_train_begin"):
         raise TypeError(
-            f"callbacks hold {callback!r}, which is no callback of skorch. Give "
-            "objects of classes derived from skorch.callbacks.Callback."
+            f"callbacks contain {callback!r}, which is no callback of skorch. Pass "
+            "instances of subclasses of skorch.callbacks.Callback."
         )
     try:
         return clone(callback, safe=False)
-    except (RuntimeError, TypeError):  # its state is more than its parameters
+    except (RuntimeError, TypeError):  # it has more state than its parameters
         return deepcopy(callback)
 
 
@@ -93,7 +93,7 @@ def _apply_entries(
         name, _, parameter = entry.removeprefix(_PREFIX).partition("__")
         if name not in callbacks:
             raise ValueError(
-                f"net_params holds the unknown name {entry!r}; the callbacks are named "
+                f"net_params contains the unknown name {entry!r}; the callbacks are "
                 f"{list(callbacks)}."
             )
         value = entries[entry]
@@ -105,9 +105,9 @@ def _apply_entries(
 
 
 def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) -> None:
-    """Raise for callbacks that would fail, or have no effect, during training.
+    """Raise for callbacks that would fail or have no effect during training.
 
-    `columns` are those that `history_` will have beside `COLUMNS`.
+    `history_` will have `columns` in addition to `COLUMNS`.
     """
     packages = {type(callback).__module__.split(".")[0] for _, callback in callbacks}
     for _, callback in callbacks:
@@ -117,7 +117,7 @@ def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) ->
                     f"The callback {type(callback).__name__} cannot be used. {advice}"
                 )
         monitor = getattr(callback, "monitor", None)
-        # Other callbacks than skorch's may record columns of their own.
+        # Callbacks that are not of skorch may add columns.
         is_known = packages == {"skorch"} or monitor in VALIDATED
         if isinstance(monitor, str) and is_known:
             _check_monitor(callback, monitor, columns)
@@ -139,10 +139,12 @@ def _check_monitor(callback, monitor: str, columns: Sequence[str]) -> None:
     begins = f"The callback {type(callback).__name__} monitors {monitor!r}, but "
     if monitor.startswith("valid") and not set(VALIDATED) & set(columns):
         raise ValueError(
-            f"{begins}nothing is held out for validation. Let it monitor 'train_loss' "
-            "or another column of history_; or give fit labeled samples as X_val and "
-            "y_val, or set validation_fraction: both add "
+            f"{begins}nothing is held out for validation. Monitor 'train_loss' or "
+            "another column of history_. Or pass labeled samples as X_val and y_val to "
+            "fit, or set validation_fraction. Both add the columns "
             f"{', '.join(map(repr, VALIDATED))}."
         )
     names = ", ".join(map(repr, (*COLUMNS, *columns, LABEL_CHANGE)))
-    raise ValueError(f"{begins}the numeric columns of history_ are {names}.")
+    raise ValueError(
+        f"{begins}the numeric columns of history_ are {names}. Monitor one of them."
+    )

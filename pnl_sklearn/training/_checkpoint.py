@@ -18,11 +18,11 @@ from ._submodel import Submodel
 
 
 class TrainingCheckpoint:
-    """State needed to resume an interrupted fit, beside the submodels; on the CPU.
+    """State needed to resume an interrupted fit, in addition to the submodels.
 
-    The seed and the number of epochs since `n_before`, which are of earlier fits,
-    determine the next batches. Together with the rest, a resumed fit has the same bits
-    as one that was not interrupted (on a GPU they are close).
+    The seed and the number of epochs of this fit determine the next batches. `n_before`
+    is the number of epochs of earlier fits. On a CPU, the result of a resumed fit is
+    identical to that of a fit that was not interrupted. All tensors are on the CPU.
     """
 
     seed: int
@@ -36,24 +36,25 @@ class TrainingCheckpoint:
     _snapshots: Sequence[dict[str, Any]] = ()
 
     def start(self, seed: int, n_before: int, estimator, data: TrainingData) -> None:
-        """Record what a fit starts with, once all checks are passed."""
+        """Record the settings of a fit before it starts."""
         self.seed, self.n_before = seed, n_before
         self._callbacks = list(estimator.callbacks or [])
         self._callback_settings = _callback_settings(estimator)
         self._fingerprint = _fingerprint(data)
 
     def warn_of_other_data(self, data: TrainingData) -> None:
-        """Warn if samples or labels are not those that the fit started with."""
+        """Warn if samples or labels differ from those at the start of the fit."""
         if _fingerprint(data) != self._fingerprint:
             warnings.warn(
                 "The fit that warm_start='resume' resumes began with other samples or "
-                "labels. The result is not that of a single fit to either. With new "
-                "labels, use warm_start=True, which trains max_epochs more.",
+                "labels. Use the same X and y to get the result of an uninterrupted "
+                "fit. For new labels, use warm_start=True, which trains for max_epochs "
+                "more epochs.",
                 stacklevel=4,
             )
 
     def has_callbacks_of(self, estimator) -> bool:
-        """Tell whether the callbacks are the same objects as before, and unchanged."""
+        """Tell whether the callbacks are the same objects with the same settings."""
         callbacks = list(estimator.callbacks or [])
         return (
             len(callbacks) == len(self._callbacks)
@@ -78,36 +79,36 @@ class TrainingCheckpoint:
         ]
 
     def keep_weights(self, snapshots: list[dict[str, Any]]) -> None:
-        """Keep the last weights, where a callback has restored earlier ones."""
+        """Record the last weights, if a callback has restored earlier weights."""
         file = io.BytesIO()
         torch.save(snapshots, file)
         file.seek(0)
         self._snapshots = torch.load(file, map_location="cpu", weights_only=True)
 
     def restore_weights(self, submodels: list[Submodel]) -> None:
-        """Load the weights that were kept, if any were."""
+        """Load the recorded weights, if there are any."""
         for submodel, snapshot in zip(submodels, self._snapshots, strict=False):
             submodel.restore(snapshot)
 
     def restore(
         self, submodels: list[Submodel], prior: ClassPrior, processes: Processes
     ) -> None:
-        """Load everything else, torch's random states too."""
+        """Load the rest of the state, and torch's random states."""
         device = submodels[0].device
         prior.load_state_dict(self._class_prior)
         for submodel, mean in zip(submodels, self._mean_predictions, strict=True):
             moved = None if mean is None else mean.to(device, copy=True)
             submodel.mean_prediction = moved
-        # Of another process where there are more by now.
+        # There may be more processes than at the interrupt.
         states = self._random_states[processes.index % len(self._random_states)]
         torch.set_rng_state(states[0])
         for state in states[1:]:
-            if device.startswith("cuda"):  # not where a GPU's fit goes on without one
+            if device.startswith("cuda"):  # a fit on a GPU may be resumed without one
                 torch.cuda.set_rng_state(state, device)
 
 
 def _callback_settings(estimator) -> str:
-    """Return the settings of callbacks, as text."""
+    """Return the settings of callbacks as a string."""
     entries = {
         name: value
         for name, value in (estimator.net_params or {}).items()
@@ -117,7 +118,7 @@ def _callback_settings(estimator) -> str:
         vars(item[1] if isinstance(item, tuple) else item)
         for item in estimator.callbacks or []
     ]
-    # Without the addresses of objects, which are others when they are loaded.
+    # Addresses of objects are removed, since they differ after loading a pickle.
     return re.sub("0x[0-9a-fA-F]+", "", repr((entries, callbacks)))
 
 

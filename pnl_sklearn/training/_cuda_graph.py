@@ -14,20 +14,20 @@ from ..views._base import View, identity
 from ._schedules import ScheduleValues
 from ._submodel import Submodel
 
-# From a batch, the values of the schedules, whether the class prior is frozen and whose
-# turn it is to the metrics of the students.
+# Function from a batch, the values of the schedules, whether the class prior is frozen,
+# and the index of the student to the metrics of the students.
 Step = Callable[[Batch, ScheduleValues, bool, int], list[Tensor]]
 
-# Steps before one is captured: by then optimizers have their state, and libraries have
-# what they set up when they are used for the first time.
+# Number of steps before one is captured, in which optimizers and libraries initialize
+# their state.
 N_WARMUP_STEPS = 3
-# Optimizers that can step with a learning rate that is on the device.
+# Optimizers whose learning rate may be a tensor on the device.
 _OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-# Callbacks that leave the networks and their optimizers as they are.
+# Callbacks that do not change the networks and their optimizers.
 _PASSIVE_CALLBACKS = (EarlyStopping, EpochTimer, PrintLog)
 # Methods of callbacks that are called at each step.
 _STEP_METHODS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-# Where torch keeps the hooks of modules, parameters and optimizers.
+# Attributes with the hooks of modules, parameters and optimizers.
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -40,9 +40,9 @@ _HOOKS = (
 
 
 def compiles(estimator, device: str) -> bool:
-    """Tell whether layers are compiled: on request, on a CUDA device.
+    """Tell whether layers are compiled: with ``compile=True``, on a CUDA device.
 
-    On CPUs compiled layers were no faster. An accelerator keeps steps as they are.
+    On CPUs, compiled layers are not faster.
     """
     asked = not isinstance(estimator.compile, str) and bool(estimator.compile)
     return asked and estimator.accelerator is None and _is_cuda(device)
@@ -51,10 +51,10 @@ def compiles(estimator, device: str) -> bool:
 def can_capture(
     estimator, submodel: Submodel, views: list[View], select, consistency
 ) -> bool:
-    """Tell whether every step does the same operations, so that one may be captured.
+    """Tell whether a step can be captured: whether all steps do the same operations.
 
-    With ``compile=True`` the user vouches for it. Otherwise network, views, selection
-    and consistency have to declare it by ``capturable = True``.
+    With ``compile=True`` this is assumed. Otherwise network, views, selection and
+    consistency must declare it by ``capturable = True``.
     """
     if not estimator.compile or estimator.accelerator is not None:
         return False
@@ -64,24 +64,24 @@ def can_capture(
     if any(type(view) is AdversarialView for view in views) and (
         not _is_capturable(network) or _is_random(submodel.module_)
     ):
-        # Its two passes need the same dropout, which a captured step cannot repeat.
+        # Its two passes need the same dropout masks, which is impossible in a graph.
         return False
     if compiles(estimator, submodel.device):
         return True
-    # A loss that was set on a selection may do anything.
+    # The operations of a loss that was set on a selection are unknown.
     parts = [network, *views, select, consistency]
     return all(map(_is_capturable, parts)) and "loss" not in vars(select)
 
 
 def _is_capturable(part) -> bool:
-    """Tell whether a part's own class declares so; a subclass has to do it anew."""
+    """Tell whether the class of a part declares it, without its base classes."""
     if part is None or part is identity:
         return True
     return bool(vars(type(part)).get("capturable", False))
 
 
 def _is_random(network: nn.Module) -> bool:
-    """Tell whether one of the package's networks draws random numbers in training."""
+    """Tell whether a network of this package uses random numbers in training."""
     return any(
         getattr(module, "noise", 0) or (isinstance(module, nn.Dropout) and module.p)
         for module in network.modules()
@@ -91,8 +91,8 @@ def _is_random(network: nn.Module) -> bool:
 def _is_ready(submodels: list[Submodel], allow_hooks: bool) -> bool:
     """Tell whether a step of these submodels can be captured.
 
-    Unless `allow_hooks`, there must be no hooks, which may do anything, and no other
-    thread, which may do what must not happen during a capture.
+    Unless `allow_hooks`, there must be no hooks, and the step must be in the main
+    thread.
     """
     supported = all(
         _is_cuda(submodel.device)
@@ -126,24 +126,25 @@ def _callbacks(submodels: list[Submodel]) -> list[Callback]:
 
 
 class GraphedStep:
-    """A step of all submodels, whose kernels a CUDA device gets in one call.
+    """A step of all submodels that is captured as a CUDA graph and replayed.
 
-    Small networks keep a GPU waiting: a step is some hundreds of kernels, each of which
-    takes Python longer to launch than the GPU to run. The first steps run as they are,
-    and so do those of each epoch after a callback that may have changed something. Then
-    a step is captured as a graph that reads from tensors what differs from step to
-    step. Later steps fill these tensors and replay the graph. A step is captured anew
-    once the class prior is frozen, since from then on it does something else.
+    A step of small networks launches hundreds of kernels, and launching them takes
+    longer than running them. Replaying a graph launches all of them at once.
+
+    The first steps are not captured. Then a step is captured as a graph, whose inputs
+    are tensors. Later steps copy their batch to these tensors and replay the graph. A
+    step is captured again after the class prior is frozen, since its operations then
+    differ. After a callback that may change the networks, it is captured again, too.
 
     Parameters
     ----------
     step : callable
-        It trains all submodels: where they alternate, it is not to be captured.
+        Step of all submodels.
     submodels : list of Submodel
     enabled : bool
-        Whether steps may be captured, as far as the caller knows.
+        Whether steps may be captured.
     allow_hooks : bool
-        Whether hooks are captured too, and in any thread.
+        Whether steps with hooks, and in any thread, may be captured.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class GraphedStep:
         self._captured: _CapturedStep | None = None
 
     def begin_epoch(self) -> None:
-        """Look at what the submodels are now, after their callbacks."""
+        """Check whether steps can be captured after the callbacks of an epoch."""
         self._is_ready = self._enabled and _is_ready(self._submodels, self._allow_hooks)
         changes = any(
             type(c) not in _PASSIVE_CALLBACKS for c in _callbacks(self._submodels)
@@ -169,7 +170,7 @@ class GraphedStep:
     def __call__(
         self, batch: Batch, values: ScheduleValues, freeze_prior: bool, turn: int
     ) -> list[Tensor]:
-        """Take the step; what it returns may be overwritten by the next."""
+        """Do the step. The next step may overwrite the tensors that are returned."""
         self._n_calls += 1
         if not self._is_ready or self._n_calls <= N_WARMUP_STEPS:
             return self._step(batch, values, freeze_prior, turn)
@@ -188,7 +189,7 @@ class GraphedStep:
         return captured.run(batch, values)
 
     def _drop(self) -> None:
-        """Free the memory of the graph, in which the last gradients are, too."""
+        """Free the memory of the graph, which contains the last gradients, too."""
         if self._captured is not None:
             self._captured = None
             for submodel in self._submodels:
@@ -196,9 +197,9 @@ class GraphedStep:
 
 
 class _CapturedStep:
-    """A step as a graph, with the tensors that it reads and writes.
+    """A step as a CUDA graph, with its input and output tensors.
 
-    Capturing a step does not take it: nothing has been computed when this is made.
+    The step is captured without being run.
     """
 
     def __init__(
@@ -229,14 +230,14 @@ class _CapturedStep:
                 submodel.n_steps_ = count
             raise
         finally:
-            # What the graph goes on to read has to stay.
+            # The graph reads these tensors, so that they must not be freed.
             self._learning_rates = [group["lr"] for group in groups]
             for group, settings in zip(groups, before, strict=True):
                 group.clear()
                 group.update(settings)
 
     def run(self, batch: Batch, values: ScheduleValues) -> list[Tensor]:
-        """Take the step; what it returns is overwritten by the next."""
+        """Do the step. The next step overwrites the tensors that are returned."""
         for old, new in zip(self._inputs, batch, strict=True):
             if old is not None and new is not None:
                 old.copy_(new)
@@ -248,24 +249,24 @@ class _CapturedStep:
 
 @contextmanager
 def _capture(graph: cuda.CUDAGraph, device: torch.device) -> Iterator[None]:
-    """Capture what is launched on the device, in this thread."""
+    """Capture the kernels that this thread launches on the device."""
     with cuda.device(device):
         stream = cuda.current_stream()
         try:
-            # A stream of this device: torch's own is of the first that captured.
+            # torch's default stream of captures may be of another device.
             with cuda.graph(
                 graph, stream=cuda.Stream(device), capture_error_mode="thread_local"
             ):
                 yield
         except BaseException as error:
-            cuda.set_stream(stream)  # torch does not, if the capture failed
+            cuda.set_stream(stream)  # torch does not restore it after an error
             is_of_memory = isinstance(error, torch.OutOfMemoryError)
             if isinstance(error, RuntimeError) and not is_of_memory:
                 raise RuntimeError(
                     "A step could not be captured as a CUDA graph. Set compile=False, "
-                    "and restart Python if torch has not recovered. (With compile=True "
-                    "network, views and selection have to do the same operations on "
-                    "each batch, without a look at values and without copies from or "
-                    "to the device.)"
+                    "and restart Python if torch still raises errors. (With "
+                    "compile=True, the network, the views and the selection must do "
+                    "the same operations on each batch, independently of its values "
+                    "and without copies from or to the device.)"
                 ) from error
             raise

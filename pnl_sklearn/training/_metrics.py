@@ -15,10 +15,10 @@ from ..objectives._class_prior import ClassPrior
 from ._predict import concatenate_predictions, log_probabilities
 from ._submodel import Submodel
 
-# Measured of the submodels at the end of an epoch.
+# Function from the submodels to metrics at the end of an epoch.
 EpochMetric = Callable[[list[Submodel]], dict[str, float]]
 
-# Columns of the history that hold one number, as callbacks can monitor them.
+# Numeric columns of the history, which callbacks can monitor.
 COLUMNS = (
     "epoch",
     "train_loss",
@@ -31,9 +31,9 @@ COLUMNS = (
     "negative_weight",
     "seconds",
 )
-# Those that validation samples add.
+# Columns that validation samples add.
 VALIDATED = ("valid_loss", "valid_accuracy", "valid_negative_precision")
-# The one that is recorded where a callback monitors it.
+# Column that is recorded if a callback monitors it.
 LABEL_CHANGE = "label_change"
 
 _WIDTHS = {
@@ -59,7 +59,7 @@ class RunningMean:
     def add(self, vectors: list[Tensor]) -> None:
         """Add some vectors."""
         for vector in vectors:
-            # A copy, since a replayed step writes to the same tensors again.
+            # A copy, since a replayed CUDA graph overwrites its tensors.
             total = self._total
             self._total = vector.clone() if total is None else total.add_(vector)
             self._n += 1
@@ -71,7 +71,7 @@ class RunningMean:
 
 
 def summary(means: list[float], n_classes: int) -> dict:
-    """Return an epoch's row of the history from the means of its steps' metrics."""
+    """Return the record of an epoch for the history, from its mean metrics."""
     names = ["train_loss", "supervised_loss", "negative_loss", "balance_loss"]
     names += ["consistency_loss"]
     row: dict = dict(zip(names, means, strict=False))
@@ -94,8 +94,8 @@ def validation_metrics(
     select: Callable[[Tensor], Tensor],
     device: str,
 ) -> EpochMetric:
-    """Return a metric of labeled samples: loss, accuracy, precision of negatives."""
-    # A copy, since a selection may keep what it has seen.
+    """Return a function that computes the metrics of validation samples."""
+    # A copy, since calls may change the state of a selection.
     select = deepcopy(select)
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     labeled = np.flatnonzero(codes >= 0)
@@ -127,7 +127,7 @@ def validation_metrics(
 def label_change_metric(
     source: Source, shape: tuple[int, ...], codes: np.ndarray, device: str
 ) -> EpochMetric:
-    """Return a metric: the fraction of unlabeled samples with another prediction."""
+    """Return a function that computes the fraction of changed predictions."""
     n_unlabeled = int((codes < 0).sum())
     if not n_unlabeled:
         return lambda _: {LABEL_CHANGE: math.nan}
@@ -146,7 +146,7 @@ def label_change_metric(
 
 
 def print_epoch(row: dict) -> None:
-    """Print a row of the history, below a header if it is the first."""
+    """Print a record of the history, and a header before the first one."""
     if row["epoch"] == 1:
         print("  ".join(f"{name:>{width}}" for name, width in _WIDTHS.items()))
         print("  ".join("-" * width for width in _WIDTHS.values()))
@@ -166,21 +166,24 @@ def warn_of_class_collapse(
     unknown_threshold: float = 0.02,
     min_expected: int = 10,
 ) -> None:
-    """Warn if hardly any unlabeled sample is predicted to be of some class.
+    """Warn if the mean prediction of unlabeled samples is very low for some class.
 
     Parameters
     ----------
     history : list of dict
-        One row per epoch.
+        One record per epoch.
     prior : ClassPrior
     classes : array of shape (n_classes,)
     codes : int array of shape (n_samples,)
-        Class codes, -1 where unlabeled.
-    known_threshold, unknown_threshold : float
+        Class codes, -1 for unlabeled samples.
+    known_threshold : float, default=0.1
         A class has collapsed if its mean prediction is below this fraction of the
-        initial class prior, if that is known, and if it is not.
+        initial class prior. It is used if the class prior was given by the user.
+    unknown_threshold : float, default=0.02
+        The same threshold if the class prior was not given.
     min_expected : int, default=10
-        Unlabeled samples that a class has to expect by the prior.
+        Smallest number of unlabeled samples, expected by the prior, of a class that is
+        checked.
     """
     n_unlabeled = int((codes < 0).sum())
     if not (history and n_unlabeled):
@@ -200,12 +203,12 @@ def warn_of_class_collapse(
         what = f"Predictions collapsed to one class, {left!r}"
     else:
         which = "Classes {} have" if collapsed.sum() > 1 else "Class {} has"
-        what = f"{which.format(names)} collapsed: {shares} of the unlabeled samples"
+        what = f"{which.format(names)} collapsed: {shares} mean predicted probability"
     warnings.warn(
-        f"{what}. If it is not so rare, label a few more samples of it, give the class "
-        "frequencies that you know as class_prior, or raise class_prior__weight; lower "
-        "lr if the loss jumps. The column class_distribution of history_ shows when it "
-        "happened.",
+        f"{what}. If this is unexpected, label more samples of each class, pass known "
+        "class frequencies as class_prior, or increase class_prior__weight. If the "
+        "loss fluctuates, decrease lr. The column class_distribution of history_ "
+        "contains the mean prediction of each epoch.",
         UnlabeledDataWarning,
-        stacklevel=4,  # of fit, and of scikit-learn's wrapper around it
+        stacklevel=4,  # the caller of fit, which scikit-learn wraps
     )

@@ -1,4 +1,4 @@
-"""Predictions of the fitted submodels together, chunk by chunk."""
+"""Predictions of the fitted submodels, chunk by chunk."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -12,14 +12,14 @@ from torch import Tensor
 from ..data._sources import Index, Source
 from ._submodel import Submodel
 
-# Values that wait on another device than the CPU until they are copied.
+# Number of values that are kept on a device other than the CPU before they are copied.
 _N_HELD = 2**22
 
 
 def log_probabilities(
     submodels: list[Submodel], source: Source, indices: Iterable[Index]
 ) -> Iterator[Tensor]:
-    """Yield log of the submodels' mean probabilities, float64, for each index."""
+    """Yield the logarithm of the submodels' mean probabilities (float64) by index."""
     for x in source.stream(indices):
         each = [submodel.log_probabilities(x) for submodel in submodels]
         yield reduce(torch.logaddexp, each) - math.log(len(each))
@@ -28,10 +28,10 @@ def log_probabilities(
 def concatenate_predictions(
     parts: Iterable[Tensor], n_samples: int, names: np.ndarray | None = None
 ) -> np.ndarray:
-    """Concatenate tensors to an array; if they are class codes, to their names.
+    """Concatenate tensors to an array. Class codes are replaced by their `names`.
 
-    What is on another device than the CPU stays there until it is much: each copy waits
-    for all that the device has been told to do, and leaves it with nothing to do.
+    Results on devices other than the CPU are copied in large parts, since each copy
+    waits for the device to finish.
     """
     whole: Any = None
     held: list[Tensor] = []

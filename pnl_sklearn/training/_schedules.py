@@ -1,4 +1,4 @@
-"""Schedules: pure functions from a step to a float, and their values at one step."""
+"""Schedules: functions from a step to a float."""
 
 import math
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ class ScheduleValues(NamedTuple):
 
     @classmethod
     def from_list(cls, values: Sequence[float | Tensor]) -> "ScheduleValues":
-        """Return them from a flat list."""
+        """Create the values from a flat list."""
         unlabeled, consistency, balance, lr, *ema_decays = values
         return cls(unlabeled, consistency, balance, lr, ema_decays)
 
     def to_list(self) -> list[float | Tensor]:
-        """Return them as a flat list."""
+        """Return the values as a flat list."""
         return [
             self.unlabeled,
             self.consistency,
@@ -48,7 +48,7 @@ class ScheduleValues(NamedTuple):
 
 
 def sigmoid_rampup(step: int, length: int) -> float:
-    """Rise from exp(-5) at step 0 to 1 at step `length` as exp(-5 (1 - t)^2).
+    """Increase from exp(-5) at step 0 to 1 at step `length`, as exp(-5 (1 - t)^2).
 
     References
     ----------
@@ -60,19 +60,19 @@ def sigmoid_rampup(step: int, length: int) -> float:
 
 
 def cosine_decay(step: int, length: int) -> float:
-    """Fall from 1 at step 0 to 0 at step `length` along half a cosine."""
+    """Decrease from 1 at step 0 to 0 at step `length` along half a cosine."""
     return 0.5 * (1 + math.cos(math.pi * min(step / length, 1.0)))
 
 
 def late_decay(step: int, length: int) -> float:
-    """Fall linearly from 1 at 0.3 of `length` to 0.25 at 0.6 of it."""
+    """Decrease linearly from 1 at 0.3 `length` to 0.25 at 0.6 `length`."""
     return 1 - 0.75 * min(max((step / length - 0.3) / 0.3, 0.0), 1.0)
 
 
 def ema_decay_at(step: int, decay: float) -> float:
     """Decay of an EMA at a step: (1 + step) / (10 + step), at most `decay`.
 
-    So the EMA forgets the initial weights quickly, as in TensorFlow's
-    ``ExponentialMovingAverage``.
+    The initial weights thus have little influence on the EMA. This schedule is that of
+    TensorFlow's ``ExponentialMovingAverage``.
     """
     return min(decay, (1 + step) / (10 + step))

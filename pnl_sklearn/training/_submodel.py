@@ -1,8 +1,8 @@
 """The submodel: one network with its optimizer, callbacks and EMA.
 
-It is a skorch net for what users know of one: initialization by ``module__...`` and
-``optimizer__...``, callbacks, history, pickling across devices. The training step is
-its own; iterators, criterion and loop of skorch are not used.
+It is a skorch net: it uses skorch's initialization by ``module__...`` and
+``optimizer__...``, callbacks, history and pickling across devices. It has its own
+training step. Iterators, criterion and training loop of skorch are not used.
 """
 
 from collections.abc import Callable
@@ -31,11 +31,11 @@ from ..objectives._losses import (
 from ..utils._distributed import Processes
 from ._schedules import ema_decay_at
 
-# Decay, per step, of the mean prediction that the balance loss looks at.
+# Decay per step of the running mean prediction in the balance loss.
 _MEAN_DECAY = 0.97
 # Weight of the mean squared difference between the logits of two heads.
 _HEAD_TIE_WEIGHT = 0.01
-# What is restored after an epoch that failed.
+# Attributes that are restored after an epoch whose losses are not finite.
 _STATEFUL = ("module_", "ema_module_", "optimizer_")
 
 
@@ -45,11 +45,11 @@ def _call(module: nn.Module, x: Tensor, **fit_params):
 
 @cache
 def _compiled(kind: type[nn.Module], shape: torch.Size) -> Callable:
-    """Return the compiled call of a kind of network on a shape of batches.
+    """Return the compiled call of a type of network on batches of a shape.
 
-    Each kind and shape has a function of its own, since torch stops compiling one that
-    has been compiled eight times. Random numbers are torch's own, so that compiled
-    layers draw what others do. Made on demand, since torch.compile takes long to load.
+    Each type and shape has its own function, since torch compiles a function at most
+    eight times. The random numbers are the same as those of layers that are not
+    compiled. Functions are created on demand, since torch.compile is slow to import.
     """
     call = FunctionType(_call.__code__.replace(), globals())
     return torch.compile(call, dynamic=False, options={"fallback_random": True})
@@ -61,19 +61,19 @@ class StudentBatch(NamedTuple):
     Parameters
     ----------
     inputs : Tensor of shape (n_labeled + n_unlabeled, ...)
-        Weak views of labeled samples, then strong views of unlabeled ones.
+        Weak views of labeled samples, followed by strong views of unlabeled samples.
     labels : int64 Tensor of shape (n_labeled,)
     weights : float Tensor of shape (n_labeled,)
         Sample weights.
     negatives : bool Tensor of shape (n_unlabeled, n_classes)
-        Pseudo-negative labels, and given ones.
+        Pseudo-negative labels and given negative labels.
     excluded : bool Tensor of shape (n_unlabeled, n_classes) or None
         Given negative labels.
     pseudo_labels : int64 Tensor of shape (n_unlabeled,)
-        Classes that the teacher predicts.
+        Classes predicted by the teacher, with the graph posterior if there is one.
     class_prior : Tensor of shape (n_classes,)
     negative_loss : callable
-        From logits and `negatives` to a scalar.
+        Function from logits and `negatives` to a scalar.
     negative_weight, balance_weight : float or Tensor of shape ()
     consistency : ConsistencyTargets or None
     consistency_weight : float or Tensor of shape ()
@@ -99,18 +99,18 @@ class Submodel(NeuralNet):
     """One of the two networks, with its optimizer, callbacks and EMA.
 
     In evaluation mode it predicts with the EMA of its weights and buffers, in training
-    mode with the weights themselves.
+    mode with the current weights.
 
     Parameters
     ----------
     module : type or nn.Module
-        Network from a standardized batch to logits; an instance is copied.
+        Network that maps a standardized batch to logits. An instance is copied.
     shift, scale : Tensor
         Standardization of the inputs.
     ema_decay : float or None
-        Decay of the EMA per step; None predicts with the weights themselves.
+        Decay of the EMA per step. None predicts with the current weights.
     precision : {"float32", "bfloat16"}
-        Of the layers that torch's autocast computes in bfloat16; weights are float32.
+        "bfloat16" uses torch's autocast. Weights are float32.
     **kwargs
         Arguments of :class:`skorch.NeuralNet`.
     """
@@ -157,13 +157,13 @@ class Submodel(NeuralNet):
         return self
 
     def get_all_learnable_params(self):
-        """Yield names and parameters of the network, without those of its EMA."""
+        """Yield names and parameters of the network, but not of its EMA."""
         yield from self.module_.named_parameters()
 
     # Predictions.
 
     def infer(self, x, **fit_params):
-        """Return logits, in evaluation mode those of the EMA."""
+        """Return logits: of the EMA in evaluation mode, of the network in training."""
         module = self.module_ if self.module_.training else self.ema_module_
         return self._run(module, x, **fit_params)
 
@@ -177,17 +177,17 @@ class Submodel(NeuralNet):
             return call(module, x, **fit_params)
 
     def _set_mode(self, training: bool) -> None:
-        """Switch all modules, but only if need be: it walks through every layer."""
+        """Set the mode of all modules, unless it is set already, which saves time."""
         if self.module_.training != training:
             self._set_training(training)
 
     def heads(
         self, x: Tensor, module: nn.Module | None = None, **fit_params
     ) -> tuple[Tensor, Tensor]:
-        """Return logits in training mode: of the first head and of the second.
+        """Return the logits of both heads in training mode.
 
-        The second head learns the consistency targets. A network with one head returns
-        the same logits twice.
+        The second head is trained by the consistency loss. If a network has one head,
+        its logits are returned twice.
         """
         self._set_mode(True)
         logits = self._run(module or self.module_, x, **fit_params)
@@ -204,7 +204,7 @@ class Submodel(NeuralNet):
 
     @torch.no_grad()
     def ema_probabilities(self, x: Tensor) -> Tensor:
-        """Predict with the EMA of the weights, while the network trains."""
+        """Predict with the EMA of the weights, in evaluation mode, during training."""
         self._set_mode(True)
         if self.ema_module_.training:
             self.ema_module_.eval()
@@ -212,14 +212,14 @@ class Submodel(NeuralNet):
 
     @torch.no_grad()
     def log_probabilities(self, x: Tensor) -> Tensor:
-        """Predict as a fitted model: log-probabilities, float64."""
+        """Return float64 log-probabilities, in evaluation mode."""
         self._set_mode(False)
         return self.infer(x).double().log_softmax(dim=1)
 
     # One step.
 
     def train_step(self, batch: StudentBatch, **fit_params) -> Tensor:
-        """Take one optimizer step and update the EMA.
+        """Do one optimizer step and update the EMA.
 
         Parameters
         ----------
@@ -230,10 +230,10 @@ class Submodel(NeuralNet):
         Returns
         -------
         metrics : Tensor of shape (5 + 4 * n_classes,)
-            The losses (total, supervised, negative, balance, consistency); the mean
-            prediction of the unlabeled samples; and by pseudo-label the numbers of all
-            samples, of those with a negative label, and of those that the student's
-            prediction agrees with.
+            Losses (total, supervised, negative, balance, consistency) and mean
+            prediction of the unlabeled samples. Then, by pseudo-label, the numbers of
+            all samples, of samples with a negative label, and of samples with the same
+            class predicted by the student.
         """
         self.notify("on_batch_begin", batch=batch, training=True)
         network = self._processes.wrap(self.module_)
@@ -295,14 +295,14 @@ class Submodel(NeuralNet):
         if self.mean_prediction is None:
             self.mean_prediction = batch.class_prior.clone()
         if len(batch.negatives):
-            # Over all processes. Each sends gradients through its own mean, and DDP
-            # averages them, which gives those of the mean over all.
+            # The mean is over all processes. Each process computes gradients of its own
+            # mean. DDP averages them, which gives the gradients of the common mean.
             prediction = self._processes.mean(prediction)
             self.mean_prediction.lerp_(prediction, 1 - _MEAN_DECAY)
         return self.mean_prediction
 
     def next_ema_decay(self) -> float:
-        """Return the decay of the EMA at the next step; 0 if there is none."""
+        """Return the decay of the EMA at the next step, or 0 without an EMA."""
         if self.ema_decay is None:
             return 0.0
         return ema_decay_at(self.n_steps_ + 1, self.ema_decay)
@@ -318,25 +318,26 @@ class Submodel(NeuralNet):
             old.copy_(new)
 
     def set_lr_factor(self, factor: float | Tensor) -> None:
-        """Set the learning rate of every parameter group to factor times its own."""
+        """Multiply the initial learning rate of each parameter group by `factor`."""
         for group in self.optimizer_.param_groups:
             group["lr"] = factor * group["base_lr"]
 
     # Beginnings and ends.
 
     def begin_training(self, lr: float, processes: Processes, compiles: bool) -> None:
-        """Set the learning rate, which a schedule may have left at 0, and notify."""
+        """Set the initial learning rates, and notify the callbacks."""
         self._processes, self._compiles = processes, compiles
         self.broadcast_weights()
         for group in self.optimizer_.param_groups:
             own = group.get("base_lr", group["lr"])
-            # A group that was given a learning rate of its own keeps it.
+            # A group whose learning rate is set in net_params keeps it.
             base = lr if own == self.common_lr_ else own
-            # The last is torch's name, for schedulers that begin with a later epoch.
+            # Schedulers of torch that begin with a later epoch need "initial_lr".
             group["lr"] = group["base_lr"] = group["initial_lr"] = base
         self.common_lr_ = lr
-        # Collected once, since that takes longer than the EMA of a small network. They
-        # are not kept: skorch would not move them when it loads the net elsewhere.
+        # Collecting the tensors takes longer than the EMA of a small network, so it is
+        # done once per fit. Pickles must not contain them, since skorch would not move
+        # them to another device.
         pairs = list(
             zip(
                 self.ema_module_.state_dict().values(),
@@ -353,7 +354,7 @@ class Submodel(NeuralNet):
         self.notify("on_train_begin", X=None, y=None)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
-        """Record the metrics of an epoch and notify."""
+        """Record the metrics of an epoch, and notify the callbacks."""
         for name, value in row.items():
             self.history.record(name, value)
         try:
@@ -367,12 +368,12 @@ class Submodel(NeuralNet):
                     self._best_emas[callback] = ema
 
     def end_training(self) -> bool:
-        """Notify, and restore the EMA where a callback restores the weights.
+        """Notify the callbacks, and restore the EMA if a callback restores weights.
 
         Returns
         -------
         is_restored : bool
-            Whether one does.
+            Whether a callback restores weights.
         """
         self.notify("on_train_end", X=None, y=None)
         is_restored = False
@@ -383,12 +384,12 @@ class Submodel(NeuralNet):
         return is_restored
 
     def release_training_state(self) -> None:
-        """Free gradients and references that only training uses."""
+        """Delete gradients and attributes that are used in training only."""
         self.optimizer_.zero_grad()
         for _, callback in self.callbacks_:
             if isinstance(callback, LRScheduler):
-                # It holds the optimizer, whose state would be pickled a second time,
-                # and could not be read where the device is missing.
+                # It contains the optimizer, whose state would be pickled twice, and
+                # could not be loaded on a machine without the device.
                 callback.lr_scheduler_ = None
         for name in (
             "_ema_tensors",
@@ -400,11 +401,11 @@ class Submodel(NeuralNet):
             self.__dict__.pop(name, None)
 
     def broadcast_weights(self) -> None:
-        """Copy the first process's network and EMA to all processes."""
+        """Copy the network and EMA of the first process to all processes."""
         self._processes.broadcast_weights(self.module_, self.ema_module_)
 
     def is_finite(self, x: Tensor | None = None) -> bool:
-        """Tell whether all weights are finite, and the predictions of x if given."""
+        """Tell whether all weights, and predictions of x if given, are finite."""
         values = list(self.module_.parameters())
         if x is not None:
             values.append(self.log_probabilities(x).exp())

@@ -1,4 +1,4 @@
-"""The training loop: alternating rounds in which two submodels teach each other."""
+"""The training loop of two submodels."""
 
 import math
 import time
@@ -30,7 +30,7 @@ from ._submodel import StudentBatch, Submodel
 
 @dataclass
 class Trainer:
-    """Trains two submodels: everything but the networks and the data.
+    """Trainer of two submodels: training loop, schedules and one training step.
 
     Parameters
     ----------
@@ -43,24 +43,26 @@ class Trainer:
     negative_weight, balance_weight : float
         Weights of the losses after the ramp-up.
     rampup, consistency_rampup : float
-        Fractions of the training in which weights rise.
+        Fractions of the training in which the weights increase.
     lr : float
+        Initial learning rate.
     anneal : bool
-        Whether the learning rate falls along a cosine.
+        Whether the learning rate decreases along half a cosine.
     n_epochs, n_steps : int
-        Epochs that the schedules are for, and steps per epoch.
+        Number of epochs, and of steps per epoch.
     epoch_metrics : list of callable
-        From the submodels to further columns of the history.
+        Functions from the submodels to further columns of the history.
     verbose : bool
+        Whether to print a line per epoch.
     processes : Processes
     compiles : bool
         Whether layers are compiled.
     captures : bool
         Whether a step may be captured as a CUDA graph.
     n_threads : int or None
-        Threads of a CPU; None leaves them as they are.
+        Largest number of CPU threads; None is no limit.
     n_done : int, default=0
-        Epochs that an interrupted fit has trained already.
+        Number of epochs that an interrupted fit has already been trained for.
     """
 
     select: Callable[[Tensor], Tensor]
@@ -92,22 +94,22 @@ class Trainer:
         history: list[dict],
         checkpoint: TrainingCheckpoint,
     ) -> FloatingPointError | None:
-        """Train to the end, to an interrupt, or to a loss that is not finite.
+        """Train for all epochs, until an interrupt, or until a loss is not finite.
 
         Parameters
         ----------
         submodels : list of Submodel
         batches : BatchSampler
         history : list of dict
-            Gets one row per epoch.
+            One record per epoch is appended.
         checkpoint : TrainingCheckpoint
-            Gets what is needed to resume.
+            It is updated after each epoch.
 
         Returns
         -------
         error : FloatingPointError or None
-            Of a loss that was not finite. The submodels then have the weights of the
-            last finite epoch.
+            Error if a loss is not finite. The submodels then have the weights of the
+            last epoch with finite losses.
         """
         self.submodels = submodels
         step = GraphedStep(self.train_step, submodels, self.captures, self.compiles)
@@ -116,10 +118,10 @@ class Trainer:
                 for submodel in submodels:
                     submodel.begin_training(self.lr, self.processes, self.compiles)
                 return self._fit_epochs(step, batches, history, checkpoint)
-        finally:  # a callback may raise what it likes
+        finally:  # callbacks may raise any exception
             for submodel in submodels:
                 submodel.release_training_state()
-                # The row of an epoch that was not finished.
+                # Remove the record of an epoch that was not completed.
                 del submodel.history[len(history) :]
 
     def _fit_epochs(
@@ -146,7 +148,7 @@ class Trainer:
                 kept = [submodel.snapshot() for submodel in submodels]
                 for metric in self.epoch_metrics:
                     row |= metric(submodels)
-                # What ends a fit, here or in a callback, has to be equal everywhere.
+                # With the same metrics, all processes end in the same epoch.
                 row = self.processes.broadcast(row)
                 checkpoint.update(submodels, self.class_prior, self.processes)
                 history.append(row)
@@ -155,11 +157,12 @@ class Trainer:
                 if _end_epoch(submodels, row):
                     break
         except KeyboardInterrupt:
-            # As in skorch, the weights there are can be used.
+            # As in skorch, the current weights are kept.
             usable = all(submodel.is_finite() for submodel in submodels)
             warnings.warn(
-                f"The fit was interrupted in epoch {len(history) + 1}. What was "
-                "learned is kept; warm_start='resume' goes on from there.",
+                f"The fit was interrupted in epoch {len(history) + 1}. The estimator "
+                "has the current weights. Set warm_start='resume' and call fit again "
+                "to finish the fit.",
                 stacklevel=5,
             )
         if error is not None or not usable:
@@ -173,9 +176,9 @@ class Trainer:
     def _fit_epoch(
         self, epoch: int, step: GraphedStep, batches: BatchSampler
     ) -> tuple[dict, Tensor]:
-        """Train one epoch; return its row of the history, and the last labeled batch.
+        """Train for one epoch; return its metrics and the last labeled batch.
 
-        Nothing is read from the device before the end of the epoch.
+        No values are copied from the device before the end of the epoch.
         """
         begin = time.perf_counter()
         n_total = self.n_epochs * self.n_steps
@@ -192,7 +195,7 @@ class Trainer:
                 lr=cosine_decay(i, n_total),
                 ema_decays=[submodel.next_ema_decay() for submodel in self.submodels],
             )
-            # By then the unlabeled terms have less than half of their weight.
+            # At this step the unlabeled losses have less than half of their weights.
             freeze_prior = i >= max(0.6 * n_rampup, min(50, n_total // 2))
             turn = i % 2 if self.exchange == "alternating" else 0
             metrics.add(step(batch, values, freeze_prior, turn))
@@ -207,21 +210,21 @@ class Trainer:
     def train_step(
         self, batch: Batch, values: ScheduleValues, freeze_prior: bool, turn: int
     ) -> list[Tensor]:
-        """Let teachers predict on weak views, and students learn on strong views.
+        """Do one step: teachers predict on weak views, then students are trained.
 
         Parameters
         ----------
         batch : Batch
         values : ScheduleValues
         freeze_prior : bool
-            Whether the class prior has stopped adapting.
+            Whether the exponent of the class prior is constant.
         turn : int
-            Which submodel is the student, if they alternate.
+            Index of the student if ``exchange="alternating"``.
 
         Returns
         -------
         metrics : list of Tensor
-            One for each student, see :meth:`Submodel.train_step`.
+            Metrics of each student, see :meth:`Submodel.train_step`.
         """
         prior = self.class_prior
         prior.frozen, prior.decay = freeze_prior, values.balance
@@ -231,7 +234,7 @@ class Trainer:
             pairs = [pairs[turn]]
         n_labeled = len(batch.labeled)
         samples = torch.cat([batch.labeled, batch.unlabeled])
-        # All teachers predict before any student learns.
+        # All teachers predict before the first student is trained.
         weak = _augment(self.weak_view, samples, len(pairs))
         strong = _augment(self.strong_view, batch.unlabeled, len(pairs))
         predictions = [
@@ -288,18 +291,18 @@ class Trainer:
         """Restore the state at the end of the last epoch of an interrupted fit."""
         batches.skip(self.n_done, self.n_steps)
         checkpoint.restore_weights(self.submodels)
-        for metric in self.epoch_metrics:  # some compare with the epoch before
+        for metric in self.epoch_metrics:  # label_change needs the last predictions
             metric(self.submodels)
         checkpoint.restore(self.submodels, self.class_prior, self.processes)
 
 
 def _augment(view: View, x: Tensor, n: int) -> tuple[Tensor, ...]:
-    """Return n views of the batch, in one call, which takes less time than n."""
+    """Return n views of the batch. One call is faster than n calls."""
     return view(torch.cat([x] * n)).tensor_split(n) if len(x) else (x,) * n
 
 
 def _end_epoch(submodels: list[Submodel], row: dict) -> bool:
-    """Call the callbacks of both submodels; tell whether one of them ends the fit."""
+    """Call the callbacks of both submodels; return whether one of them ends the fit."""
     ended = False
     for submodel in submodels:
         try:
@@ -312,7 +315,7 @@ def _end_epoch(submodels: list[Submodel], row: dict) -> bool:
 def _divergence_error(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:
     kept = "The weights of the last finite epoch are kept."
     return FloatingPointError(
-        f"The loss became NaN or infinite in epoch {epoch}. Lower the learning rate, "
-        f"for example to lr={lr / 10:g}, or rescale X if its values are huge. "
-        + (kept if is_trained else "The networks are as untrained as they began.")
+        f"The loss became NaN or infinite in epoch {epoch}. Decrease the learning "
+        f"rate, for example to lr={lr / 10:g}, or rescale X if it has large values. "
+        + (kept if is_trained else "The networks have their initial weights.")
     )

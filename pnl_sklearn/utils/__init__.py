@@ -1,1 +1,1 @@
-"""What several rooms share: processes, threads, pipelines."""
+"""Utilities: processes, threads, pipelines."""

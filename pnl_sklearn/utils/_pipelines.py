@@ -12,7 +12,7 @@ def final_step(estimator):
 def with_final_step(estimator, final):
     """Return an unfitted copy of a pipeline with `final` as its last step.
 
-    If the estimator is no pipeline, this is `final` itself.
+    If the estimator is no pipeline, return `final` itself.
     """
     if not isinstance(estimator, Pipeline):
         return final

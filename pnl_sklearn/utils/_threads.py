@@ -1,4 +1,4 @@
-"""A limit of torch's threads."""
+"""Limit of the number of torch's threads."""
 
 import threading
 from collections.abc import Iterator
@@ -8,28 +8,28 @@ import torch
 
 
 class _OwnLimit(threading.local):
-    """Limit that holds in the current thread, None outside of `limit_threads`."""
+    """Limit of the current thread, None outside of `limit_threads`."""
 
     value: int | None = None
 
 
 _own_limit = _OwnLimit()
 _lock = threading.Lock()
-# torch's number of threads without any limit, and how many limits hold now.
+# torch's number of threads without any limit, and the number of limits now.
 _n_unlimited = _n_limits = 0
 
 
 @contextmanager
 def limit_threads(n_threads: int) -> Iterator[int]:
-    """Let torch use `n_threads` at most in the current thread.
+    """Limit the number of torch's threads in the current thread.
 
-    On exit, also after an error, the previous number holds again. Limits may be nested
-    and may hold in several threads at the same time.
+    On exit, also after an error, the previous number is restored. Limits may be nested,
+    and may be set in several threads at the same time.
 
     Parameters
     ----------
     n_threads : int
-        Largest number of threads. A lower number that holds already stays.
+        Largest number of threads. A number that is already lower is kept.
 
     Yields
     ------
@@ -39,8 +39,8 @@ def limit_threads(n_threads: int) -> Iterator[int]:
     global _n_unlimited, _n_limits
     outer = _own_limit.value
     with _lock:
-        # A new thread starts with the number that was set last in any thread. While a
-        # limit holds elsewhere, the number of this thread may be that limit.
+        # A new thread starts with the number that was set last in any thread. If there
+        # is a limit in another thread, the number of this thread may be that limit.
         if not _n_limits:
             _n_unlimited = torch.get_num_threads()
         before = _n_unlimited if outer is None else outer

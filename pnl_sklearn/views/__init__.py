@@ -2,11 +2,11 @@
 
 A view is any callable that maps a float32 batch, on its device and in the units of X,
 to a batch of the same shape; see :class:`View`. Each sample gets its own random
-parameters. A strong view that uses the student's predictions has a second method; see
+parameters. A strong view may also use the student's predictions; see
 :class:`StudentView`.
 
-To add a view, write a frozen dataclass with the strengths as fields, in a module of its
-own, and export it here. For a view that is chosen by default, extend `auto_views`.
+To add a view to this package, write a frozen dataclass whose fields are its strengths,
+in a module of its own, and export it here. `auto_views` chooses the default views.
 """
 
 from ._adversarial import AdversarialView

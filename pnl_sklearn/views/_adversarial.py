@@ -17,10 +17,10 @@ from ._table import standard_deviation
 class AdversarialView:
     """Strong view by virtual adversarial perturbation.
 
-    Each sample moves a fixed distance in the direction in which the student's
-    prediction changes most. The gradient of the student's predictions gives the
-    direction. Use this view when no augmentation is known to keep the class. It adds
-    two forward passes and one backward pass to each student step.
+    Each sample is moved by a fixed distance in the direction in which the student's
+    prediction changes most. The direction is estimated by one power iteration. Use this
+    view if no augmentation is known to keep the class. It adds two forward passes and
+    one backward pass to each step of a student.
 
     Parameters
     ----------
@@ -28,13 +28,12 @@ class AdversarialView:
         Root mean square of the perturbation of a sample, in standard deviations of
         the batch: of each feature of a table, of all pixels of images.
     noise : float, default=0.0
-        Standard deviation of Gaussian noise that is added first, in the same units.
+        Standard deviation of Gaussian noise that is added before, in the same units.
 
     References
     ----------
     T. Miyato, S. Maeda, M. Koyama and S. Ishii, "Virtual Adversarial Training: A
-    Regularization Method for Supervised and Semi-Supervised Learning", TPAMI 2018. One
-    power iteration is used.
+    Regularization Method for Supervised and Semi-Supervised Learning", TPAMI 2018.
 
     Examples
     --------
@@ -90,8 +89,8 @@ class AdversarialView:
             return x
         units = standard_deviation(x)
         length = self.size * math.sqrt(x[0].numel())
-        # At the sample itself the gradient of the divergence is 0. So it is computed at
-        # a random point close to the sample.
+        # The gradient of the divergence is 0 at the sample itself. It is therefore
+        # computed at a random point near the sample.
         step = 0.1 * length * _scale_to_unit_norm(torch.randn_like(x))
         with torch.enable_grad():
             step.requires_grad_()
@@ -108,9 +107,9 @@ class AdversarialView:
 def _preserve_random_state(x: Tensor) -> Iterator[None]:
     """Restore the state of the random number generators at the end of the block.
 
-    The generators are those of the CPU and of the device of `x`. While a CUDA graph is
-    captured, the state cannot be restored. It need not be: only networks without
-    dropout and noise are captured with this view.
+    The generators are those of the CPU and of the device of `x`. The state cannot be
+    restored while a CUDA graph is captured. This is not needed, since only networks
+    without dropout and noise are captured with this view.
     """
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         yield

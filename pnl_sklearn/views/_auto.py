@@ -11,19 +11,20 @@ from ._table import NeighborView, TableView, has_common_unit
 
 
 def auto_views(X: Tensor) -> tuple[View, View]:
-    """Return the weak and the strong view that suit the inputs.
+    """Return the default weak and strong view, ``"auto"``, for some samples.
 
-    - Tables: :class:`NeighborView` as the weak view, :class:`TableView` as the strong
-      one.
-    - Images: two :class:`ImageView` of different strength. Images of one channel are
-      neither mirrored nor erased in part, since they may be digits or letters.
+    - Tables have a :class:`NeighborView` as the weak view and a :class:`TableView` as
+      the strong view. With fewer than 100 samples, the weak view changes nothing.
+    - Images have two :class:`ImageView` of different strength. Images of one channel
+      are neither mirrored nor partly erased, since this may change the class of a digit
+      or letter.
 
     Parameters
     ----------
     X : float32 Tensor of shape (n_samples, n_features) or \
             (n_samples, n_channels, height, width)
-        Some samples of the training data. The view of a table keeps a copy of them, to
-        find neighbors in.
+        Some samples of the training data. The weak view of a table keeps a copy of
+        them, among which neighbors are searched.
 
     Returns
     -------
@@ -43,8 +44,7 @@ def auto_views(X: Tensor) -> tuple[View, View]:
         stride = math.ceil(X.numel() / 2**24) or 1
         reference = X[::stride].clone()
         units = torch.ones(X.shape[1]) if has_common_unit(reference) else None
-        # The nearest hundredth, but at least three. Among fewer than 100 samples the
-        # nearest one is often of another class.
+        # The nearest neighbor among fewer than 100 samples is often of another class.
         n_neighbors = max(3, len(reference) // 100) if len(reference) >= 100 else 0
         weak = NeighborView(reference, n_neighbors, units=units)
         return weak, TableView(noise=0.1, corruption=0.1)

@@ -1,4 +1,4 @@
-"""Protocols of views, and the view that changes nothing."""
+"""Interfaces of views, and the identity."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -9,11 +9,12 @@ from torch import Tensor
 class View(Protocol):
     """A random augmentation of a batch, weak or strong.
 
-    Any callable of this signature is a view, a function too.
+    Any callable with this signature is a view. Parameters should be random for each
+    sample, and sampled by torch, so that ``random_state`` determines them.
 
-    A class of views may declare ``capturable = True``: a training step with it can be
-    captured as a CUDA graph. The view then does the same operations on every batch. It
-    neither branches on the content of the batch nor copies any of it to the CPU.
+    A class may declare ``capturable = True`` if it does the same operations on every
+    batch: it neither branches on the values of the batch nor copies them to the CPU. A
+    training step with it can then be captured as a CUDA graph.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -22,7 +23,8 @@ class View(Protocol):
         Parameters
         ----------
         x : float32 Tensor of shape (n_samples, ...)
-            A batch, on its device and in the units of X. A view must not write to it.
+            A batch, on its device and in the units of X. It must not be changed in
+            place.
 
         Returns
         -------
@@ -35,8 +37,8 @@ class View(Protocol):
 class StudentView(Protocol):
     """A strong view that uses the predictions of the student.
 
-    At each step ``__call__`` augments the batch first. Then ``perturb`` augments the
-    result once for each student.
+    At each step, ``__call__`` augments the batch. Then ``perturb`` augments the result
+    for each student.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -45,7 +47,8 @@ class StudentView(Protocol):
         Parameters
         ----------
         x : float32 Tensor of shape (n_samples, ...)
-            A batch, on its device and in the units of X. A view must not write to it.
+            A batch, on its device and in the units of X. It must not be changed in
+            place.
 
         Returns
         -------
@@ -54,12 +57,12 @@ class StudentView(Protocol):
         """
 
     def perturb(self, x: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return a batch augmented with the help of the student.
+        """Return a batch that is augmented by the student's predictions.
 
         Parameters
         ----------
         x : float32 Tensor of shape (n_samples, ...)
-            What ``__call__`` returned.
+            Return value of ``__call__``.
         logits : callable
             The student: it maps a batch to logits of shape (n_samples, n_classes).
 
@@ -71,7 +74,7 @@ class StudentView(Protocol):
 
 
 def identity(x: Tensor) -> Tensor:
-    """Return the batch unchanged: the view that ``None`` stands for.
+    """Return the batch unchanged. ``weak_view=None`` stands for this view.
 
     Parameters
     ----------

@@ -16,29 +16,30 @@ from torch.nn import functional as F
 class ImageView:
     """Random geometric view of images.
 
-    Each image gets its own parameters, drawn uniformly. The fields below are the
-    largest values that can be drawn; 0 turns an operation off.
+    Each image gets its own random parameters, which are uniformly distributed. The
+    parameters below are their largest values. 0 turns an operation off.
 
     Parameters
     ----------
     rotation : float, default=0.0
         Largest angle in either direction, in degrees.
     scale : float, default=0.0
-        Largest relative change of size; 0.1 means factors from 1 / 1.1 to 1.1.
+        Largest relative change of size. 0.1 means factors from 1 / 1.1 to 1.1.
     shear : float, default=0.0
         Largest horizontal shear in either direction, in degrees.
     shift : float, default=0.0
         Largest shift along each axis in either direction, as a fraction of the image
         size.
     erase : float, default=0.0
-        Largest side of the one erased rectangle, as a fraction of the image size.
+        Largest side of a rectangle that is erased, as a fraction of the image size.
     flip : bool, default=False
-        Mirror an image, left to right, with probability 1/2.
+        Whether to mirror an image horizontally, with probability 1/2.
     noise : float, default=0.0
         Standard deviation of Gaussian noise, in standard deviations of the batch.
     fill : tuple of float or None, default=None
-        Value of each channel outside of the image and in the erased rectangle. None
-        reflects the image at its borders and erases to the mean of the batch.
+        Value of each channel outside of the image and in the erased rectangle, in the
+        units of X. None reflects the image at its borders, and erases to the mean of
+        the batch.
 
     Examples
     --------
@@ -97,9 +98,9 @@ class ImageView:
         return out
 
     def _inverse_maps(self, n: int, uniform: Callable[..., Tensor]) -> Tensor:
-        """Draw affine maps, of shape (n, 2, 3), from output to input coordinates.
+        """Return random affine maps, of shape (n, 2, 3), from output to input.
 
-        Both coordinates go from -1 to 1, as in torch's affine_grid.
+        Coordinates are from -1 to 1, as in torch's affine_grid.
         """
         angle, shear, log_scale, dx, dy, mirror = uniform(6, n)
         angle = angle * math.radians(self.rotation)
@@ -115,16 +116,16 @@ class ImageView:
 
 @lru_cache(maxsize=256)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return a cached float32 tensor of shape (n_values,); it must not be written to.
+    """Return a cached float32 tensor of shape (n_values,). Do not change it in place.
 
-    A copy to the device at each step would stall the GPU, and a CUDA graph cannot
-    contain it.
+    Copying the values to the device at each step would stall the GPU, and could not be
+    captured in a CUDA graph.
     """
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def random_rectangles(x: Tensor, size: float, uniform: Callable[..., Tensor]) -> Tensor:
-    """Draw one rectangle in each image.
+    """Return a mask of one random rectangle in each image.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def random_rectangles(x: Tensor, size: float, uniform: Callable[..., Tensor]) ->
     size : float
         Largest side, as a fraction of the image size.
     uniform : callable
-        Maps a shape to random numbers that are uniform from -1 to 1.
+        Maps a shape to uniform random numbers from -1 to 1.
 
     Returns
     -------

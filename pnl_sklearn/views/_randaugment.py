@@ -15,11 +15,11 @@ from ._image import constant, random_rectangles
 class RandAugmentView:
     """Strong view of photographs: RandAugment, then Cutout.
 
-    Each image gets `n_operations`, drawn with replacement from identity, autocontrast,
-    equalize, posterize, solarize, brightness, color, contrast, sharpness, rotation, and
-    shear and translation along either axis. The magnitude of each is drawn uniformly
-    from the range that FixMatch uses. Then Cutout makes one rectangle gray. Every
-    operation is computed for the whole batch at once.
+    Each image gets `n_operations` random operations, sampled with replacement:
+    identity, autocontrast, equalize, posterize, solarize, brightness, color, contrast,
+    sharpness, rotation, and shear and translation along both axes. Their magnitudes are
+    uniformly distributed over the ranges of FixMatch. Cutout then makes one rectangle
+    gray.
 
     Parameters
     ----------
@@ -28,9 +28,10 @@ class RandAugmentView:
     cutout : float, default=0.5
         Largest side of the gray rectangle, as a fraction of the image size.
     flip : bool, default=True
-        Mirror an image, left to right, with probability 1/2.
+        Whether to mirror an image horizontally, with probability 1/2.
     white : float, default=255.0
-        Value of the brightest pixel in the units of X; the darkest one is 0.
+        Value of a white pixel in the units of X. The value of a black pixel is 0.
+        Values beyond this range are clipped.
 
     References
     ----------
@@ -196,11 +197,11 @@ def _apply_color(x: Tensor, choice: Tensor, magnitude: Tensor) -> Tensor:
 def _apply_geometric(x: Tensor, choice: Tensor, magnitude: Tensor) -> Tensor:
     """Apply to each image the geometric operation of index `choice`, if there is one.
 
-    A magnitude of 0.5 changes nothing; 0 and 1 are the largest changes in either
-    direction. Pixels from outside of the image are gray.
+    A magnitude of 0.5 is no change. 0 and 1 are the largest changes in both directions.
+    Pixels outside of the image are gray.
     """
-    # Degrees of rotation, slopes of shear, and translations by 0.3 of the image, which
-    # has size 2 in the coordinates of affine_grid.
+    # Angle of rotation, slopes of shear, and translations by 0.3 of the image. Its size
+    # is 2 in the coordinates of affine_grid.
     largest = constant((math.radians(30), 0.3, 0.3, 0.6, 0.6), x.device)
     is_chosen = choice[:, None] == torch.arange(
         _N_GEOMETRIC_OPERATIONS, device=x.device
@@ -211,5 +212,5 @@ def _apply_geometric(x: Tensor, choice: Tensor, magnitude: Tensor) -> Tensor:
     second = torch.stack([shear_y + angle.sin(), angle.cos(), shift_y], 1)
     grid = F.affine_grid(torch.stack([first, second], 1), list(x.shape), False)
     moved = F.grid_sample(x - 0.5, grid, "bilinear", "zeros", False) + 0.5
-    # Resampling rounds, so images without a geometric operation are left as they are.
+    # Images without a geometric operation are not resampled, to avoid rounding errors.
     return torch.where(_per_image(is_chosen.any(dim=1)), moved, x)

@@ -71,27 +71,26 @@ class TableView:
 
 @dataclass(eq=False)
 class NeighborView:
-    """Random view of a table: each sample moves toward one of its near neighbors.
+    """Random view of a table: interpolation between a sample and a near neighbor.
 
-    Labels spread along dense regions, as in graph methods: a teacher that predicts on
-    this view predicts on the surroundings of a sample. The neighbor is the nearest
-    sample in a random subset of the reference. Each batch has its own subset.
+    The neighbor is the nearest sample in a random subset of the reference samples. Each
+    batch has its own subset. As the weak view, it propagates labels along dense
+    regions, since the teacher predicts on points between neighbors.
 
     Parameters
     ----------
     reference : Tensor of shape (n_reference, n_features)
         Samples among which neighbors are searched. A sample is not its own neighbor.
     n_neighbors : int, default=10
-        The neighbor is, on average, as near as one drawn uniformly from the
-        `n_neighbors` nearest samples. The random subset holds 2 of `n_neighbors` + 1
-        samples of the reference, which makes this search fast. 1 gives the nearest
-        sample. 0 turns the view off.
+        On average, the neighbor is as near as a random one of the `n_neighbors` nearest
+        samples. To this end, the subset contains a fraction 2 / (n_neighbors + 1) of
+        the reference samples. 1 takes the nearest sample. 0 turns the view off.
     reach : float, default=1.0
         Largest distance moved, as a fraction of the distance to the neighbor. The
-        fraction is drawn uniformly from 0 to `reach`.
+        fraction is uniformly distributed from 0 to `reach`.
     units : Tensor of shape (n_features,) or None, default=None
-        Divisor of each feature when distances are computed. None takes the standard
-        deviations of `reference`.
+        Each feature is divided by its unit to compute distances. None takes the
+        standard deviations of `reference`.
 
     Examples
     --------
@@ -119,7 +118,7 @@ class NeighborView:
         if units is None:
             units = self.reference.std(dim=0, correction=0)
         self._units = torch.where(units > 0, units, 1.0).to(self.reference.device)
-        # Matrix products lose fewest digits when the samples are centered at 0.
+        # Centered samples reduce rounding errors of matrix products.
         self._mean = self.reference.mean(dim=0)
         self._scaled_reference = (self.reference - self._mean) / self._units
         self._squared_norms = self._scaled_reference.square().sum(dim=1)
@@ -145,12 +144,12 @@ class NeighborView:
             return x
         if x.device != self.reference.device:
             self._move_to(x.device)
-        # At least two, since the nearest one may be the sample itself.
+        # At least two samples, since the nearest one may be the sample itself.
         n_subset = max(2, round(2 * n_reference / (n_neighbors + 1)))
         shuffled = torch.randperm(n_reference, generator=generator, device=x.device)
         subset = shuffled[:n_subset]
         candidates = self.reference[subset]
-        # |a - b|^2 without |a|^2, which is the same for all candidates of a sample.
+        # |a - b|^2 without |a|^2, which is the same for all candidates.
         distances = torch.addmm(
             self._squared_norms[subset],
             (x - self._mean) / self._units,
@@ -158,7 +157,7 @@ class NeighborView:
             alpha=-2,
         )
         nearest = distances.topk(2, largest=False).indices
-        # A sum is much faster than (... == x).all(dim=1).
+        # The sum is much faster than (... == x).all(dim=1).
         difference = (candidates[nearest[:, 0]] - x).abs_().sum(dim=1, keepdim=True)
         is_itself = (difference == 0).long()
         neighbor = candidates[nearest.gather(1, is_itself)[:, 0]]
@@ -166,7 +165,7 @@ class NeighborView:
         return x + self.reach * fraction * (neighbor - x)
 
     def __getstate__(self):
-        # So that a view that was used on a GPU can be loaded without one.
+        # A view that was used on a GPU can then be loaded on a machine without one.
         state = vars(self).items()
         return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state}
 
@@ -187,7 +186,7 @@ def standard_deviation(x: Tensor) -> Tensor:
 
 
 def has_common_unit(X: Tensor) -> bool:
-    """Tell whether most features have the same range, so that one unit suits all.
+    """Tell whether most features have the same range and need no standardization.
 
     Examples are pixels, proportions, ratings, and features scaled to one range.
 

@@ -358,7 +358,7 @@ def test_image_shape_resolves_ambiguous_layout(image_shape, images):
 @pytest.mark.parametrize("last", [1, 3])
 def test_warning_of_image_shape_with_channels_last(last, images):
     X, y = images
-    means = rf"means 8 channels of 8 x {last} pixels.*of shape \(n, 8, 8, {last}\)"
+    means = rf"means 8 channels of 8 x {last} pixels.*reshape X to \(n, 8, 8, {last}\)"
     flat = np.repeat(X.reshape(30, 64), last, axis=1)
     with pytest.warns(UserWarning, match=means) as record:
         tiny(image_shape=(8, 8, last)).fit(flat, y)

@@ -117,21 +117,33 @@ def test_negative_labels_with_x_unlabeled_and_consistency():
 @pytest.mark.parametrize(
     ("negative_labels", "message"),
     [
-        (MASK[:, :2], r"shape \(90, 2\) has to be a bool array of shape \(90, 3\)"),
+        (MASK[:, :2], r"shape \(90, 2\). It must be a bool array of shape \(90, 3\)"),
         (MASK.astype(int), "dtype int64"),
         (pd.DataFrame(MASK, columns=["a", "b", "c"]), "have the columns"),
         (MASK[:50], "inconsistent numbers of samples"),
-        (collections(changed=30, labels=[0, 1, 2]), "every class of the samples 30;"),
-        (collections(changed=4, labels=[1]), "the label that y gives to the samples 4"),
+        (
+            collections(changed=30, labels=[0, 1, 2]),
+            r"every class of the samples 30\. At",
+        ),
+        (collections(changed=4, labels=[1]), "the label in y of the samples 4"),
         (
             collections(changed=30, labels=[7]),
-            r"hold 7 for sample 30, which is not in classes: \[0, 1, 2\]",
+            r"contain 7 for sample 30, which is not in classes: \[0, 1, 2\]",
         ),
-        (collections(changed=30, labels=[[1]]), r"hold \[1\] for sample 30, which is"),
-        (collections(changed=30, labels=2), "hold 2 for sample 30. Give a collection"),
-        (collections(changed=30, labels="2"), "hold '2' for sample 30. Give a collec"),
-        (MASK.tolist(), "hold False for sample 0.*mask has to be an array"),
-        ([[0, 1, 2]] * 90, "exclude every class of.* 0, 1, 2, 3, 4 and 85 more; leave"),
+        (
+            collections(changed=30, labels=[[1]]),
+            r"contain \[1\] for sample 30, which is",
+        ),
+        (
+            collections(changed=30, labels=2),
+            "contain 2 for sample 30. Pass a collection",
+        ),
+        (
+            collections(changed=30, labels="2"),
+            "contain '2' for sample 30. Pass a collec",
+        ),
+        (MASK.tolist(), "contain False for sample 0.*mask must be an array"),
+        ([[0, 1, 2]] * 90, "exclude every class of.* 0, 1, 2, 3, 4 and 85 more. At"),
     ],
 )
 def test_invalid_negative_labels(negative_labels, message):

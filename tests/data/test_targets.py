@@ -200,7 +200,9 @@ def test_unsigned_labels():
 
 def test_warning_of_minus_one_converted_to_unsigned():
     y = torch.tensor([0, 1, -1] * 4).to(torch.uint8)
-    with pytest.warns(UserWarning, match=r"labels \[255\].*before y is made uint8"):
+    with pytest.warns(
+        UserWarning, match=r"labels \[255\].*before y is converted to uint8"
+    ):
         codes, classes = check_targets(y)
     np.testing.assert_array_equal(classes, [0, 1, 255])
     assert (codes >= 0).all()

@@ -118,7 +118,7 @@ def test_images_with_channels_first_and_last(labeled, unlabeled, fitted_on_image
 @pytest.mark.parametrize(
     ("inputs", "unlabeled", "message"),
     [
-        (X_LABELED, X_LABELED, "as many samples as X, or .*, 18. .*with -1 in y"),
+        (X_LABELED, X_LABELED, "as many samples as X, or .*: 18. .*with -1 in y"),
         (X_LABELED, X_UNLABELED[:, :3], "X has 3 features.*expecting 4"),
         (frame(X_LABELED), frame(X_UNLABELED)[["b", "a", "c", "d"]], "feature names"),
         (X_LABELED, np.full((5, 4), np.nan), "NaN"),
@@ -173,7 +173,7 @@ def test_grid_search_does_not_split_x_unlabeled(recording):
         np.testing.assert_array_equal(unlabeled, X_UNLABELED)
     assert search.best_score_ > 0.6
     search.set_params(error_score="raise")
-    with pytest.raises(ValueError, match=r"this training part of it, 12\."):
+    with pytest.raises(ValueError, match=r"this training set of it: 12\."):
         search.fit(X_LABELED, Y_LABELED, X_unlabeled=X_UNLABELED[:18])
 
 

@@ -71,9 +71,9 @@ def test_weights_of_x_unlabeled_equal_weights_within_x(n_in_x, n_weights):
     ("weights", "message"),
     [
         (np.ones(3), "inconsistent numbers of samples"),
-        (np.full(400, -1.0), "one number for each sample, not negative"),
-        (np.full(400, np.nan), "one number for each sample, not negative"),
-        (np.ones((400, 2)), "one number for each sample, not negative"),
+        (np.full(400, -1.0), "one finite number per sample"),
+        (np.full(400, np.nan), "one finite number per sample"),
+        (np.ones((400, 2)), "one finite number per sample"),
         (np.zeros(400), "all zero. Use supervised_baseline"),
     ],
 )

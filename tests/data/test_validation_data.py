@@ -188,7 +188,7 @@ def test_validation_fraction_of_too_few_labels(fraction, n):
 
 
 def test_validation_fraction_and_x_val():
-    with pytest.raises(ValueError, match="both ask for validation samples"):
+    with pytest.raises(ValueError, match="both set the validation samples"):
         tiny(validation_fraction=0.5).fit(X, Y, **VALIDATION)
 
 

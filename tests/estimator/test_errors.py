@@ -74,14 +74,14 @@ class Endless(IterableDataset):
 
 
 class Fixed(nn.Linear):
-    """Puts out seven columns whatever it is asked for."""
+    """Returns seven logits, whatever the number of classes."""
 
     def __init__(self, n_features):
         super().__init__(n_features, 7)
 
 
 class OwnCallback(Callback):
-    """Is not of skorch, and so might record columns."""
+    """Is not of skorch, and so may record columns."""
 
 
 class OnlyTargets:
@@ -126,7 +126,7 @@ TARGETS = {
     '"-1" and "1"': (lambda: fit(y=np.where(Y < 0, "-1", "1")), "only -1 and 1"),
     "dates": (
         lambda: fit(y=np.array(["NaT", "2020-01-01", "2020-01-02"] * 10, "M8[D]")),
-        r"Unknown label type: y is of dtype datetime64\[D\].*strings first",
+        r"Unknown label type: y is of dtype datetime64\[D\].*to strings first",
     ),
     "bytes": (lambda: fit(y=Y.astype("S")), "Unknown label type: y is of dtype .S"),
     "lengths": (lambda: fit(y=Y[:29]), r"inconsistent numbers of samples: \[30, 29\]"),
@@ -142,7 +142,7 @@ TARGETS = {
     "-2.0": (lambda: fit(y=np.where(Y == 0, -2.0, Y)), "negative label .*-2.0"),
     "fractions": (
         lambda: fit(y=np.where(Y == 0, 0.5, Y)),
-        "continuous.*0.5.*float labels have to be whole numbers",
+        "continuous.*0.5.*float labels must be whole numbers",
     ),
     "infinite": (lambda: fit(y=np.where(Y == 0, np.inf, Y)), "y contains infinity"),
     "strings and numbers": (
@@ -157,17 +157,17 @@ TARGETS = {
     "classes twice": (lambda: fit(classes=[0, 1, 2, 2]), "each once"),
     "classes with -1": (
         lambda: fit(classes=np.unique(Y)),
-        r"classes=\[-1, 0, 1, 2\] holds a mark of unlabeled samples",
+        r"classes=\[-1, 0, 1, 2\] contains a mark of unlabeled samples",
     ),
     "classes with None": (
         lambda: fit(y=[None, "a", "b"] * 10, classes=[None, "a", "b"]),
-        "holds a mark of unlabeled samples",
+        "contains a mark of unlabeled samples",
     ),
     "classes with NaN": (
         lambda: fit(classes=[0, 1, 2, np.nan]),
-        "holds a mark of unlabeled samples",
+        "contains a mark of unlabeled samples",
     ),
-    "classes one": (lambda: fit(classes=[0]), "two or more"),
+    "classes one": (lambda: fit(classes=[0]), "at least two classes"),
     "weights negative": (
         lambda: fit(sample_weight=np.linspace(-1, 1, 30)),
         "Negative values in data passed to `sample_weight`",
@@ -182,7 +182,7 @@ TARGETS = {
     ),
     "class_weight negative": (
         lambda: fit(class_weight={0: -1, 1: 1, 2: 1}),
-        "class_weight=.* holds a negative weight",
+        "class_weight=.* contains a negative weight",
     ),
     "weights length": (
         lambda: fit(sample_weight=np.ones(29)),
@@ -288,19 +288,19 @@ INPUTS = {
     ),
     "image_shape": (
         lambda: fit(image_shape=(1, 3, 3)),
-        r"\(1, 3, 3\) asks for 9 values a sample, but X has 4 features",
+        r"\(1, 3, 3\) has 9 values, but X has 4 features",
     ),
     "image_shape, images": (
         lambda: fit(IMAGES, image_shape=(1, 3, 3)),
-        r"\(30, 6, 6\) does not hold images of image_shape=\(1, 3, 3\)",
+        r"\(30, 6, 6\) does not contain images of image_shape=\(1, 3, 3\)",
     ),
     "image_shape, Dataset": (
         lambda: fit(dataset(X), image_shape=(1, 3, 3)),
-        r"\(1, 3, 3\) asks for 9 values a sample, but X has 4 features",
+        r"\(1, 3, 3\) has 9 values, but X has 4 features",
     ),
     "image_shape, Dataset of images": (
         lambda: fit(dataset(np.zeros((30, 4, 4))), image_shape=(1, 2, 8)),
-        r"\(30, 4, 4\) does not hold images of image_shape=\(1, 2, 8\)",
+        r"\(30, 4, 4\) does not contain images of image_shape=\(1, 2, 8\)",
     ),
     "Dataset, layout": (
         lambda: fit(dataset(np.zeros((30, 3, 5, 3)))),
@@ -343,17 +343,17 @@ PARAMETERS = {
     ),
     "class_prior, a frame": (
         lambda: fit(class_prior=series([0.2, 0.3, 0.5], [0, 1, 2]).to_frame().T),
-        "has to hold one share",
+        "must contain one frequency",
     ),
     "negative class_prior": (lambda: fit(class_prior=[1, 1, -1]), "not negative"),
-    "infinite class_prior": (lambda: fit(class_prior=[1, 1, np.inf]), "one share"),
+    "infinite class_prior": (lambda: fit(class_prior=[1, 1, np.inf]), "one frequency"),
     "class_prior of other classes": (
         lambda: fit(class_prior={0: 0.5, 2: 0.5}),
-        r"class_prior has shares of \[0, 2\], but the classes are \[0, 1, 2\]",
+        r"class_prior has frequencies of \[0, 2\], but the classes are \[0, 1, 2\]",
     ),
     "class_prior twice": (
         lambda: fit(class_prior=series([1, 2, 3], [0, 1, 1])),
-        r"shares of \[0, 1, 1\].*each of them once",
+        r"frequencies of \[0, 1, 1\].*each of them once",
     ),
     "selection of numbers": (
         lambda: fit(selection=lambda p: (p < 0.01).float()),
@@ -438,11 +438,11 @@ PARAMETERS = {
     ),
     "columns": (
         lambda: fit(module=Fixed),
-        "puts out 7 columns, but y has 3 classes",
+        "returns 7 logits per sample, but y has 3 classes",
     ),
     "columns, instance": (
         lambda: fit(module=nn.Linear(4, 2)),
-        "puts out 2 columns, but y has 3 classes",
+        "returns 2 logits per sample, but y has 3 classes",
     ),
     "not logits": (
         lambda: fit(IMAGES, module=nn.Linear(6, 3)),
@@ -472,7 +472,7 @@ PARAMETERS = {
     ),
     "net_params, a parameter": (
         lambda: fit(net_params={"lr": 0.5}),
-        "holds 'lr', which is a parameter of the estimator itself",
+        "contains 'lr', which is a parameter of the estimator itself",
     ),
     "net_params, groups": (
         lambda: fit(
@@ -482,7 +482,7 @@ PARAMETERS = {
     ),
     "net_params, batches": (
         lambda: fit(dataset(X), net_params={"iterator_train__batch_size": 8}),
-        "'iterator_train__batch_size', but batches are drawn here. batch_size",
+        "'iterator_train__batch_size', but PNLClassifier samples the batches itself",
     ),
     "net_params, no prefix": (
         lambda: fit(net_params={"hidden": 8}),
@@ -498,7 +498,7 @@ PARAMETERS = {
     ),
     "net_params, instance": (
         lambda: fit(module=nn.Linear(4, 3), net_params={"module__bias": False}),
-        "'module__bias', but module is an instance.*Give its class",
+        "'module__bias', but module is an instance.*Pass its class",
     ),
     "EarlyStopping": (
         lambda: fit(callbacks=[EarlyStopping(monitor="valid_loss")]),
@@ -580,11 +580,11 @@ PARAMETERS = {
     ),
     "warm start": (
         lambda: fit(warm_start=True).fit(X, Y + (Y >= 0)),
-        r"goes on with classes array\(\[0, 1, 2\]\), but y holds array\(\[1, 2, 3\]\)",
+        r"a fit with classes array\(\[0, 1, 2\]\), but y contains array\(\[1, 2, 3\]\)",
     ),
     "resume": (
         lambda: fit(warm_start="resume").fit(X, Y + (Y >= 0)),
-        r"warm_start='resume' goes on with classes array\(\[0, 1, 2\]\)",
+        r"warm_start='resume' continues a fit with classes array\(\[0, 1, 2\]\)",
     ),
     "warm start, features": (
         lambda: fit(warm_start=True).fit(X[:, :3], Y),
@@ -677,7 +677,7 @@ def test_device_that_is_missing(device, is_available):
 )
 def test_refused_fit_leaves_no_fitted_estimator(before, params):
     estimator = before().set_params(**params)
-    with pytest.raises(ValueError, match=r"7 columns|tolerance=1\.5"):
+    with pytest.raises(ValueError, match=r"7 logits|tolerance=1\.5"):
         estimator.fit(X, np.where(Y < 0, Y, Y + 1))
     with pytest.raises(NotFittedError):
         estimator.predict(X)

@@ -66,7 +66,7 @@ def test_too_high_learning_rate_leaves_initial_weights(inputs, steps_per_epoch):
     with pytest.raises(FloatingPointError, match=r"in epoch \d.*learning rate") as info:
         estimator.fit(inputs, Y)
     assert estimator.n_iter_ == 0
-    assert "as untrained as they began" in str(info.value)
+    assert "have their initial weights" in str(info.value)
     probabilities = estimator.predict_proba(inputs)
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)

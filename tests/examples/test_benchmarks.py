@@ -9,12 +9,14 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from examples.benchmarks.__main__ import main
 from examples.benchmarks.checkpoints import Checkpoint
+from examples.benchmarks.hard_tables import GENERATED
 from examples.benchmarks.methods import TITLES, estimators
 from examples.benchmarks.report import _overview, _ranks, errors_of, summarize, table
-from examples.benchmarks.runs import append, circumstances, read, run, run_all
+from examples.benchmarks.runs import circumstances, read, run, run_all
 from examples.benchmarks.study import FACTORS, ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
 from examples.benchmarks.tasks import GROUPS, TASKS, Data, Options
@@ -25,6 +27,34 @@ from pnl_sklearn.estimator._trainer import steps_per_epoch
 def test_groups_hold_all_tasks():
     names = [name for group in GROUPS.values() for name in group]
     assert set(names) | {"usps2mnist", "mnist-20-short"} == set(TASKS)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_data_keep_the_labels_asked_for(name):
+    data = TASKS[name].load(3, Options())
+    labeled = data.y_few >= 0
+    np.testing.assert_array_equal(data.y_few[labeled], data.y[labeled])
+    expected = {"rare_class": [9, 1], "mixed_table": [15] * 3, "xor": [10] * 2}
+    if name in expected:
+        assert np.bincount(data.y_few[labeled]).tolist() == expected[name]
+    assert len(data.X) == len(data.y) > 2 * len(data.X_test) - 5
+
+
+def test_the_class_of_xor_is_that_of_the_signs():
+    X, y = GENERATED["xor"](np.random.default_rng(0))
+    np.testing.assert_array_equal(y, (X[:, 0] > 0) != (X[:, 1] > 0))
+
+
+def test_logistic_regression_learns_the_labels_alone():
+    task = TASKS["mixed_table"]
+    data = task.load(0, Options())
+    ((_, model),) = estimators("logistic", task, data, 0)
+    labeled = data.y_few >= 0
+    alone = clone(model).fit(data.X, data.y_few)
+    base = alone[-1].estimator_.best_estimator_
+    scaled = alone[:-1].transform(data.X[labeled])
+    again = clone(base).fit(scaled, data.y_few[labeled])
+    np.testing.assert_allclose(again.coef_, base.coef_, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["digits-20", "digits-imbalanced", *TABLES])
@@ -82,10 +112,10 @@ def test_methods_take_the_same_number_of_steps(method, monkeypatch):
     )
     # 3,000 samples with all of their labels would be 188 batches of labeled samples.
     task = TASKS["ten_classes"]
-    if method in ("label_spreading", "self_training"):
+    if method in ("label_spreading", "self_training", "logistic"):
         data = task.load(100, Options())
         settings = [setting for setting, _ in estimators(method, task, data, 100)]
-        assert len(set(settings)) == len(settings) >= 6
+        assert len(set(settings)) == len(settings) >= (1 if method == "logistic" else 6)
         return
     record = run("ten_classes", 100, method, Options())
     ((estimator, n_steps),) = taken
@@ -99,8 +129,8 @@ RECORD = {"task": "digits-20", "method": "label_spreading", "small": False}
 
 def test_grid_counts_with_its_best_setting_on_all_splits():
     records = [
-        RECORD | {"draw": 100, "errors": {"a": 9.0, "b": 6.0, "c": 1.0}},
-        RECORD | {"draw": 101, "errors": {"a": 5.0, "b": 6.0}},
+        RECORD | {"split": 100, "errors": {"a": 9.0, "b": 6.0, "c": 1.0}},
+        RECORD | {"split": 101, "errors": {"a": 5.0, "b": 6.0}},
     ]
     (setting, splits, values) = summarize(records)["digits-20"]["label_spreading"]
     assert (setting, splits, values.tolist()) == ("b", [100, 101], [6, 6])
@@ -175,12 +205,12 @@ def in_this_process(monkeypatch):
 def test_run_stops_at_the_deadline_and_is_resumed(tmp_path, capsys):
     records, folder = tmp_path / "records.jsonl", tmp_path / "checkpoints"
     arguments = ["digits-20", "--small", "--records", str(records), "--methods"]
-    arguments += ["default,twin", "--minutes", "0"]  # an epoch a call
+    arguments += ["default,baseline", "--minutes", "0"]  # an epoch a call
 
     main(arguments)
     output = capsys.readouterr().out
     assert "[1/2] digits-20, split 100, default: time is up" in output
-    assert "split 100, twin" not in output
+    assert "split 100, baseline" not in output
     assert not records.exists()
     assert [path.name for path in folder.iterdir()] == [
         "digits-20-100-default-small.joblib"
@@ -216,7 +246,7 @@ def test_grids_stop_between_their_fits(tmp_path):
 
 def test_checkpoint_of_another_run_is_not_used(tmp_path, capsys):
     path = tmp_path / "checkpoint"
-    arguments = "digits-20", 100, "twin", Options(small=True), "cpu", path
+    arguments = "digits-20", 100, "baseline", Options(small=True), "cpu", path
     assert run(*arguments, deadline=0) is None
     found = joblib.load(path)
     joblib.dump(Checkpoint("other", {"": 99.0}), path)
@@ -234,7 +264,7 @@ def test_cuda_parameters_apply_on_cuda_only(monkeypatch):
     n_steps = {}
     for is_available in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda a=is_available: a)
-        for method in ("default", "twin", "paper_style", "all_labels"):
+        for method in ("default", "baseline", "paper_style", "all_labels"):
             ((_, estimator),) = estimators(method, task, data, 100)
             n = estimator.max_epochs * steps_per_epoch(estimator, y)
             n_steps.setdefault(is_available, set()).add(n)
@@ -243,39 +273,15 @@ def test_cuda_parameters_apply_on_cuda_only(monkeypatch):
     assert n_steps == {False: {7660}, True: {38_400}}
 
 
-def test_read_renames_settings_of_earlier_records(tmp_path):
-    path = tmp_path / "records.jsonl"
-    assert read(path) == []
-    earlier = {
-        "study-pool": "30 unlabeled rows",
-        "study-average": "no average",
-        "study-companion": "mean teacher",
-        "study-views": "weak: as it is, no neighbors' beliefs",
-    }
-    for method, setting in earlier.items():
-        append({"method": method, "errors": {setting: 1.0}}, path)
-    append({"method": "twin", "errors": {"": 2.0}}, path)
-    append({"workload": "digits"}, path)
-    *renamed, twin, speed = read(path)
-    assert {record["method"]: record["errors"] for record in renamed} == {
-        "study-unlabeled": {"30 unlabeled samples": 1.0},
-        "study-ema": {"no EMA": 1.0},
-        "study-consistency": {"mean teacher": 1.0},
-        "study-views": {"weak: identity, no graph posterior": 1.0},
-    }
-    assert twin == {"method": "twin", "errors": {"": 2.0}}
-    assert speed == {"workload": "digits"}
-
-
 def test_recorded_settings_are_those_of_the_study():
-    """All recorded factors and methods are known under today's names."""
+    """All recorded factors and methods are known."""
     records = read(Path(main.__code__.co_filename).with_name("results.jsonl"))
     assert {record["method"] for record in records} <= {*TITLES, *FACTORS}
 
 
 def ranks(runs):
     """Return lines about ranks of runs (table, method, split, errors by setting)."""
-    names = ["task", "method", "draw", "errors"]
+    names = ["task", "method", "split", "errors"]
     records = [dict(zip(names, run, strict=True)) | {"small": False} for run in runs]
     return list(_ranks(errors_of(records)))
 
@@ -291,7 +297,7 @@ def test_circumstances_name_amx(has_it, monkeypatch):
 def test_ranks_use_label_splits_of_all_methods():
     """The mean of the default is 5 % on its splits, 2 % on those of all methods."""
     runs = [("wine", "default", d, {"": e}) for d, e in [(100, 1), (101, 3), (102, 11)]]
-    for i, method in enumerate(["twin", "self_training", "label_spreading"]):
+    for i, method in enumerate(["baseline", "self_training", "label_spreading"]):
         runs += [("wine", method, 100, {"": 2.5 + i}), ("wine", method, 101, {"": 3})]
     lines = ranks(runs)
     assert sum(line.endswith("| 1.00 | 2.00 | 3.00 | 4.00 |") for line in lines) == 2
@@ -304,7 +310,7 @@ def test_grids_count_with_their_best_settings_and_with_one():
     runs = []
     for name, of_grid in [("iris", {"a": 1, "b": 5}), ("wine", {"a": 7, "b": 2})]:
         runs += [(name, "label_spreading", 100, of_grid)]
-        others = [("default", 3), ("twin", 6), ("self_training", 4)]
+        others = [("default", 3), ("baseline", 6), ("self_training", 4)]
         runs += [(name, method, 100, {"": error}) for method, error in others]
     best, means_at_best, at_one, means = ranks(runs)[4:8]
     assert best.endswith("| 2.00 | 4.00 | 3.00 | 1.00 |")
@@ -317,7 +323,7 @@ def test_grids_count_with_their_best_settings_and_with_one():
 def test_settings_not_run_on_all_splits_do_not_count():
     runs = []
     for split in (100, 101):
-        runs += [("wine", method, split, {"": 5}) for method in ("default", "twin")]
+        runs += [("wine", method, split, {"": 5}) for method in ("default", "baseline")]
         runs += [("wine", "self_training", split, {"": 6})]
     runs += [("wine", "label_spreading", 100, {"a": 1, "b": 7})]
     runs += [("wine", "label_spreading", 101, {"b": 7})]

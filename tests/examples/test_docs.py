@@ -1,59 +1,149 @@
-"""The snippets of the documentation run, one after the other."""
+"""The code of README and guide runs as it stands there."""
 
 import re
+import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
-from sklearn.datasets import load_digits
+import torch
+from matplotlib.image import imsave
+from sklearn.datasets import load_breast_cancer, load_digits
+from torchvision.models import resnet18
 
 from pnl_sklearn import PNLClassifier
 from pnl_sklearn.estimator import _trainer
-from pnl_sklearn.model_selection import hide_labels
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guide"
+# The others have no code that runs.
+PAGES = sorted(
+    path.stem
+    for path in GUIDE.glob("*.rst")
+    if path.stem not in ("index", "how_it_works")
+)
 
 
-def snippets(page):
-    """Return the code blocks of a page, each below as many blank lines as precede it.
+def blocks(path):
+    """Return the Python blocks of a page, each below as many blank lines as precede it.
 
     So the line numbers of a traceback are those of the page.
     """
-    text = (DOCS / page).read_text()
-    blocks = re.finditer(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", text)
-    for block in blocks:
+    text = path.read_text()
+    if path.suffix == ".md":
+        found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    else:
+        found = re.finditer(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", text)
+    for block in found:
         line = text[: block.start(1)].count("\n")
         yield "\n" * line + textwrap.dedent(block[1])
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of Optuna itself
-def test_snippets_of_few_labels_run(monkeypatch):
+def run(path):
+    """Execute the blocks of a page in one namespace, and return it."""
+    names = {"__name__": path.stem}
+    for block in blocks(path):
+        exec(compile(block, path.name, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory; what a page changes is set back."""
     pytest.importorskip("matplotlib").use("Agg")
-    optuna = pytest.importorskip("optuna")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Short fits: fewer and shorter epochs.
-    monkeypatch.setitem(PNLClassifier.__init__.__kwdefaults__, "max_epochs", 4)
+    monkeypatch.chdir(tmp_path)
+    with sklearn.config_context():  # a page turns metadata routing on
+        yield tmp_path
+    plt.close("all")
+
+
+@pytest.fixture
+def short_fits(monkeypatch):
+    """Fewer and shorter epochs."""
+    monkeypatch.setitem(PNLClassifier.__init__.__kwdefaults__, "max_epochs", 2)
     monkeypatch.setattr(_trainer, "_MIN_STEPS", 8)
-    X, y = (part[:400] for part in load_digits(return_X_y=True))
-    y_few = hide_labels(y, 60, random_state=0)
-    names = {"X": X, "y": y_few, "np": np}
-    blocks = list(snippets("few_labels.rst"))
-    with sklearn.config_context():  # a snippet turns routing on
-        for block in blocks:
-            exec(compile(block, "few_labels.rst", "exec"), names)
-    assert len(blocks) >= 10
-    assert names["report"].out_of_class < 0.1
-    assert 0.3 < names["search"].best_score_ <= 1
-    assert set(names["study"].best_params) == {
-        "class_prior__weight",
-        "selection__tolerance",
-    }
-    assert names["scaled"].predict_proba(X).shape == (len(X), 10)
-    assert names["stack"].score(X, y) > 0.3
-    assert len(names["gain"].scores) == 6
-    assert 0.5 < names["audited"].history_[-1]["valid_negative_precision"] <= 1
-    assert len(names["ask"]) == 10
-    assert (y_few[names["doubtful"]] >= 0).all()
+
+
+@pytest.fixture
+def files(folder, monkeypatch):
+    """What readers have: pictures, a table, texts; and encoders of random weights."""
+    images, digits = load_digits(return_X_y=True)
+    for i, (image, digit) in enumerate(zip(images[:120], digits, strict=False)):
+        label = "unlabeled" if i >= 40 or digit > 1 else ["cat", "dog"][digit]
+        path = folder / "pictures" / label / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        imsave(path, image.reshape(8, 8), cmap="gray")
+
+    rng = np.random.default_rng(0)
+    table = load_breast_cancer(as_frame=True).frame.iloc[:200]
+    sizes = pd.cut(table["mean radius"], 3, labels=["small", "medium", "large"])
+    table = table[["mean texture", "mean area"]].assign(size=sizes.astype(str))
+    table["label"] = np.where(table["mean area"] > 700, "large", "other")
+    table.loc[20:, "label"] = None
+    table.loc[::7, "mean area"] = np.nan
+    table.to_csv(folder / "customers.csv", index=False)
+
+    kinds = rng.choice(["place", "number"], 120)
+    texts = [
+        " ".join(f"{kind}{i}" for i in rng.integers(100, size=20)) for kind in kinds
+    ]
+    labels = np.where(np.arange(120) < 20, kinds, None)
+    questions = pd.DataFrame({"text": texts, "label": labels})
+    questions.to_csv(folder / "questions.csv", index=False)
+
+    class SentenceTransformer:
+        """Stands in for the one that downloads its weights."""
+
+        def __init__(self, name):
+            assert "MiniLM" in name
+
+        def encode(self, texts, normalize_embeddings):
+            assert normalize_embeddings
+            assert isinstance(texts, list)
+            vectors = rng.standard_normal((len(texts), 384), np.float32)
+            for text, vector in zip(texts, vectors, strict=True):
+                vector[:100] += 4 if text.startswith("place") else -4
+            return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    module = ModuleType("sentence_transformers")
+    module.SentenceTransformer = SentenceTransformer
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    torch.manual_seed(0)
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url",
+        lambda *_, **__: resnet18().state_dict(),
+    )
+
+
+def test_every_page_has_code():
+    assert len(PAGES) > 10
+    assert all(any(blocks(GUIDE / f"{name}.rst")) for name in PAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("files", "short_fits")
+@pytest.mark.parametrize("page", PAGES)
+def test_code_of_the_guide_runs(page):
+    run(GUIDE / f"{page}.rst")
+
+
+@pytest.mark.slow
+def test_code_of_the_readme_prints_what_it_says(folder, capsys):
+    run(ROOT / "README.md")
+    printed = capsys.readouterr().out
+    promised = re.search(
+        r"It prints `(test accuracy [\d.]+)`", (ROOT / "README.md").read_text()
+    )
+    assert promised[1] in printed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder", "short_fits")
+def test_code_of_the_start_page_runs():
+    names = run(ROOT / "docs" / "index.rst")
+    assert names["model"].transduction_.shape == (1797,)

@@ -13,7 +13,7 @@ from examples.benchmarks.__main__ import main
 from examples.benchmarks.runs import append
 from examples.benchmarks.scaling import exponent, of_fit, of_samples
 from examples.benchmarks.speed import PAIRS, Workload, measure, ratios
-from examples.benchmarks.speed_page import scaling_lines, write_speed
+from examples.benchmarks.speed_page import fits_lines, scaling_lines, write_speed
 from pnl_sklearn import PNLClassifier
 
 SIZES = {"batch_size": 8, "labeled_batch_size": 8}
@@ -125,14 +125,17 @@ def test_report_writes_the_speed_page(records, tables, tmp_path):
     for name in ("images", "low"):
         record = records[name]
         append(record, path)
+    fits = {
+        "fits": [{"shape": [3, 8, 8], "samples": 2000, "steps": 10, "minutes": 0.52}]
+    }
     scaling = {
-        "fits": [{"shape": [3, 8, 8], "samples": 2000, "steps": 10, "minutes": 0.52}],
         "tables": tables,
         "grid_search": [{"search": 2.0, "processes": 1.0}],
         "imports": {"pnl_sklearn": [3.0], "its parts": [2.0]},
     }
     circumstances = ("device", "threads", "versions", "commit")
-    append(scaling | {key: record[key] for key in circumstances}, path)
+    for kind in (fits, scaling):
+        append(kind | {key: record[key] for key in circumstances}, path)
     other = record | {"device": "A GPU", "peak_gpu_memory_mb": 1}
     append(other, path)
     main(["report", "--docs", str(tmp_path), "--speed-records", str(path)])
@@ -146,7 +149,8 @@ def test_report_writes_the_speed_page(records, tables, tmp_path):
     assert "took 3.00 s, 1.50 (1.50 to 1.50) times" in page
     assert (tmp_path / "speed.png").stat().st_size > 0
     assert all(part in page for pair in PAIRS for part in pair)
-    assert len(list(scaling_lines(scaling))) == (1 + 1) + (1 + 4) + 3
+    assert len(list(scaling_lines(scaling))) == 1 + 4 + 3
+    assert len(list(fits_lines(fits))) == 1 + 1
 
 
 def test_speed_page_without_records(tmp_path):

@@ -119,15 +119,15 @@ def test_study_refuses_other_than_the_defaults():
 
 RECORD = {"task": "digits-20", "small": False}
 RECORDS = [
-    RECORD | {"method": "default", "draw": 0, "errors": {"": 3.0}},
-    RECORD | {"method": "default", "draw": 1, "errors": {"": 5.0}},
-    RECORD | {"method": "default", "draw": 100, "errors": {"": 4.0}},
-    RECORD | {"method": "study-ema", "draw": 0, "errors": {"no EMA": 4.0}},
-    RECORD | {"method": "study-ema", "draw": 1, "errors": {"no EMA": 8.0}},
+    RECORD | {"method": "default", "split": 0, "errors": {"": 3.0}},
+    RECORD | {"method": "default", "split": 1, "errors": {"": 5.0}},
+    RECORD | {"method": "default", "split": 100, "errors": {"": 4.0}},
+    RECORD | {"method": "study-ema", "split": 0, "errors": {"no EMA": 4.0}},
+    RECORD | {"method": "study-ema", "split": 1, "errors": {"no EMA": 8.0}},
     RECORD
     | {
         "method": "study-unlabeled",
-        "draw": 0,
+        "split": 0,
         "errors": {"30 unlabeled samples": 9.0, "100 unlabeled samples": 6.0},
     },
 ]
@@ -148,7 +148,7 @@ def test_settings_are_compared_with_the_default_on_the_same_splits():
 
 def test_write_study(tmp_path):
     write_study(RECORDS, tmp_path)
-    page = (tmp_path / "study_tables.md").read_text()
+    page = (tmp_path / "study.md").read_text()
     assert "| EMA of the weights | no EMA | 6.00 | +2.00 | 1.00 |" in page
     row = "| Number of unlabeled samples | 30 unlabeled samples | 9.00 (1) | +6.00 |  |"
     assert row in page
@@ -161,7 +161,7 @@ def test_write_study(tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
     (tmp_path / "study_curves.png").unlink()
     write_study([RECORDS[0], RECORDS[3]], tmp_path)
-    page = (tmp_path / "study_tables.md").read_text()
+    page = (tmp_path / "study.md").read_text()
     assert "study_curves" not in page
     assert "one label split, 0: small differences say nothing." in page
     assert not (tmp_path / "study_curves.png").exists()

@@ -116,7 +116,7 @@ def test_hog_of_a_ramp_is_one_orientation(angle, k):
 
 @pytest.mark.parametrize("hog", [HOG(n_cells=1), HOG(n_orientations=0)])
 def test_hog_needs_cells_and_orientations(hog):
-    with pytest.raises(ValueError, match="n_cells has to be 2 at least"):
+    with pytest.raises(ValueError, match="n_cells must be at least 2"):
         hog(torch.zeros(2, 1, 8, 8))
 
 

@@ -162,7 +162,7 @@ def test_fewer_labels_than_folds_lower_the_number_of_folds(cv):
 
 def test_class_with_one_label():
     y = np.array([1, 1, 1, 0, -1, -1])
-    with pytest.warns(UserWarning, match="Class 0 has 1 .* 2 folds are used. The fold"):
+    with pytest.warns(UserWarning, match="Class 0 has 1 .* 2 folds are used. If its"):
         folds = list(SemiSupervisedSplit(3).split(y, y))
     assert [0 in y[test] for _, test in folds] in ([True, False], [False, True])
     with pytest.raises(ValueError, match=r"1 labeled samples\. At least two"):
@@ -237,9 +237,9 @@ def test_groups_as_argument_equal_routed_groups():
 @pytest.mark.parametrize(
     ("cv", "y", "message"),
     [
-        (PredefinedSplit(TRUTH), Y, "contains indices of X"),
-        ([(LABELED[:12], LABELED[12:])], Y, "contains indices of X"),
-        (2, np.array([-1, 1] * 60), "y holds only -1 and 1"),
+        (PredefinedSplit(TRUTH), Y, "neither a number of folds nor a splitter"),
+        ([(LABELED[:12], LABELED[12:])], Y, "pass indices of X to scikit-learn"),
+        (2, np.array([-1, 1] * 60), "y contains only -1 and 1"),
         (2, None, "SemiSupervisedSplit needs y"),
     ],
 )

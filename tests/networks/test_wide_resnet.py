@@ -37,5 +37,5 @@ def test_wide_resnet_number_of_layers():
 
 
 def test_wide_resnet_rejects_other_depths():
-    with pytest.raises(ValueError, match="depth has to be 10, 16, 22"):
+    with pytest.raises(ValueError, match="depth must be 10, 16, 22"):
         WideResNet((3, 32, 32), 10, depth=27)

@@ -295,7 +295,7 @@ def test_mean_teacher_with_warm_start_of_submodels_without_ema(blobs):
     ("consistency", "match"),
     [
         ("teacher", "'consistency' parameter of PNLClassifier"),
-        (MeanTeacher, "is a class. Give an object of it: consistency=MeanTeacher()"),
+        (MeanTeacher, "is a class. Pass an instance of it: consistency=MeanTeacher()"),
         (MeanTeacher(rampup=-3), "'rampup' parameter of MeanTeacher"),
         (DualStudent(threshold=2), "'threshold' parameter of DualStudent"),
     ],

@@ -155,7 +155,7 @@ def collapse_messages(distribution, target=UNIFORM, codes=CODES, is_known=True):
 
 def test_class_collapse_warning_names_the_classes():
     (message,) = collapse_messages([0.5, 0.496, 0.004])
-    assert "Class 'eel' has collapsed: 0.4 % of the unlabeled samples" in message
+    assert "Class 'eel' has collapsed: 0.4 % mean predicted probability" in message
     assert "class_prior" in message
     (message,) = collapse_messages([0.99, 0.01, 0.0])
     assert "collapsed to one class, 'cat'" in message

@@ -306,7 +306,7 @@ def test_processes_share_all_seeds_but_that_of_the_steps():
         ({"accelerator": accelerate.Accelerator}, r"is a class.*=Accelerator\(\)"),
         (
             {"accelerator": fake(distributed_type=SimpleNamespace(value="FSDP"))},
-            "set up for FSDP.*both networks whole",
+            "set up for FSDP.*both networks as a whole",
         ),
         (
             {"accelerator": fake(mixed_precision="fp16")},
@@ -316,8 +316,8 @@ def test_processes_share_all_seeds_but_that_of_the_steps():
             {"accelerator": fake(gradient_accumulation_steps=4)},
             "gradient_accumulation_steps=4.*every step",
         ),
-        ({"accelerator": SECOND_GPU, "device": "cpu"}, "device='cpu' was.*'cuda:1'"),
-        ({"accelerator": SECOND_GPU, "device": "cuda:0"}, "'cuda:0' was.*'cuda:1'"),
+        ({"accelerator": SECOND_GPU, "device": "cpu"}, "device='cpu', but.*'cuda:1'"),
+        ({"accelerator": SECOND_GPU, "device": "cuda:0"}, "'cuda:0', but.*'cuda:1'"),
     ],
 )
 def test_settings_of_the_accelerator_that_are_refused(params, message):
@@ -327,7 +327,7 @@ def test_settings_of_the_accelerator_that_are_refused(params, message):
 
 def test_processes_that_would_train_alone_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"2 processes.*joins 1.*cpu=True"):
+    with pytest.raises(ValueError, match=r"2 processes.*connects 1.*cpu=True"):
         PNLClassifier(accelerator=fake(num_processes=1)).fit(X, Y)
 
 

@@ -133,5 +133,5 @@ def test_fit_with_adversarial_view(exchange):
 
 
 def test_adversarial_view_as_weak_view_raises():
-    with pytest.raises(ValueError, match="Give it as the strong view"):
+    with pytest.raises(ValueError, match="Use it as strong_view"):
         PNLClassifier(weak_view=AdversarialView()).fit(np.eye(4), [0, 1, -1, -1])
