@@ -2,21 +2,29 @@
 Find unlabeled samples of unknown classes
 =========================================
 
-This example shows how to find unlabeled samples of classes without labels, and how to
-train with them. Twenty images of the digits 0 to 4 are labeled, but the unlabeled
-images are of all ten digits. A classifier assigns the digits 5 to 9 to wrong classes.
+This example shows how to find unlabeled samples that are of no labeled class, and how
+to train when there are such samples.
+
+Twenty images of the digits 0 to 4 are labeled. But the unlabeled images are of all ten
+digits. A classifier assigns the digits 5 to 9 to wrong classes and learns from them.
 """
 
 # %%
 # Check the unlabeled data
 # ------------------------
 # :func:`~pnl_sklearn.inspection.check_unlabeled` computes the novelty of each sample by
-# random walks on a kNN graph. The novelty of a sample is high if walks from it seldom
-# meet a labeled sample. A warning is issued if there are many such samples.
+# random walks on a kNN graph. The novelty is high if a walk from the sample seldom
+# meets a labeled sample. A warning is issued if the novelty of many samples is high.
 #
-# Three fits are compared: with all unlabeled samples, with the weights of the report,
-# and with the digits 5 to 9 removed. The last one needs the true labels, so that it is
-# only possible in an experiment.
+# Three fits are compared:
+#
+# - with all unlabeled samples;
+# - with the weights of the report, which are low for samples of high novelty;
+# - without the digits 5 to 9. This needs the hidden labels, so that it is only possible
+#   in an experiment.
+#
+# The helper ``make_label_split`` of ``examples/label_splits.py`` splits off a test set
+# and hides most labels.
 
 import argparse
 import warnings
@@ -25,13 +33,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from label_splits import make_label_split
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
 
 from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
 from pnl_sklearn.inspection import check_unlabeled
-from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--splits", type=int, default=2)
@@ -42,11 +49,9 @@ images, y = load_digits(return_X_y=True)
 images = images.reshape(-1, 8, 8)
 results = []
 for seed in range(100, 100 + options.splits):
-    X, X_test, y_train, y_test = train_test_split(
-        images, y, test_size=0.3, stratify=y, random_state=seed
-    )
+    X, X_test, y_train, y_test, y_few = make_label_split(images, y, 40, seed)
     in_class, in_class_test = y_train < 5, y_test < 5
-    y_few = hide_labels(np.where(in_class, y_train, -1), 20, random_state=seed)
+    y_few[~in_class] = -1  # twenty labels remain
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnlabeledDataWarning)
         report = check_unlabeled(X, y_few)
@@ -64,6 +69,13 @@ for seed in range(100, 100 + options.splits):
     results.append([report.out_of_class, auc, *errors])
     print(f"seed {seed}: " + " ".join(f"{e:.2f}" for e in errors), flush=True)
 
+# %%
+# Test errors
+# -----------
+# The test images are those of the digits 0 to 4. The table also has the estimated share
+# of unlabeled samples that are of no labeled class, and the area under the ROC curve
+# (AUC) of the novelty.
+
 names = ["all unlabeled", "weighted", "digits 0 to 4 only"]
 table = pd.DataFrame(results, columns=["out of class", "AUC", *names])
 print("Test error in % on the digits 0 to 4, mean over label splits")
@@ -72,7 +84,8 @@ print(table.mean().round(3).to_string())
 # %%
 # Novelty of the unlabeled images
 # -------------------------------
-# The images of the digits 5 to 9 have a higher novelty.
+# The novelty is higher for the images of the digits 5 to 9. The panel on the right
+# shows the images of highest novelty, with their true labels.
 
 fig = plt.figure(figsize=(10, 4), layout="constrained")
 left, right = fig.subfigures(1, 2)
@@ -82,9 +95,9 @@ for mask, label in [(in_class, "digits 0 to 4"), (~in_class, "digits 5 to 9")]:
     ax.hist(report.novelty[unlabeled & mask], bins, alpha=0.6, label=label)
 ax.set(xlabel="novelty", ylabel="unlabeled images", title="Novelty of the images")
 ax.legend(frameon=False)
-right.suptitle("The most novel images", fontsize=12)
-most_novel = report.novelty.argsort()[::-1]
-for ax, index in zip(right.subplots(3, 6).flat, most_novel, strict=False):
+right.suptitle("The images of highest novelty", fontsize=12)
+by_novelty = report.novelty.argsort()[::-1]
+for ax, index in zip(right.subplots(3, 6).flat, by_novelty, strict=False):
     ax.imshow(X[index], cmap="gray_r")
     ax.set_title(y_train[index], fontsize=9)
     ax.set_axis_off()

@@ -5,24 +5,25 @@ Twenty labels on the digits
 This example shows how to fit :class:`~pnl_sklearn.PNLClassifier` to images with few
 labels, how to compare it with other methods, and how to read its ``history_``.
 
-Scikit-learn's digits are 1,797 images of 8 x 8 pixels in ten classes. We keep two
-labels of each class and hide all others. Four methods get the same images and labels:
+The data are scikit-learn's digits: 1,797 images in ten classes. Two images of each
+class keep their label. Four methods get the same images and labels:
 
-- the *supervised baseline*: the same networks, trained on the labeled images alone;
+- the *supervised baseline*: the same networks, trained on the labeled images only;
 - :class:`~sklearn.semi_supervised.SelfTrainingClassifier`;
 - :class:`~sklearn.semi_supervised.LabelSpreading`;
 - :class:`~pnl_sklearn.PNLClassifier` with its default parameters.
 
-The results depend on which twenty images are labeled. So all methods are compared on
-three label splits. This takes a few minutes on a CPU.
+The results depend on which images are labeled. So all methods are compared on three
+label splits. This takes a few minutes on a CPU.
 """
 
 # %%
 # The label splits
 # ----------------
-# A label split is identified by its seed. The seed determines the test set, which holds
-# 30 % of the images of each class, and the labeled images. The label -1 means
-# "unlabeled".
+# A label split is identified by its seed. The seed determines the test set and the
+# labeled images. The helper ``make_label_split`` of ``examples/label_splits.py`` splits
+# off the test set, which holds 30 % of the images. Then it hides most labels of the
+# training set. The label -1 means "unlabeled".
 
 import argparse
 import time
@@ -32,10 +33,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from label_splits import make_label_split
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from pnl_sklearn import PNLClassifier, supervised_baseline
@@ -45,41 +46,29 @@ parser.add_argument("--splits", type=int, nargs="+", default=[100, 101, 102])
 parser.add_argument("--epochs", type=int, default=None, help="default: PNLClassifier's")
 args = parser.parse_args()
 
-
-def split_labels(X, y, seed, n_per_class=2):
-    """Split off a test set and hide the labels of all but a few training samples."""
-    X_train, X_test, y_train, y_test = train_test_split(
-        X, y, test_size=0.3, stratify=y, random_state=seed
-    )
-    rng = np.random.default_rng(seed)
-    labeled = [
-        rng.choice(np.flatnonzero(y_train == k), n_per_class, replace=False)
-        for k in np.unique(y)
-    ]
-    hidden = np.full_like(y_train, -1)
-    hidden[np.ravel(labeled)] = y_train[np.ravel(labeled)]
-    return X_train, X_test, hidden, y_test
-
-
 X, y = load_digits(return_X_y=True)
-flat = {seed: split_labels(X / 16, y, seed) for seed in args.splits}
-images = {seed: split_labels(X.reshape(-1, 8, 8), y, seed) for seed in args.splits}
+flat, images = {}, {}
+for seed in args.splits:
+    flat[seed] = make_label_split(X / 16, y, n_labeled=20, seed=seed)
+    images[seed] = make_label_split(X.reshape(-1, 8, 8), y, n_labeled=20, seed=seed)
 
 # %%
-# The baselines
-# -------------
-# Both baselines of scikit-learn work on flat samples, with pixels scaled to [0, 1].
-# Their accuracy depends on their settings, and twenty labels are too few to choose them
-# by cross-validation. So LabelSpreading, which is quick, is fitted with many settings,
-# and the one with the lowest *test* error is reported. This favors the baseline.
-# SelfTrainingClassifier gets a logistic regression with little regularization.
+# The methods of scikit-learn
+# ---------------------------
+# The two methods of scikit-learn get flat samples of 64 features, scaled to [0, 1].
+# Their accuracy depends on their parameters, and twenty labels are too few to choose
+# these by cross-validation.
+#
+# LabelSpreading is fast, so it is fitted with many settings. The setting with the
+# lowest *test* error is reported, which favors LabelSpreading. SelfTrainingClassifier
+# gets a logistic regression with little regularization.
 
 
 def fit_and_test(model, data):
     """Return the test error in percent and the seconds that the fit took."""
-    X_train, X_test, y_train, y_test = data
+    X_train, X_test, _, y_test, y_few = data
     begin = time.perf_counter()
-    model.fit(X_train, y_train)
+    model.fit(X_train, y_few)
     seconds = time.perf_counter() - begin
     return 100 * (1 - model.score(X_test, y_test)), seconds
 
@@ -116,9 +105,9 @@ results = {
 # %%
 # The two networks
 # ----------------
-# ``PNLClassifier`` takes the images as they are, of shape (n, 8, 8) and in their own
-# units. For images it uses a small convolutional network and random augmentations:
-# shifts, rotations, changes of size and slant, but no mirror images.
+# ``PNLClassifier`` gets the images as they are, of shape (n, 8, 8) and not scaled. By
+# default its networks for images are convolutional. The augmentations are random
+# shifts, rotations and changes of size and slant. The images are not flipped.
 
 model = PNLClassifier(random_state=0)
 if args.epochs is not None:
@@ -156,12 +145,18 @@ print("\nTest error in %, and seconds of one fit:\n")
 print(table.round(1).to_string(), "\n")
 
 # %%
-# What happened in training
-# -------------------------
-# ``history_`` has an entry per epoch. ``teacher_student_agreement`` is the fraction of
-# unlabeled images for which teacher and student predict the same class.
-# ``negative_coverage`` is the fraction with at least one pseudo-negative label. The
-# left panel shows the first label split. In the right panel each dot is a label split.
+# History and test errors
+# -----------------------
+# ``history_`` has one entry per epoch. The left panel shows four of its quantities, for
+# the first label split:
+#
+# - ``teacher_student_agreement``: the fraction of unlabeled images for which teacher
+#   and student predict the same class;
+# - ``negative_coverage``: the fraction with at least one pseudo-negative label;
+# - ``supervised_loss``: the loss of the labeled images;
+# - ``negative_loss``: the loss of the pseudo-negative labels.
+#
+# In the right panel each dot is a label split.
 
 history = pd.DataFrame(fitted["PNLClassifier", args.splits[0]].history_)
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
@@ -173,8 +168,7 @@ for name, style in {
 }.items():
     fractions.plot(history["epoch"], 100 * history[name], style, label=name, ms=4)
 for name, color in {"supervised_loss": "tab:green", "negative_loss": "tab:red"}.items():
-    label = name.replace("_", " ")
-    losses.plot(history["epoch"], history[name], "--", color=color, label=label)
+    losses.plot(history["epoch"], history[name], "--", color=color, label=name)
 fractions.set(xlabel="epoch", ylabel="unlabeled images (%), solid lines", ylim=(0, 102))
 losses.set(ylabel="loss (nats), dashed lines")
 losses.set_ylim(bottom=0)

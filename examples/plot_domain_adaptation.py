@@ -2,23 +2,25 @@
 Domain adaptation: labels of one data set, images of another
 ============================================================
 
-This example shows how to use labels of a *source* data set for a *target* data set that
-looks a little different and has no labels. The source is USPS, digits scanned from
-letters. The target is MNIST. Both are given to one ``fit``: the source with its labels,
-the target as unlabeled data.
+This example shows how to classify a *target* data set without labels by the labels of a
+similar *source* data set.
+
+The source is USPS: digits scanned from letters. The target is MNIST. One ``fit`` gets
+both: the source with its labels, and the target as unlabeled data.
 
 The two data sets are read by torchvision, from a folder or from the network::
 
     python plot_domain_adaptation.py --data FOLDER --download
 
-The three fits take long on a CPU. ``--samples 6000 --epochs 1`` is a quick version.
+The three fits take long on a CPU. Use ``--samples 6000 --epochs 1`` for a short run.
 """
 
 # %%
-# One scale for both
-# ------------------
-# Images of USPS have 16 x 16 pixels, those of MNIST 28 x 28, of which the outer 4 are
-# margin. So USPS is resized to 20 x 20 and gets the same margin.
+# Images of the same size
+# -----------------------
+# An image of MNIST has 28 x 28 pixels, with a margin of 4 pixels. An image of USPS has
+# 16 x 16 pixels and no margin. So it is resized to 20 x 20 pixels and gets the same
+# margin.
 
 import argparse
 from pathlib import Path
@@ -58,9 +60,9 @@ target, target_labels = mnist.data.numpy()[kept], mnist.targets.numpy()[kept]
 # %%
 # One fit
 # -------
-# The source has its labels, the target has -1. The class frequencies of the target
-# differ from those of the source. ``class_prior="auto"``, the default, does not use the
-# frequencies of the labels.
+# The samples of the target get -1, which means "unlabeled". The class frequencies of
+# source and target differ. The default ``class_prior="auto"`` does not use the
+# frequencies of the labels, so that it can be kept.
 
 X = np.concatenate([source, target])
 y = np.concatenate([source_labels, np.full(len(target), -1)])
@@ -68,18 +70,21 @@ model = PNLClassifier(max_epochs=options.epochs, random_state=0, verbose=1)
 model.fit(X, y)
 
 # %%
-# The gain
-# --------
-# Two fits are compared with: the same networks trained on the labels of the source
-# alone (``supervised_baseline``), and on the target with all of its labels. Their
-# difference is the gap that adaptation can close.
+# Comparison
+# ----------
+# The same networks are also trained in two other ways:
+#
+# - on the labeled source only. This is the supervised baseline;
+# - on the target with all of its labels.
+#
+# The gap between these two accuracies is what domain adaptation can gain at most.
 
 baseline = supervised_baseline(model).set_params(
     steps_per_epoch=model.submodels_[0].n_steps_ // model.n_iter_, verbose=0
 )
 fitted = {
     "source only": clone(baseline).fit(X, y),
-    "both": model,
+    "source and target": model,
     "target, all labels": clone(baseline)
     .set_params(labeled_batch_size=64)
     .fit(target, target_labels),
@@ -87,12 +92,12 @@ fitted = {
 accuracies = {}
 for name, classifier in fitted.items():
     accuracies[name] = classifier.score(mnist_test.data.numpy(), mnist_test.targets)
-    print(f"{name:20} accuracy on MNIST's test images: {100 * accuracies[name]:.2f} %")
+    print(f"{name:20} accuracy on test images of MNIST: {100 * accuracies[name]:.2f} %")
 low, ours, high = accuracies.values()
-print(f"closed: {100 * (ours - low) / (high - low):.0f} % of the gap")
+print(f"gained: {100 * (ours - low) / (high - low):.0f} % of the gap")
 
 # %%
-# The figure shows images of both data sets, and the errors.
+# The figure shows images of both data sets, and the test errors of the three fits.
 
 fig = plt.figure(figsize=(10, 4), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=[1, 1.2])
@@ -108,7 +113,7 @@ bars = ax.barh(list(accuracies), errors, color=["lightsteelblue", "C3", "silver"
 ax.bar_label(bars, fmt="%.1f %%", padding=3)
 ax.invert_yaxis()
 ax.margins(x=0.15)
-ax.set(xlabel="error on MNIST's test images (%)", title="Errors of three fits")
+ax.set(xlabel="error on the test images of MNIST (%)", title="Test errors")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")

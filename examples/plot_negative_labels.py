@@ -2,16 +2,21 @@
 Learn from classes that a sample is not
 =======================================
 
-This example shows how to use ``negative_labels``, and how much they help compared with
-labels. A negative label says that a sample is not of a class: someone may not recognize
-a digit, but see that it is neither a 1 nor a 7.
+This example shows how to train with ``negative_labels``, and how much they lower the
+error compared with labels.
+
+A negative label says that a sample is not of a class. For example, a person may not
+recognize a digit, but see that it is not a 1.
 """
 
 # %%
 # Labels and negative labels
 # --------------------------
-# Twenty samples are labeled. Random other samples then get either a label or one
-# negative label, a random class that is not theirs.
+# Twenty digits are labeled. Other digits, chosen at random, then get either a label or
+# one negative label. The negative label is a random class that is not theirs.
+#
+# The helper ``make_label_split`` of ``examples/label_splits.py`` splits off a test set
+# and hides most labels.
 
 import argparse
 from pathlib import Path
@@ -19,11 +24,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from label_splits import make_label_split
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--splits", type=int, default=2)
@@ -34,10 +38,7 @@ options = parser.parse_args()
 X, y = load_digits(return_X_y=True)
 results = []
 for seed in range(100, 100 + options.splits):
-    X_train, X_test, y_train, y_test = train_test_split(
-        X, y, test_size=0.3, stratify=y, random_state=seed
-    )
-    y_few = hide_labels(y_train, n_labeled=20, random_state=seed)
+    X_train, X_test, y_train, y_test, y_few = make_label_split(X, y, 20, seed)
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(np.flatnonzero(y_few == -1))
     other_class = (y_train + rng.integers(1, 10, size=len(y_train))) % 10
@@ -58,14 +59,18 @@ for seed in range(100, 100 + options.splits):
         results.append([n, "negative label", error])
     print(f"seed {seed} done", flush=True)
 
+# %%
+# Test errors
+# -----------
+# The table and the figure show the test error by the number of additional labels or
+# negative labels. A label says more: it excludes nine of ten classes, and a negative
+# label excludes one. But hundreds of negative labels lower the error, too. They are
+# useful if they are cheap, or if nobody knows the label.
+
 table = pd.DataFrame(results, columns=["answers", "kind", "error"])
 means = table.pivot_table(index="answers", columns="kind", values="error")
 print("Test error in %, mean over label splits")
 print(means.round(2).to_string())
-
-# %%
-# A label excludes nine of ten classes, a negative label only one. Negative labels are
-# useful if they cost nothing, or if nobody knows the label.
 
 fig, ax = plt.subplots(figsize=(9.5, 4), layout="constrained")
 for name, color in [("label", "C0"), ("negative label", "C3")]:

@@ -2,22 +2,27 @@
 How often is a pseudo-negative label right?
 ===========================================
 
-This example measures the precision of pseudo-negative labels during training, and shows
-how to write a skorch callback that does so.
+This example shows that pseudo-negative labels are right far more often than
+pseudo-labels. It also shows how to measure such a quantity during training with a
+skorch callback.
 
-The method is based on one assumption: a pseudo-negative label ("this is not a 7") is
-right far more often than a pseudo-label ("this is a 3"). We test it on digits of which
-twenty are labeled. ``fit`` does not get the labels of the unlabeled data. The callback
-has them, and compares them with the predictions of each network at the end of each
-epoch.
+A pseudo-label says "this is a 3", and a pseudo-negative label says "this is not a 7".
+The data are digits of which twenty are labeled. ``fit`` does not get the other labels.
+Only the callback has them. At the end of each epoch it compares them with the
+predictions of both submodels.
 """
 
 # %%
 # A callback
 # ----------
-# A callback gets the submodel that it belongs to. A selection maps the predicted
-# probabilities to a mask of negative labels. The predictions are those of the
-# exponential moving average (EMA) of the weights.
+# A callback gets the submodel that it belongs to. The submodel predicts with the
+# exponential moving average (EMA) of its weights. A selection maps the predicted
+# probabilities to a mask of pseudo-negative labels. Three selections are compared:
+#
+# - "random" selects two random classes other than the predicted one;
+# - "lowest" selects the two classes with the lowest probabilities;
+# - "adaptive", the default, selects all classes but the most probable ones, whose
+#   probabilities add up to at least 0.95.
 
 import argparse
 from pathlib import Path
@@ -35,6 +40,7 @@ from pnl_sklearn import (
     PNLClassifier,
     RandomNegatives,
 )
+from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=10)
@@ -42,17 +48,12 @@ options = parser.parse_args()
 
 images, y = load_digits(return_X_y=True)
 images = images.reshape(-1, 8, 8)
-rng = np.random.default_rng(100)
-labeled = np.concatenate(
-    [rng.permutation(np.flatnonzero(y == k))[:2] for k in range(10)]
-)
-y_few = np.full_like(y, -1)
-y_few[labeled] = y[labeled]
+y_few = hide_labels(y, n_labeled=20, random_state=100)
 unlabeled = y_few == -1
 
 selections = {
-    "random, m = 2": RandomNegatives(n_negatives=2),
-    "lowest, m = 2": LowestNegatives(n_negatives=2),
+    "random": RandomNegatives(n_negatives=2),
+    "lowest": LowestNegatives(n_negatives=2),
     "adaptive": AdaptiveNegatives(),
 }
 
@@ -80,8 +81,8 @@ class Precision(Callback):
 # %%
 # One fit
 # -------
-# Each submodel gets a copy of the callback. So the results are collected in a list that
-# all copies share.
+# Each submodel gets a copy of the callback. The results are collected in a list that
+# both copies share.
 
 
 class SharedList(list):
@@ -103,11 +104,12 @@ print((100 * means[["pseudo-label", *selections]]).round(2).to_string())
 # %%
 # Errors and number of labels
 # ---------------------------
-# Negative labels of every selection are right more often than the pseudo-label. But the
-# selections differ in how many labels they give. Random and lowest selection give two
-# per sample. Adaptive selection gives as many as the network is sure of.
+# With every selection, pseudo-negative labels are wrong far less often than
+# pseudo-labels (left). The selections differ in the number of labels (right). "Random"
+# and "lowest" select two classes of each sample. "Adaptive" selects the more classes,
+# the more certain the predictions are.
 
-styles = {"random, m = 2": "C0s-", "lowest, m = 2": "C1^-", "adaptive": "C3D-"}
+styles = {"random": "C0s-", "lowest": "C1^--", "adaptive": "C3D-"}
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 wrong = 100 * (1 - means)
 left.plot(wrong["pseudo-label"], "ko-", label="pseudo-label", markersize=4)
@@ -116,8 +118,10 @@ for name, style in styles.items():
     n_labels = means[f"{name}: labels per sample"]
     right.plot(n_labels, style, label=name, markersize=4)
 left.set_yscale("symlog", linthresh=0.01)
+left.set_yticks([0, 0.01, 0.1, 1, 10], ["0", "0.01", "0.1", "1", "10"])
 left.set(xlabel="epoch", ylabel="wrong labels (%)", title="Errors of labels")
-right.set(xlabel="epoch", ylabel="negative labels per sample", title="Number of labels")
+right.set(xlabel="epoch", ylabel="pseudo-negative labels per sample")
+right.set_title("Number of labels")
 right.set_ylim(0, 9.2)
 fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 path = Path(__file__).with_suffix(".png")

@@ -2,23 +2,24 @@
 Your own network, views and callbacks
 =====================================
 
-This example shows how to replace the parts of :class:`~pnl_sklearn.PNLClassifier`: the
-network by any :class:`torch.nn.Module`, the views by any functions of a batch, and the
-learning rate schedule by callbacks of skorch.
+This example shows how to give :class:`~pnl_sklearn.PNLClassifier` your own network,
+your own augmentations, and callbacks of skorch.
 
-The data are movements, recorded by a sensor that measures acceleration along three
-axes. The default network and views, which are for tables and images, do not fit them.
+The data are movements, recorded by a sensor that measures the acceleration along three
+axes. The default networks and augmentations are for tables and images. So we write a
+network and augmentations for recordings.
 """
 
 # %%
 # Movements
 # ---------
-# Each recording has three channels of 64 points in time. A movement is a shape of the
-# three curves. People make it earlier or later, faster or slower, stronger or weaker.
-# We generate 1,500 recordings of six movements and keep three labels of each.
+# The recordings are generated. Each has three channels, one per axis, and 64 points in
+# time. The class is the movement: it determines the shape of the three curves. The
+# recordings of a movement differ in begin, speed and strength. There are six movements,
+# and three recordings of each are labeled.
 #
-# A batch has to be a table or images. So a recording is an image with three channels
-# and a height of 1.
+# ``X`` has to be a table or images. So a recording is an image with three channels and
+# a height of 1.
 
 import argparse
 from pathlib import Path
@@ -32,6 +33,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pnl_sklearn import PNLClassifier, supervised_baseline
+from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser(description="Own network, views and callbacks.")
 parser.add_argument("--epochs", type=int, default=8)
@@ -57,17 +59,15 @@ def record(n):
 
 X_train, y_train = record(1500)
 X_test, y_test = record(1000)
-hidden = np.full_like(y_train, -1)
-for k in range(n_classes):
-    labeled = np.flatnonzero(y_train == k)[:n_per_class]
-    hidden[labeled] = k
+y_few = hide_labels(y_train, n_per_class * n_classes, random_state=0)
 
 # %%
 # The network
 # -----------
-# Any module that maps a batch to logits will do. Arguments called ``n_channels``,
-# ``n_classes``, ``n_features`` or ``image_shape`` are filled in from the data. The
-# others are given by ``net_params``, as in skorch.
+# The network is a module that maps a batch to logits of shape (n, n_classes). Arguments
+# of its constructor that are called ``n_channels``, ``n_classes``, ``n_features`` or
+# ``image_shape`` are inferred from the data. Others can be given in ``net_params``, as
+# in skorch.
 
 
 class MovementNet(nn.Module):
@@ -92,9 +92,9 @@ class MovementNet(nn.Module):
 # %%
 # The views
 # ---------
-# A view is a function from a batch to a batch, an augmentation. It may use torch's
-# random numbers, which ``fit`` seeds by ``random_state``. It must not change the class.
-# The teacher predicts on the weak view, and the student learns on the strong view.
+# A view is a random augmentation: a function from a batch to a batch. It must not
+# change the class of a sample. The teacher predicts on the weak view. The student
+# learns on the strong view. Random numbers of torch are seeded by ``random_state``.
 
 
 def weak_view(x):
@@ -123,10 +123,10 @@ def roll(x, shift):
 # %%
 # Callbacks
 # ---------
-# Both submodels get a copy of each callback. A learning rate scheduler replaces the
-# default schedule. ``EarlyStopping`` can monitor any column of ``history_``. The column
-# ``valid_loss`` needs held-out labels (``validation_fraction``), which we do not use
-# here.
+# Each submodel gets a copy of each callback. ``LRScheduler`` replaces the default
+# schedule of the learning rate. ``EarlyStopping`` monitors a quantity of ``history_``,
+# here the training loss. To monitor ``valid_loss``, hold out labels with
+# ``validation_fraction``.
 
 model = PNLClassifier(
     MovementNet,
@@ -143,19 +143,25 @@ model = PNLClassifier(
     random_state=0,
     verbose=1,
 )
-model.fit(X_train, hidden)
+model.fit(X_train, y_few)
 
 # %%
 # Results
 # -------
-# The supervised baseline has the same network, views, callbacks and number of steps,
-# but does not learn from the unlabeled recordings.
+# The supervised baseline has the same network, views, callbacks and number of steps. It
+# does not learn from the unlabeled recordings. Its test error is far higher.
 
-baseline = supervised_baseline(model).set_params(verbose=0).fit(X_train, hidden)
+baseline = supervised_baseline(model).set_params(verbose=0).fit(X_train, y_few)
 fitted = {"supervised baseline": baseline, "PNLClassifier": model}
 errors = {name: 100 * (1 - m.score(X_test, y_test)) for name, m in fitted.items()}
 print(f"\nTest error in %, {n_per_class} labels for each of {n_classes} movements:\n")
 print(pd.Series(errors).round(1).to_string(), "\n")
+
+# %%
+# The left panel shows the two views of a recording. The right panel shows two
+# quantities of ``history_``. ``teacher_student_agreement`` is the fraction of unlabeled
+# recordings for which teacher and student predict the same class.
+# ``negative_coverage`` is the fraction with at least one pseudo-negative label.
 
 history = pd.DataFrame(model.history_)
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")

@@ -2,24 +2,25 @@
 A pretrained backbone, trained or frozen
 ========================================
 
-This example shows two ways to use a pretrained network with
+This example shows two ways to use a pretrained network, the *backbone*, with
 :class:`~pnl_sklearn.PNLClassifier`:
 
-- give the backbone as ``module``, and all of it is trained;
-- compute embeddings with it once, and give them as a table. This is much faster.
+- train all weights: give the backbone as ``module``;
+- keep the weights frozen: compute the embeddings once and fit to them as a table. This
+  is much faster.
 
-The example runs offline. **Without pretrained weights the features of the backbone are
-random**, and the errors below say nothing about pretrained networks. For pretrained
-features give a file of torchvision's weights, ``python plot_pretrained.py --weights
-resnet18.pth``. Weights that torchvision has downloaded before are found without it.
+The example runs without a download. **Then the weights are random**, and the test
+errors do not say how good a pretrained network is. For pretrained weights give a file
+of torchvision: ``python plot_pretrained.py --weights resnet18.pth``. Weights in the
+cache of torchvision are found without this option.
 """
 
 # %%
 # Images
 # ------
-# The images are generated: patches of grass, brick, water or sand, each with a color
-# and a texture that vary from image to image. Five of each class are labeled. Images of
-# shape (n, height, width, 3), also of dtype uint8, can be given as they are.
+# The images are generated. They show grass, brick, water or sand, with varying colors
+# and textures. Five images of each class are labeled. The images are of dtype uint8 and
+# shape (n, height, width, 3). They can be given as they are.
 
 import argparse
 from pathlib import Path
@@ -35,6 +36,7 @@ from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from pnl_sklearn import PNLClassifier
+from pnl_sklearn.model_selection import hide_labels
 
 parser = argparse.ArgumentParser(description="A pretrained backbone.")
 parser.add_argument("--weights", type=Path, help="state dict of torchvision's resnet18")
@@ -68,18 +70,14 @@ def make_images(n, side=32):
 
 X_train, y_train = make_images(600)
 X_test, y_test = make_images(400)
-hidden = np.full(len(y_train), None, dtype=object)
-for name in names:
-    labeled = np.flatnonzero(y_train == name)[:5]
-    hidden[labeled] = name
+y_few = hide_labels(y_train, n_labeled=20, random_state=0)
 
 # %%
 # The backbone
 # ------------
-# The module is given as an instance, which holds the pretrained weights. Each submodel
-# gets a copy. The two have to differ in something, or they could not teach each other:
-# if the module has a method ``reset_head``, it is called on each copy, with another
-# seed.
+# The module is given as an instance, which has the pretrained weights. Each submodel is
+# a copy of it. Equal copies could not teach each other. If the module has a method
+# ``reset_head``, it is called on each copy, with a different seed.
 
 cached = Path(torch.hub.get_dir()) / "checkpoints"
 cached /= Path(ResNet18_Weights.DEFAULT.url).name
@@ -110,14 +108,14 @@ torch.manual_seed(0)
 backbone = Backbone(len(names), weights)
 
 # %%
-# All of it trained
+# Train all weights
 # -----------------
-# ``standardize=True``, the default, scales each color channel to mean 0 and variance 1,
-# as pretrained networks expect it. Pretrained weights need a lower learning rate than
-# random ones.
+# Pretrained networks expect color channels of mean 0 and variance 1. By default,
+# ``PNLClassifier`` scales them so (``standardize=True``). Pretrained weights need a
+# lower learning rate than random weights.
 #
-# A resnet18 is large for a CPU. We take a few steps with small batches, to show how it
-# is done. On a GPU use the defaults.
+# A resnet18 is large for a CPU. So the fit takes few steps with small batches. On a GPU
+# use the default batch sizes and number of steps.
 
 tuned = PNLClassifier(
     backbone,
@@ -129,14 +127,14 @@ tuned = PNLClassifier(
     random_state=0,
     verbose=1,
 )
-tuned.fit(X_train, hidden)
+tuned.fit(X_train, y_few)
 errors = {"backbone, all trained": 100 * (1 - tuned.score(X_test, y_test))}
 
 # %%
 # Frozen embeddings
 # -----------------
-# Here the backbone computes the features of all images once. The result is a table of
-# 512 features, on which everything else is fast. The views are then those of tables.
+# The backbone computes 512 features of each image once. A fit to this table is fast.
+# The augmentations are those of tables.
 
 
 @torch.no_grad()
@@ -151,18 +149,19 @@ def embed(images):
 
 E_train, E_test = embed(X_train), embed(X_test)
 frozen = PNLClassifier("mlp", steps_per_epoch=50, random_state=0)
-frozen.fit(E_train, hidden)
+frozen.fit(E_train, y_few)
 errors["embeddings, PNLClassifier"] = 100 * (1 - frozen.score(E_test, y_test))
 
-known = pd.notna(hidden)
+labeled = y_few != -1
 linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-linear.fit(E_train[known], y_train[known])
+linear.fit(E_train[labeled], y_train[labeled])
 errors["embeddings, LogisticRegression"] = 100 * (1 - linear.score(E_test, y_test))
 
 # %%
 # Results
 # -------
-# Chance is an error of 75 %.
+# The left panel shows predictions of the fit that trains all weights. The right panel
+# compares the test errors. A random prediction has an error of 75 %.
 
 print("\nTest error in %, five labels of each class:\n")
 print(pd.Series(errors).round(1).to_string(), "\n")
@@ -170,15 +169,16 @@ print(pd.Series(errors).round(1).to_string(), "\n")
 fig = plt.figure(figsize=(10, 4), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=[1, 1.2])
 predicted = tuned.predict(X_test[:12])
-for ax, image, name in zip(left.subplots(3, 4).flat, X_test, predicted, strict=False):
-    ax.imshow(image)
-    ax.set_title(name, fontsize="small")
+for i, ax in enumerate(left.subplots(3, 4).flat):
+    ax.imshow(X_test[i])
+    color = "black" if predicted[i] == y_test[i] else "red"
+    ax.set_title(predicted[i], color=color, fontsize="small")
     ax.axis("off")
-left.suptitle("Test images and predictions, all trained", fontsize="medium")
+left.suptitle("Test images and predictions (red: wrong), all trained")
 ax = right.subplots()
 bars = ax.barh(list(errors), list(errors.values()), color="lightsteelblue")
 ax.bar_label(bars, fmt="%.1f %%", padding=4)
-ax.set(xlabel="test error (%); chance is 75 %", xlim=(0, 1.25 * max(errors.values())))
+ax.set(xlabel="test error (%)", xlim=(0, 1.25 * max(errors.values())))
 ax.set_title("random features" if weights is None else "pretrained features")
 ax.invert_yaxis()
 

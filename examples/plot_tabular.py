@@ -2,20 +2,20 @@
 Tables: a pipeline, a grid search and probabilities
 ===================================================
 
-This example shows how to use :class:`~pnl_sklearn.PNLClassifier` with tables, as any
-other classifier of scikit-learn: in a pipeline, beside a logistic regression, and in a
-grid search.
+This example shows how to fit :class:`~pnl_sklearn.PNLClassifier` to tables with few
+labels: in a pipeline, and in a grid search. It also shows how to read the predicted
+probabilities and the ``history_``.
 
-Most labels of two small tables are hidden: breast cancer has ten labels, wine has nine.
-The tables are pandas DataFrames in raw units. The targets are strings, and ``None``
-where a sample is unlabeled.
+The data are breast cancer with ten labels and wine with nine labels. The tables are
+pandas DataFrames. The labels are strings, or ``None`` where a sample is unlabeled.
 """
 
 # %%
 # Two tables
 # ----------
-# A few samples of each class keep their label. The features keep their units, which
-# differ by orders of magnitude. Since real tables have missing values, we add some.
+# A few samples of each class keep their label. The scales of the features differ by
+# orders of magnitude. We remove 1 % of the values, since many tables have missing
+# values.
 
 import argparse
 from pathlib import Path
@@ -62,9 +62,9 @@ print(y_train.value_counts(dropna=False).to_string())
 # %%
 # A pipeline
 # ----------
-# ``PNLClassifier`` refuses missing values in X, so the pipeline starts with an imputer.
-# No scaler is needed: ``standardize=True`` is the default, which scales by all samples,
-# labeled or not. The default network of tables is a multilayer perceptron.
+# ``PNLClassifier`` does not accept missing values in X. So the pipeline starts with an
+# imputer. No scaler is needed: by default, ``standardize=True``, each feature is scaled
+# to mean 0 and variance 1 over all samples.
 
 pipeline = Pipeline(
     [
@@ -84,7 +84,7 @@ fitted = {
 # Probabilities
 # -------------
 # The columns of ``predict_proba`` are in the order of ``classes_``. The probabilities
-# are the mean of the two submodels.
+# are the mean over the two submodels.
 
 _, X_test, _, y_test = tables["wine"]
 probabilities = pd.DataFrame(
@@ -96,17 +96,46 @@ print("\nProbabilities of the first samples of wine:\n")
 print(probabilities.assign(true=y_test).head().round(3).to_string())
 
 # %%
+# A grid search
+# -------------
+# The splitters of scikit-learn treat ``None``, or -1, as a class.
+# :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit` makes test sets of labeled
+# samples only. All unlabeled samples are in every training set.
+#
+# The search has a parameter of each kind: ``selection__tolerance`` of the selection of
+# pseudo-negative labels, ``graph__weight`` of the graph posterior, and
+# ``module__hidden`` of the network. With nine labels a test set has three samples, so
+# that the scores of this search say little.
+
+X_train, _, y_train, _ = tables["wine"]
+search = GridSearchCV(
+    clone(pipeline).set_params(pnl__max_epochs=2),
+    [
+        {"pnl__selection__tolerance": [0.05, 0.2]},
+        {"pnl__graph__weight": [0.5]},
+        {"pnl__module__hidden": [128]},
+    ],
+    cv=SemiSupervisedSplit(3),
+    refit=False,
+)
+search.fit(X_train, y_train)
+results = pd.DataFrame(search.cv_results_)
+results = results[[*results.filter(like="param_"), "mean_test_score"]]
+print("\nGrid search on wine:\n")
+print(results.round(2).to_string(index=False, na_rep=""))
+
+# %%
 # Comparison with logistic regression
 # -----------------------------------
-# A usual choice for few labels is a linear model of the labeled samples. It gets the
-# same imputer, and a scaler. One label split does not show which method is better: on
-# tables as easy as these, either can be ahead.
+# Logistic regression learns from the labeled samples only. It gets the same imputer,
+# and a scaler. One label split does not show which method is better. On tables as easy
+# as these, either method can have the lower error.
 
 rows = []
 for name, (X_train, X_test, y_train, y_test) in tables.items():
-    known = y_train.notna()
+    labeled = y_train.notna()
     linear = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
-    linear.fit(X_train[known], y_train[known])
+    linear.fit(X_train[labeled], y_train[labeled])
     models = {"LogisticRegression": linear, "PNLClassifier": fitted[name]}
     for method, model in models.items():
         error = 100 * (1 - model.score(X_test, y_test))
@@ -116,12 +145,13 @@ print("\nTest error in %:\n")
 print(errors.round(1).to_string())
 
 # %%
-# The history
-# -----------
-# ``history_`` is a list with a dict for each epoch, which pandas turns into a
-# DataFrame. ``teacher_student_agreement`` is the fraction of unlabeled samples for
-# which teacher and student predict the same class. ``negative_coverage`` is the
-# fraction with at least one pseudo-negative label.
+# History and test errors
+# -----------------------
+# ``history_`` is a list with a dict for each epoch. Pandas makes a DataFrame of it.
+# ``teacher_student_agreement`` is the fraction of unlabeled samples for which teacher
+# and student predict the same class. ``negative_coverage`` is the fraction with at
+# least one pseudo-negative label. The figure shows both for each table, and the test
+# errors.
 
 histories = {
     name: pd.DataFrame(model["pnl"].history_) for name, model in fitted.items()
@@ -156,33 +186,4 @@ right.legend(title=None, loc="upper right")
 
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
-print(f"\nFigure: {path}")
-
-# %%
-# A grid search
-# -------------
-# Validation needs labeled samples, and unlabeled samples belong in every training part.
-# :class:`~pnl_sklearn.model_selection.SemiSupervisedSplit` splits so. The splitters of
-# scikit-learn would take ``None``, or -1, for one more class.
-#
-# With nine labels each fold is tested on three samples, so the scores say little. The
-# search shows the names of the parameters: ``selection__tolerance`` belongs to the
-# selection of pseudo-negative labels, ``graph__weight`` to the graph posterior, and
-# ``module__hidden`` to the network.
-
-X_train, _, y_train, _ = tables["wine"]
-search = GridSearchCV(
-    pipeline.set_params(pnl__max_epochs=2),
-    [
-        {"pnl__selection__tolerance": [0.05, 0.2]},
-        {"pnl__graph__weight": [0.5]},
-        {"pnl__module__hidden": [128]},
-    ],
-    cv=SemiSupervisedSplit(3),
-    refit=False,
-)
-search.fit(X_train, y_train)
-results = pd.DataFrame(search.cv_results_)
-results = results[[*results.filter(like="param_"), "mean_test_score"]]
-print("\nGrid search on wine:\n")
-print(results.round(2).to_string(index=False, na_rep=""))
+print(f"Figure: {path}")

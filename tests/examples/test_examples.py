@@ -1,6 +1,7 @@
-"""The examples run from beginning to end, and print and draw what they promise."""
+"""The examples run from beginning to end, and print and plot what they promise."""
 
 import bz2
+import json
 import re
 import runpy
 import shutil
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from pnl_sklearn.estimator import _trainer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+NOTEBOOKS = sorted(path.name for path in EXAMPLES.glob("*.ipynb"))
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def run_script(tmp_path, monkeypatch, capsys):
 
     def run(name, *options, min_steps=30):
         script = shutil.copy(EXAMPLES / name, tmp_path)
+        monkeypatch.syspath_prepend(EXAMPLES)  # for the helper modules
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MPLBACKEND", "Agg")
         monkeypatch.setattr(sys, "argv", [script, *options])
@@ -66,8 +69,8 @@ def test_plot_few_labels(run_script):
     output = run_script("plot_few_labels.py", "--splits", "1", "--epochs", "1")
     names = ["LabelSpreading", "PNLClassifier", "SelfTraining", "SelfTraining, naive"]
     *right, naive = table_rows(output, *names)
-    for reported, truth, difference in right:
-        assert reported - truth == pytest.approx(difference, abs=0.002)
+    for score, test, difference in right:
+        assert score - test == pytest.approx(difference, abs=0.002)
         assert abs(difference) < 0.15
     assert naive[0] < 0.2
     assert "LabelSpreading against logistic regression: Mean score" in output
@@ -76,10 +79,10 @@ def test_plot_few_labels(run_script):
 @pytest.mark.slow
 def test_plot_label_next(run_script):
     output = run_script("plot_label_next.py", "--splits", "1", "--epochs", "1")
-    first, chosen, drawn = table_rows(
+    first, chosen, at_random = table_rows(
         output, "20 labels", "20 + 20 chosen", "20 + 20 at random"
     )
-    assert 0 < min(chosen[0], drawn[0]) < first[0] < 50
+    assert 0 < min(chosen[0], at_random[0]) < first[0] < 50
     assert "of the 20 wrong ones" in output
 
 
@@ -201,7 +204,7 @@ def test_plot_domain_adaptation(run_script, tmp_path):
     data.mkdir()
     write_usps_and_mnist(data)
     output = run_script("plot_domain_adaptation.py", "--epochs", "1", min_steps=60)
-    names = ["source only", "both", "target, all labels"]
+    names = ["source only", "source and target", "target, all labels"]
     accuracies = [
         float(line.split(":")[1].removesuffix("%"))
         for line in output.splitlines()
@@ -212,18 +215,45 @@ def test_plot_domain_adaptation(run_script, tmp_path):
     assert "% of the gap" in output
 
 
-def executed(name, folder, monkeypatch, min_steps=110):
-    """Return what a notebook prints, and its figures; epochs are short."""
+def output_kinds(cell):
+    """Return the kinds of outputs of a cell, such as "stdout" and "image/png"."""
+    kinds = set()
+    for output in cell.get("outputs", []):
+        kinds |= {output.get("name", output.output_type)} | set(output.get("data", {}))
+    return kinds
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_stored_outputs_are_of_a_clean_run(name):
+    path = EXAMPLES / name
+    assert path.stat().st_size < 150_000
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    # From a new kernel, from the first cell to the last.
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(cell.metadata for cell in cells), "with times of execution"
+    assert not any(output_kinds(cell) & {"error", "stderr"} for cell in cells)
+    outputs = json.dumps([cell.outputs for cell in cells])
+    assert not re.search(r"/(home|root|tmp|work|Users)/", outputs), "with paths"
+
+
+def run_notebook(name, folder, monkeypatch, min_steps):
+    """Return what a notebook prints, and its figures; epochs are short.
+
+    Each cell has stored outputs of the same kinds as it has here.
+    """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own
     notebook = nbformat.read(EXAMPLES / name, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "strip the outputs"
+    stored = [output_kinds(cell) for cell in notebook.cells]
     shorten = (
         f"from pnl_sklearn.estimator import _trainer as t; t._MIN_STEPS = {min_steps}"
     )
     notebook.cells.insert(0, nbformat.v4.new_code_cell(shorten))
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=900, resources=resources).execute()
+    assert [output_kinds(cell) for cell in notebook.cells[1:]] == stored
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     text = "".join(out["text"] for out in outputs if out.output_type == "stream")
     return text, [out for out in outputs if "image/png" in out.get("data", {})]
@@ -232,21 +262,21 @@ def executed(name, folder, monkeypatch, min_steps=110):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of Jupyter itself
 def test_quickstart_notebook(tmp_path, monkeypatch):
-    text, figures = executed("quickstart.ipynb", tmp_path, monkeypatch, 30)
+    text, figures = run_notebook("quickstart.ipynb", tmp_path, monkeypatch, 10)
     assert "20 labeled" in text
     assert "Accuracy on the test images" in text
-    assert len(figures) == 2
+    assert len(figures) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_grid_search_notebook(tmp_path, monkeypatch):
-    text, figures = executed("grid_search.ipynb", tmp_path, monkeypatch, 60)
-    found = re.findall(r"reported: ([0-9.]+), true: ([0-9.]+)", text)
+    text, figures = run_notebook("grid_search.ipynb", tmp_path, monkeypatch, 60)
+    found = re.findall(r"score of the search: ([0-9.]+), test accuracy: (.+)", text)
     naive, split, networks = np.array(found, dtype=float)
     assert naive[0] < 0.2 < 0.6 < naive[1]
     assert abs(split[0] - split[1]) < 0.1
     assert networks[1] > 0.9
-    assert "Of other classes: 0%" in text
-    assert float(text.split("%")[-2].split()[-1]) > 95  # negative labels
+    assert "of other classes: 0%" in text
+    assert float(re.search(r"(.+)% of the pseudo-negative", text)[1]) > 95
     assert len(figures) == 1
