@@ -33,8 +33,9 @@ numpydoc_class_members_toctree = False
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "plot_gallery": False,  # shown, not run
-    "ignore_pattern": r"\.ipynb$|__init__\.py",
+    "plot_gallery": False,  # shown, not run; figures are in docs/gallery
+    "ignore_pattern": r"\.ipynb$|__init__\.py|label_splits\.py",
+    "remove_config_comments": True,
     "download_all_examples": False,
     "write_computation_times": False,
     "show_signature": False,
@@ -45,7 +46,7 @@ html_title = "pnl_sklearn"
 html_show_sourcelink = False
 # Pages beside the guide have no neighbors to navigate to, and wide code or tables.
 _WIDE = ("index", "api", "benchmarks", "study", "speed", "changelog", "auto_examples/*")
-html_sidebars = dict.fromkeys(_WIDE, [])
+html_sidebars = {page: [] for page in _WIDE}
 html_theme_options = {
     "show_prev_next": False,
     "show_toc_level": 2,

@@ -114,3 +114,10 @@ axes[0].set_ylabel("accuracy (area: number of samples)")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_calibration.png
+#     :alt: Reliability diagrams before and after calibration.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_calibration.png"

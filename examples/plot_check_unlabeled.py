@@ -104,3 +104,10 @@ for ax, index in zip(right.subplots(3, 6).flat, by_novelty, strict=False):
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_check_unlabeled.png
+#     :alt: Novelty of images of known and of unknown classes.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_check_unlabeled.png"

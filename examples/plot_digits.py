@@ -193,3 +193,10 @@ right.legend(loc="lower right")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_digits.png
+#     :alt: Metrics of a fit by epoch, and test errors of four methods.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_digits.png"

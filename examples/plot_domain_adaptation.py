@@ -117,3 +117,10 @@ ax.set(xlabel="error on the test images of MNIST (%)", title="Test errors")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_domain_adaptation.png
+#     :alt: Accuracy on the target of three fits.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_domain_adaptation.png"

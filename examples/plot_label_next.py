@@ -113,3 +113,10 @@ for ax in right.axes:
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_label_next.png
+#     :alt: Test errors with chosen and with random labels, and doubtful labels.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_label_next.png"

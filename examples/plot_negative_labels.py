@@ -89,3 +89,10 @@ ax.legend(frameon=False)
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_negative_labels.png
+#     :alt: Test error by number of labels and of negative labels.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_negative_labels.png"

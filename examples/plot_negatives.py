@@ -127,3 +127,10 @@ fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_negatives.png
+#     :alt: Errors and number of pseudo-negative labels by epoch.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_negatives.png"

@@ -188,3 +188,10 @@ right.legend(loc="lower right")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_own_network.png
+#     :alt: Views of a recording, and metrics of the fit.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_own_network.png"

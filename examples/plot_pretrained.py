@@ -185,3 +185,10 @@ ax.invert_yaxis()
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_pretrained.png
+#     :alt: Predictions of test images, and test errors.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_pretrained.png"

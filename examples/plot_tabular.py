@@ -187,3 +187,10 @@ right.legend(title=None, loc="upper right")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
+
+# %%
+# .. image:: /gallery/plot_tabular.png
+#     :alt: Metrics of the fits, and test errors on two tables.
+#     :width: 100%
+
+# sphinx_gallery_thumbnail_path = "gallery/plot_tabular.png"
