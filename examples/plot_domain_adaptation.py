@@ -119,8 +119,10 @@ fig.savefig(path, dpi=100)
 print(f"Figure: {path}")
 
 # %%
+# The figure of a short run, ``--samples 6000 --epochs 1``:
+#
 # .. image:: /gallery/plot_domain_adaptation.png
-#     :alt: Accuracy on the target of three fits.
+#     :alt: Errors on the target of three fits.
 #     :width: 100%
 
 # sphinx_gallery_thumbnail_path = "gallery/plot_domain_adaptation.png"
