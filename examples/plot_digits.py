@@ -175,19 +175,18 @@ losses.set_ylim(bottom=0)
 fractions.xaxis.get_major_locator().set_params(integer=True)
 fractions.set_title(f"PNLClassifier in training, label split {args.splits[0]}")
 lines = [*fractions.lines, *losses.lines]
-losses.legend(lines, [line.get_label() for line in lines], loc="center right")
+names = [line.get_label() for line in lines]
+losses.legend(lines, names, loc="upper right", bbox_to_anchor=(1, 0.8))
 
 position = np.arange(len(order))
 right.barh(position, errors.mean(axis=1), color="lightsteelblue", label="mean")
 for i, column in enumerate(errors):
     label = "one label split" if i == 0 else None
     right.plot(errors[column], position, "o", color="black", ms=5, label=label)
-for i, mean in enumerate(errors.mean(axis=1)):
-    right.text(errors.iloc[i].max() + 0.4, i, f"{mean:.1f} %", va="center")
 right.set(xlabel="test error (%)", title="Twenty labels", yticks=position)
-right.set_yticklabels(order)
+means = errors.mean(axis=1)
+right.set_yticklabels([f"{name}\nmean {means[name]:.1f} %" for name in order])
 right.invert_yaxis()
-right.set_xlim(0, 1.2 * errors.to_numpy().max())
 right.legend(loc="lower right")
 
 path = Path(__file__).with_suffix(".png")

@@ -12,8 +12,10 @@ recognize a digit, but see that it is not a 1.
 # %%
 # Labels and negative labels
 # --------------------------
-# Twenty digits are labeled. Other digits, chosen at random, then get either a label or
-# one negative label. The negative label is a random class that is not theirs.
+# Twenty digits are labeled. Other digits, chosen at random, then get either a label, or
+# one negative label, or five of them. Negative labels are random classes other than the
+# class of the digit. They are given to ``fit`` as a mask of shape (n_samples,
+# n_classes).
 #
 # The helper ``make_label_split`` of ``examples/label_splits.py`` splits off a test set
 # and hides most labels.
@@ -32,31 +34,36 @@ from pnl_sklearn import PNLClassifier
 parser = argparse.ArgumentParser()
 parser.add_argument("--splits", type=int, default=2)
 parser.add_argument("--epochs", type=int, default=10)
-parser.add_argument("--answers", type=int, nargs="+", default=[30, 100, 300, 1000])
+parser.add_argument("--answers", type=int, nargs="+", default=[100, 300, 1000])
 options = parser.parse_args()
 
 X, y = load_digits(return_X_y=True)
+kinds = {"label": 0, "1 negative label": 1, "5 negative labels": 5}
 results = []
 for seed in range(100, 100 + options.splits):
     X_train, X_test, y_train, y_test, y_few = make_label_split(X, y, 20, seed)
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(np.flatnonzero(y_few == -1))
-    other_class = (y_train + rng.integers(1, 10, size=len(y_train))) % 10
+    # The classes in random order, the true class last.
+    order = rng.random((len(y_train), 10))
+    order[np.arange(len(y_train)), y_train] = 1
+    others = order.argsort(axis=1)
     model = PNLClassifier(max_epochs=options.epochs, random_state=seed)
     error = 100 * (1 - model.fit(X_train, y_few).score(X_test, y_test))
-    results += [[0, "label", error], [0, "negative label", error]]
+    results += [[0, kind, error] for kind in kinds]
     for n in options.answers:
+        answered = chosen[:n]
         y_more = y_few.copy()
-        y_more[chosen[:n]] = y_train[chosen[:n]]
+        y_more[answered] = y_train[answered]
         model.fit(X_train, y_more)
         results.append([n, "label", 100 * (1 - model.score(X_test, y_test))])
-        # Negative labels are a mask of shape (n_samples, n_classes).
-        mask = np.zeros((len(y_train), 10), dtype=bool)
-        mask[chosen[:n], other_class[chosen[:n]]] = True
-        model.fit(X_train, y_few, negative_labels=mask)
-        assert not mask[np.arange(len(mask)), model.transduction_].any()
-        error = 100 * (1 - model.score(X_test, y_test))
-        results.append([n, "negative label", error])
+        for kind, n_negatives in kinds.items():
+            if n_negatives == 0:
+                continue
+            mask = np.zeros((len(y_train), 10), dtype=bool)
+            mask[answered[:, None], others[answered, :n_negatives]] = True
+            model.fit(X_train, y_few, negative_labels=mask)
+            results.append([n, kind, 100 * (1 - model.score(X_test, y_test))])
     print(f"seed {seed} done", flush=True)
 
 # %%
@@ -73,7 +80,7 @@ print("Test error in %, mean over label splits")
 print(means.round(2).to_string())
 
 fig, ax = plt.subplots(figsize=(9.5, 4), layout="constrained")
-for name, color in [("label", "C0"), ("negative label", "C3")]:
+for name, color in zip(kinds, ("C0", "C3", "C1"), strict=True):
     ax.plot(means.index, means[name], "o-", color=color, label=name)
     by_seed = table[table["kind"] == name]
     ax.plot(by_seed["answers"], by_seed["error"], ".", color=color, alpha=0.4)

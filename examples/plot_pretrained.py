@@ -174,12 +174,12 @@ for i, ax in enumerate(left.subplots(3, 4).flat):
     color = "black" if predicted[i] == y_test[i] else "red"
     ax.set_title(predicted[i], color=color, fontsize="small")
     ax.axis("off")
-left.suptitle("Test images and predictions (red: wrong), all trained")
+left.suptitle("backbone, all trained: predictions (red: wrong)")
 ax = right.subplots()
 bars = ax.barh(list(errors), list(errors.values()), color="lightsteelblue")
 ax.bar_label(bars, fmt="%.1f %%", padding=4)
 ax.set(xlabel="test error (%)", xlim=(0, 1.25 * max(errors.values())))
-ax.set_title("random features" if weights is None else "pretrained features")
+ax.set_title("random weights" if weights is None else "pretrained weights")
 ax.invert_yaxis()
 
 path = Path(__file__).with_suffix(".png")
