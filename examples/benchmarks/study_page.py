@@ -33,7 +33,8 @@ default,baseline,study` runs the study on one task. MNIST's is `mnist-20-short`,
 def changes(records):
     """Return task -> factor -> setting -> {split: error}, of the splits for tuning.
 
-    The factor "default" holds the default itself, and the supervised baseline.
+    The factor "default" holds the default itself, and the supervised baseline. Tasks
+    without any other factor are left out.
     """
     found: dict = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for record in reported(records, tuning=True):
@@ -47,7 +48,7 @@ def changes(records):
     return {
         name: of_task
         for name, of_task in found.items()
-        if "default" in of_task["default"]
+        if "default" in of_task["default"] and len(of_task) > 1
     }
 
 

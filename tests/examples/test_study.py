@@ -122,6 +122,7 @@ RECORDS = [
     RECORD | {"method": "default", "split": 0, "errors": {"": 3.0}},
     RECORD | {"method": "default", "split": 1, "errors": {"": 5.0}},
     RECORD | {"method": "default", "split": 100, "errors": {"": 4.0}},
+    RECORD | {"task": "wine", "method": "default", "split": 0, "errors": {"": 7.0}},
     RECORD | {"method": "study-ema", "split": 0, "errors": {"no EMA": 4.0}},
     RECORD | {"method": "study-ema", "split": 1, "errors": {"no EMA": 8.0}},
     RECORD
@@ -153,6 +154,7 @@ def test_write_study(tmp_path):
     row = "| Number of unlabeled samples | 30 unlabeled samples | 9.00 (1) | +6.00 |  |"
     assert row in page
     assert "![Error by number of samples](study_curves.png)" in page
+    assert "wine" not in page, "no setting of it was changed"
     assert (
         "label splits 0, 1; in parentheses the number of label splits where it is"
         in page
@@ -160,7 +162,7 @@ def test_write_study(tmp_path):
     for name in ("study_digits-20.png", "study_curves.png"):
         assert (tmp_path / name).stat().st_size > 10_000
     (tmp_path / "study_curves.png").unlink()
-    write_study([RECORDS[0], RECORDS[3]], tmp_path)
+    write_study([RECORDS[0], RECORDS[4]], tmp_path)
     page = (tmp_path / "study.md").read_text()
     assert "study_curves" not in page
     assert "one label split, 0: small differences say nothing." in page
