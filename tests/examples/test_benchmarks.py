@@ -170,7 +170,7 @@ def test_small_run_is_recorded_and_continued(tmp_path, capsys, monkeypatch):
     assert "[1/1] digits-20, split 100, label_spreading" in output
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     assert [line["method"] for line in lines] == ["default", "label_spreading"]
-    assert [len(line["errors"]) for line in lines] == [1, 2]
+    assert [len(line["errors"]) for line in lines] == [1, 4]
     assert all(0 < error < 50 for line in lines for error in line["errors"].values())
     assert lines[0]["peak_memory_mb"] > 100
     assert {"seed", "parameters", "seconds", "device", "commit"} < set(lines[0])
