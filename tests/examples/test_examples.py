@@ -271,7 +271,7 @@ def test_quickstart_notebook(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_grid_search_notebook(tmp_path, monkeypatch):
-    text, figures = run_notebook("grid_search.ipynb", tmp_path, monkeypatch, 60)
+    text, figures = run_notebook("grid_search.ipynb", tmp_path, monkeypatch, 40)
     found = re.findall(r"score of the search: ([0-9.]+), test accuracy: (.+)", text)
     naive, split, networks = np.array(found, dtype=float)
     assert naive[0] < 0.2 < 0.6 < naive[1]
