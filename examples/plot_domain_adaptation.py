@@ -106,7 +106,7 @@ for row, images in zip(axes.reshape(2, 16), (source, target), strict=True):
     for ax, image in zip(row, images, strict=False):
         ax.imshow(image, cmap="gray_r")
         ax.axis("off")
-left.suptitle("USPS, labeled (above), and MNIST, unlabeled (below)")
+left.suptitle("USPS, labeled (above), and MNIST (below)")
 ax = right.subplots()
 errors = [100 * (1 - accuracy) for accuracy in accuracies.values()]
 bars = ax.barh(list(accuracies), errors, color=["lightsteelblue", "C3", "silver"])
