@@ -75,6 +75,9 @@ for seed in range(100, 100 + options.splits):
 # The test images are those of the digits 0 to 4. The table also has the estimated share
 # of unlabeled samples that are of no labeled class, and the area under the ROC curve
 # (AUC) of the novelty.
+#
+# With the weights, the error is as low as without the digits 5 to 9. The difference to
+# the fit with all unlabeled samples is small here.
 
 names = ["all unlabeled", "weighted", "digits 0 to 4 only"]
 table = pd.DataFrame(results, columns=["out of class", "AUC", *names])

@@ -106,13 +106,13 @@ for row, images in zip(axes.reshape(2, 16), (source, target), strict=True):
     for ax, image in zip(row, images, strict=False):
         ax.imshow(image, cmap="gray_r")
         ax.axis("off")
-left.suptitle("USPS, labeled (above); MNIST, unlabeled")
+left.suptitle("USPS, labeled (above), and MNIST (below)")
 ax = right.subplots()
 errors = [100 * (1 - accuracy) for accuracy in accuracies.values()]
 bars = ax.barh(list(accuracies), errors, color=["lightsteelblue", "C3", "silver"])
 ax.bar_label(bars, fmt="%.1f %%", padding=3)
 ax.invert_yaxis()
-ax.margins(x=0.15)
+ax.margins(x=0.2)
 ax.set(xlabel="error on the test images of MNIST (%)", title="Test errors")
 path = Path(__file__).with_suffix(".png")
 fig.savefig(path, dpi=100)
