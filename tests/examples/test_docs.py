@@ -17,7 +17,6 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from torchvision.models import resnet18
 
 from pnl_sklearn import PNLClassifier
-from pnl_sklearn.estimator import _trainer
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide"
@@ -64,9 +63,10 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def short_fits(monkeypatch):
-    """Fewer and shorter epochs."""
-    monkeypatch.setitem(PNLClassifier.__init__.__kwdefaults__, "max_epochs", 2)
-    monkeypatch.setattr(_trainer, "_MIN_STEPS", 8)
+    """Two epochs of a few steps."""
+    defaults = PNLClassifier.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "max_epochs", 2)
+    monkeypatch.setitem(defaults, "steps_per_epoch", 8)
 
 
 @pytest.fixture
