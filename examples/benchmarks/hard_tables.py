@@ -79,14 +79,14 @@ def colored_digits(rng, n=1000, side=32):
     return (back + (front - back) * ink).astype(np.uint8), digits.target[:n]
 
 
-# name -> function of a generator that returns X and y
+# name -> (function of a generator that returns X and y, labels per class)
 GENERATED = {
-    "mixed_table": mixed_table,
-    "xor": xor,
-    "misleading_clusters": misleading_clusters,
-    "one_hot": one_hot,
-    "rare_class": rare_class,
-    "colored_digits": colored_digits,
+    "mixed_table": (mixed_table, 15),
+    "xor": (xor, 10),
+    "misleading_clusters": (misleading_clusters, 8),
+    "one_hot": (one_hot, 15),
+    "rare_class": (rare_class, (9, 1)),
+    "colored_digits": (colored_digits, 5),
 }
 
 

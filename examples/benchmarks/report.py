@@ -98,9 +98,9 @@ On tables the supervised baseline, too, moves labeled samples toward unlabeled
 neighbors.
 
 `python -m examples.benchmarks TASK` runs a task (`digits`, `mnist`, `cifar10`,
-`usps2mnist`, `imbalanced`, `tables`, or one of the names below; `--help` lists the
-options), and resumes what an earlier call did not finish. With `--minutes 9` a call
-stops at the end of an epoch after nine minutes, and the same call resumes the fit.
+`usps2mnist`, `imbalanced`, `tables`, `embeddings`, `hard`, or one of the names that
+`--help` lists), and resumes what an earlier call did not finish. With `--minutes 9` a
+call stops at the end of an epoch after nine minutes, and the same call resumes the fit.
 """
 
 

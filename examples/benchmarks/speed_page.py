@@ -22,8 +22,8 @@ Both compute in float32. Where the classifier has `precision="bfloat16"`, they a
 in bfloat16, too. Both launch one operation at a time. On a CUDA device the last of
 several epochs is timed, since steps of `fit` are captured in the earlier ones; layers
 are compiled where the table says so. The numbers are medians of five repetitions, with
-the lowest and the highest in parentheses. No fit has a graph posterior here, which is
-computed once per fit; the user guide says how long that takes.
+the lowest and the highest in parentheses. Only the whole fits have a graph posterior,
+which is computed once per fit.
 """
 
 

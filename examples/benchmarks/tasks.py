@@ -119,18 +119,9 @@ def _digits(split, options, per_class, imbalanced=False):
 
 
 def _table(split, options, name):
-    make, per_class = TABLES[name]
+    make, per_class = (TABLES | GENERATED)[name]
     rng = np.random.default_rng(split)
     X, y = make(rng)
-    X, X_test, y, y_test = train_test_split(
-        X, y, test_size=0.3, stratify=y, random_state=split
-    )
-    return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
-
-
-def _generated(split, options, name, per_class):
-    rng = np.random.default_rng(split)
-    X, y = GENERATED[name](rng)
     X, X_test, y, y_test = train_test_split(
         X, y, test_size=0.3, stratify=y, random_state=split
     )
@@ -386,20 +377,14 @@ TASKS = {
         *(
             Task(
                 name,
-                f"{name.replace('_', ' ')}, {words}",
-                partial(_generated, name=name, per_class=n),
+                f"{name.replace('_', ' ')}, {' and '.join(map(str, np.ravel(n)))} a "
+                "class",
+                partial(_table, name=name),
                 "digits" if name == "colored_digits" else "table",
                 balanced=name == "rare_class",
                 large=True,
             )
-            for name, n, words in [
-                ("mixed_table", 15, "15 a class"),
-                ("xor", 10, "10 a class"),
-                ("misleading_clusters", 8, "8 a class"),
-                ("one_hot", 15, "15 a class"),
-                ("rare_class", (9, 1), "9 and 1 a class"),
-                ("colored_digits", 5, "5 a class"),
-            ]
+            for name, (_, n) in GENERATED.items()
         ),
     ]
 }

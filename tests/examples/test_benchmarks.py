@@ -41,7 +41,7 @@ def test_generated_data_keep_the_labels_asked_for(name):
 
 
 def test_the_class_of_xor_is_that_of_the_signs():
-    X, y = GENERATED["xor"](np.random.default_rng(0))
+    X, y = GENERATED["xor"][0](np.random.default_rng(0))
     np.testing.assert_array_equal(y, (X[:, 0] > 0) != (X[:, 1] > 0))
 
 

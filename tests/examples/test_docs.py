@@ -120,16 +120,49 @@ def files(folder, monkeypatch):
     )
 
 
-def test_every_page_has_code():
-    assert len(PAGES) > 10
+# What holds after the code of each page has run.
+CHECKS = {
+    "callbacks_and_saving": ["model.n_iter_ == 3", "len(model.history_) == 3"],
+    "choosing_settings": ["model.get_params()['graph__weight'] == 2.0"],
+    "domain_adaptation": ["(y_both >= 0).sum() == 930", "model.classes_.size == 10"],
+    "images": ["set(model.transduction_) == {'cat', 'dog'}"],
+    "imbalanced_classes": ["0 <= scores.min() <= scores.max() <= 1"],
+    "labels": ["len(set(ask)) == 10", "(y_few[issues.indices] >= 0).all()"],
+    "model_selection": [
+        "0.3 < search.best_score_ <= 1",
+        "stack.score(X, y_all) > 0.3",
+        "scaled.predict_proba(X).shape == (len(X), 10)",
+    ],
+    "own_parts": ["model.submodels_[0].module_.network.layers[0].out_features == 64"],
+    "paper": ["model.transduction_.shape == y.shape"],
+    "quick_start": ["np.allclose(probabilities.sum(axis=1), 1)"],
+    "speed_and_scaling": ["joblib.load('model.joblib').score(digits, y_true) > 0.2"],
+    "tables": ["len(model[-1].transduction_) == len(table)"],
+    "text_and_embeddings": [
+        "X.shape == (120, 384)",
+        "X_images.shape == (120, 512)",
+        "set(model_of_images.transduction_) == {'cat', 'dog'}",
+    ],
+    "unlabeled_data": [
+        "report.out_of_class < 0.1",
+        "len(gain.scores) == 6",
+        "0.5 < audited.history_[-1]['valid_negative_precision'] <= 1",
+    ],
+}
+
+
+def test_every_page_has_code_and_checks():
     assert all(any(blocks(GUIDE / f"{name}.rst")) for name in PAGES)
+    assert sorted(CHECKS) == PAGES
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("files", "short_fits")
 @pytest.mark.parametrize("page", PAGES)
 def test_code_of_the_guide_runs(page):
-    run(GUIDE / f"{page}.rst")
+    names = run(GUIDE / f"{page}.rst") | {"np": np}
+    for check in CHECKS[page]:
+        assert eval(check, names), check
 
 
 @pytest.mark.slow
