@@ -33,9 +33,10 @@ from ._networks import (
     float32_by_default,
     own_torch_state,
     renew_callbacks,
+    standardization,
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NestedParameters
-from ._trainer import build_class_prior, build_trainer, propagate_labels
+from ._trainer import build_class_prior, build_trainer, gather_evidence
 
 
 class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
@@ -426,25 +427,36 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         self.classes_ = data.classes
         with own_torch_state(device):
             source = make_source(data.inputs, device, self.net_params, steps)
+            scaling = standardization(self.standardize, data.inputs, source)
+            prior = build_class_prior(self, data, device, processes)
+            evidence, linear, log_posterior = gather_evidence(
+                self, data, source, scaling, prior, processes
+            )
             submodels = vars(self).get("submodels_") or build_submodels(
-                self, data, source, device, networks
+                self, data, source, device, networks, scaling, linear
             )
             torch.manual_seed(steps)
-            prior = build_class_prior(self, data, device, processes)
-            graph_posterior = propagate_labels(self, data, source, prior, processes)
             sizes = self.labeled_batch_size, self.batch_size
             batches = BatchSampler(
-                source, data, sizes, device, sampler, graph_posterior, processes
+                source, data, sizes, device, sampler, log_posterior, processes
             )
             trainer = build_trainer(
-                self, data, source, submodels, prior, processes, n_before, n_done
+                self,
+                data,
+                source,
+                submodels,
+                prior,
+                evidence.uses_neighbors,
+                processes,
+                n_before,
+                n_done,
             )
             if warm:  # after all checks, so that an error changes nothing
                 renew_callbacks(self, submodels, self._checkpoint)
             self._checkpoint.start(seed, n_before, self, data)
             vars(self).pop("transduction_", None)
             error = trainer.fit(submodels, batches, self.history_, self._checkpoint)
-            self.submodels_ = submodels
+            self.submodels_, self.evidence_ = submodels, evidence
             if not data.inputs.is_dataset:
                 self.transduction_ = self._transduce(data, batches)
         if error is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data._inputs import Inputs
 from ..data._sources import Source, SparseSource, moments
 from ..data._training_data import TrainingData
+from ..evidence._linear import LinearModel
 from ..networks import MODULES
 from ..training._callbacks import named_callbacks
 from ..training._checkpoint import TrainingCheckpoint
@@ -71,11 +72,16 @@ def build_submodels(
     source: Source,
     device: str,
     seeds: Sequence[int],
+    standardization: tuple[Tensor, Tensor],
+    linear: LinearModel | None = None,
 ) -> list[Submodel]:
     """Build two submodels that differ in their seeds only."""
     inputs, classes = data.inputs, data.classes
     module, params = _module_and_params(estimator, inputs.sample_shape, len(classes))
-    shift, scale = _standardization(estimator.standardize, inputs, source)
+    shift, scale = standardization
+    added = None
+    if linear is not None:
+        added = tuple(torch.from_numpy(part).float() for part in linear)
     submodels = []
     for seed in seeds:
         torch.manual_seed(seed)
@@ -83,6 +89,7 @@ def build_submodels(
             module,
             shift=shift,
             scale=scale,
+            linear=added,
             ema_decay=estimator.ema_decay,
             precision=estimator.precision,
             optimizer=estimator.optimizer,
@@ -163,7 +170,12 @@ def renew_callbacks(
             submodel.initialize_callbacks()
 
 
-def _standardization(
+def contains_linear_model(estimator, shape: tuple[int, ...]) -> bool:
+    """Whether a linear classifier is a part of the networks: that of tables."""
+    return len(shape) == 1 and _own_name(estimator.module, shape) == "mlp"
+
+
+def standardization(
     standardize: bool, inputs: Inputs, source: Source
 ) -> tuple[Tensor, Tensor]:
     """Return shift and scale of each feature or channel; sparse data have no shift."""

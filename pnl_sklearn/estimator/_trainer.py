@@ -1,9 +1,11 @@
 """Building the trainer from the estimator's parameters, its data and its networks."""
 
 import math
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +13,11 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import LRScheduler
 from torch import Tensor
 
-from ..data._sources import Source, make_source
+from ..data._sources import Source, chunks, make_source
 from ..data._training_data import TrainingData
+from ..evidence._evidence import Evidence, weigh_evidence
+from ..evidence._linear import LinearModel, fit_linear
+from ..graph._stack import HeldOut, stratified_folds
 from ..objectives._class_prior import ClassPrior
 from ..objectives._consistency import Consistency
 from ..training._callbacks import monitored, named_callbacks
@@ -25,6 +30,8 @@ from ..views._auto import auto_views
 from ..views._base import StudentView, View, identity
 from ..views._image import ImageView
 from ..views._randaugment import RandAugmentView
+from ..views._table import NeighborView, TableView
+from ._networks import contains_linear_model
 from ._parameters import as_object
 
 # Number of samples from which automatic views are chosen, at most.
@@ -53,24 +60,89 @@ def build_class_prior(
     return ClassPrior(start, is_estimated, processes, is_known)
 
 
+class FitEvidence(NamedTuple):
+    """What a fit takes from the evidence step.
+
+    Parameters
+    ----------
+    report : Evidence
+    linear : LinearModel or None
+        Linear classifier that is a part of the networks.
+    log_posterior : float32 array of shape (n_samples, n_classes) or None
+        Logarithm of the graph posterior, times its exponent.
+    """
+
+    report: Evidence
+    linear: LinearModel | None
+    log_posterior: np.ndarray | None
+
+
+def gather_evidence(
+    estimator,
+    data: TrainingData,
+    source: Source,
+    standardization: tuple[Tensor, Tensor],
+    class_prior: ClassPrior,
+    processes: Processes,
+) -> FitEvidence:
+    """Fit a linear classifier, propagate the labels, and weigh both."""
+    codes, n_classes = data.codes.copy(), len(data.classes)
+    codes[np.flatnonzero(codes >= 0)[data.weights == 0]] = -1
+    folds = stratified_folds(codes, n_classes)
+    linear = held_out = None
+    if contains_linear_model(estimator, data.inputs.sample_shape):
+        linear, held_out = _fit_linear(data, source, codes, folds, standardization)
+    posterior = held_out_by_graph = None
+    found = propagate_labels(estimator, data, source, codes, class_prior, processes)
+    if found is not None:
+        posterior, held_out_by_graph = found
+    index = np.concatenate(folds) if folds else np.empty(0, dtype=int)
+    report = weigh_evidence(codes[index], n_classes, held_out, held_out_by_graph)
+    if linear is not None:
+        linear = linear.scaled(report.linear_weight if os.environ.get("PNL_A", "1") == "1" else 1.0)
+    log_posterior = None
+    if posterior is not None:
+        exponent = as_object("graph", estimator.graph).weight * report.graph_weight
+        log_posterior = np.float32(exponent) * np.log(posterior.clip(1e-9))
+    return FitEvidence(report, linear, log_posterior)
+
+
+def _fit_linear(
+    data: TrainingData,
+    source: Source,
+    codes: np.ndarray,
+    folds: list[np.ndarray],
+    standardization: tuple[Tensor, Tensor],
+) -> tuple[LinearModel, np.ndarray]:
+    """Fit a linear classifier to the standardized labeled samples."""
+    labeled = np.flatnonzero(codes >= 0)
+    weights = np.zeros(len(codes))
+    weights[data.codes >= 0] = data.weights
+    shift, scale = (part.numpy() for part in standardization)
+    shape = data.inputs.sample_shape
+    X = torch.cat([x.cpu() for x in source.stream(chunks(labeled, shape))]).numpy()
+    X = (X - shift) * scale
+    places = [np.searchsorted(labeled, fold) for fold in folds]
+    return fit_linear(X, codes[labeled], len(data.classes), places, weights[labeled])
+
+
 def propagate_labels(
     estimator,
     data: TrainingData,
     source: Source,
+    codes: np.ndarray,
     class_prior: ClassPrior,
     processes: Processes,
-) -> np.ndarray | None:
-    """Return the logarithm of the graph posterior, or None if there is none."""
+) -> tuple[np.ndarray, HeldOut] | None:
+    """Return the graph posterior and its predictions of held-out labels, or None."""
     graph = as_object("graph", estimator.graph)
     if graph is None:
         return None
     graph._check_parameters()  # also if the posterior is not used
     if not estimator.negative_weight or not (data.codes < 0).any():
         return None
-    codes = data.codes.copy()
-    codes[np.flatnonzero(codes >= 0)[data.weights == 0]] = -1
     is_aligned = _balance_weight(estimator) > 0
-    return graph.log_posterior(
+    return graph.posterior(
         source,
         data.inputs.sample_shape,
         codes,
@@ -92,6 +164,7 @@ def build_trainer(
     source: Source,
     submodels: list[Submodel],
     class_prior: ClassPrior,
+    uses_neighbors: bool,
     processes: Processes,
     n_before: int,
     n_done: int,
@@ -112,7 +185,7 @@ def build_trainer(
         Epochs of this fit that were trained before it was interrupted.
     """
     device, shape = submodels[0].device, data.inputs.sample_shape
-    weak, strong = _views(estimator, source, len(data.inputs))
+    weak, strong = _views(estimator, source, len(data.inputs), uses_neighbors)
     select = as_object("selection", estimator.selection)
     consistency = _consistency(estimator, submodels[0].ema_decay)
     n_unlabeled = 2 * estimator.batch_size  # of both students
@@ -177,11 +250,18 @@ def steps_per_epoch(estimator, codes: np.ndarray, n_processes: int = 1) -> int:
     )
 
 
-def _views(estimator, source: Source, n_samples: int) -> list[View]:
+def _views(
+    estimator, source: Source, n_samples: int, uses_neighbors: bool
+) -> list[View]:
     views = [estimator.weak_view, estimator.strong_view]
     if "auto" in [view for view in views if isinstance(view, str)]:
         index = np.linspace(0, n_samples - 1, min(n_samples, _N_SAMPLE)).astype(int)
         automatic = auto_views(next(source.stream([index])))
+        X_ = os.environ.get("PNL_V", "gate")
+        if isinstance(automatic[0], NeighborView):
+            on = uses_neighbors and estimator.negative_weight > 0
+            c = {"gate": .1 * on, "always": .1, "never": 0}[X_]
+            automatic = (automatic[0] if on else identity, TableView(noise=0.1, corruption=c))
         views = [
             auto if isinstance(view, str) else view
             for view, auto in zip(views, automatic, strict=True)

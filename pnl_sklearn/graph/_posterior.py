@@ -17,7 +17,7 @@ from ._neighbors import (
     search_neighbors,
     self_tuning_weights,
 )
-from ._stack import label_posterior
+from ._stack import HeldOut, label_posterior
 
 # Limit of n_samples * n_classes, since several arrays of this size are in memory.
 _MAX_PROBABILITIES = 4_000_000
@@ -122,7 +122,7 @@ class GraphPosterior(BaseEstimator):
         self.neighbors = neighbors
         self.n_neighbors = n_neighbors
 
-    def log_posterior(
+    def posterior(
         self,
         source: Source,
         shape: tuple[int, ...],
@@ -131,8 +131,8 @@ class GraphPosterior(BaseEstimator):
         class_prior: np.ndarray | None = None,
         prior_odds: float = 1.0,
         verbose: bool = False,
-    ) -> np.ndarray | None:
-        """Compute `weight` times the logarithm of the graph posterior.
+    ) -> tuple[np.ndarray, HeldOut] | None:
+        """Compute the graph posterior.
 
         Parameters
         ----------
@@ -153,9 +153,13 @@ class GraphPosterior(BaseEstimator):
 
         Returns
         -------
-        log_posterior : float32 array of shape (n_samples, n_classes) or None
-            Values to add to the teacher's log-probabilities. None if `weight` is 0, no
-            sample is unlabeled, no class has two labels, or the data have no graph.
+        probabilities : float32 array of shape (n_samples, n_classes)
+            Class probabilities, without the exponent `weight`.
+        held_out : HeldOut
+            Predictions of held-out labels.
+
+        The result is None if `weight` is 0, no sample is unlabeled, no class has two
+        labels, or the data have no graph.
 
         Raises
         ------
@@ -178,10 +182,7 @@ class GraphPosterior(BaseEstimator):
         if verbose and n_samples > 10_000:
             print(f"Searching the neighbors of {n_samples:,} samples.", flush=True)
         graph = self._neighbor_graph(source, n_samples, shape)
-        posterior = label_posterior(graph, codes, n_classes, class_prior, prior_odds)
-        if posterior is None:
-            return None
-        return np.float32(self.weight) * np.log(posterior.clip(1e-9))
+        return label_posterior(graph, codes, n_classes, class_prior, prior_odds)
 
     def _neighbor_graph(
         self, source: Source, n_samples: int, shape: tuple[int, ...]

@@ -1,6 +1,7 @@
 """The graph posterior: stacking of label propagation methods."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -10,16 +11,56 @@ from ._label_spreading import class_mass_normalization, label_spreading, normali
 from ._mbo import poisson_learning, volume_constrained_mbo
 
 
+class HeldOut(NamedTuple):
+    """Predictions of held-out labels.
+
+    Parameters
+    ----------
+    index : int array of shape (n_held_out,)
+        Samples whose labels were held out.
+    probabilities : float array of shape (n_held_out, n_classes)
+        Their class probabilities, predicted without their labels.
+    """
+
+    index: np.ndarray
+    probabilities: np.ndarray
+
+
+def stratified_folds(
+    labels: np.ndarray, n_classes: int, n_folds: int = 5
+) -> list[np.ndarray]:
+    """Return the samples whose labels are held out in each fold.
+
+    Parameters
+    ----------
+    labels : int array of shape (n_samples,)
+        Class codes, -1 for unlabeled samples.
+    n_classes : int
+    n_folds : int, default=5
+        Largest number of folds. The only label of a class is never held out.
+
+    Returns
+    -------
+    folds : list of int arrays
+        Indices of labeled samples. Empty if no class has two labels.
+    """
+    labeled = np.flatnonzero(labels >= 0)
+    labeled = labeled[np.argsort(labels[labeled], kind="stable")]
+    counts = np.bincount(labels[labeled], minlength=n_classes)
+    rank = np.arange(len(labeled)) - np.repeat(counts.cumsum() - counts, counts)
+    fold = np.where(counts[labels[labeled]] > 1, rank % n_folds, -1)
+    return [labeled[fold == k] for k in np.unique(fold[fold >= 0])]
+
+
 def label_posterior(
     graph: sparse.csr_matrix,
     labels: np.ndarray,
     n_classes: int,
     class_prior: np.ndarray | None = None,
     prior_odds: float = 1.0,
-    n_folds: int = 5,
     label_noise: float = 0.05,
     smoothing: float = 1e-3,
-) -> np.ndarray | None:
+) -> tuple[np.ndarray, HeldOut] | None:
     """Compute class probabilities of all samples by stacked label propagation.
 
     The probabilities of the methods in `candidates` are averaged. Their weights are
@@ -40,8 +81,6 @@ def label_posterior(
         these methods are not used.
     prior_odds : float, default=1.0
         Prior odds of the methods with target class sizes against the other methods.
-    n_folds : int, default=5
-        Number of stratified folds. The only label of a class is never held out.
     label_noise : float, default=0.05
         Assumed probability that a held-out label is random. It limits the influence of
         single labels on the weights.
@@ -50,9 +89,12 @@ def label_posterior(
 
     Returns
     -------
-    probabilities : float32 array of shape (n_samples, n_classes) or None
-        Class probabilities. None if no class has two labels, since no label can then be
-        held out.
+    probabilities : float32 array of shape (n_samples, n_classes)
+        Class probabilities.
+    held_out : HeldOut
+        Predictions of held-out labels by the same average of the methods.
+
+    The result is None if no class has two labels, since no label can then be held out.
 
     References
     ----------
@@ -60,30 +102,32 @@ def label_posterior(
     .. [2] Y. Yao, A. Vehtari, D. Simpson and A. Gelman, "Using Stacking to Average
        Bayesian Predictive Distributions", Bayesian Analysis 13, 2018.
     """
-    labeled = np.flatnonzero(labels >= 0)
-    labeled = labeled[np.argsort(labels[labeled], kind="stable")]
-    counts = np.bincount(labels[labeled], minlength=n_classes)
-    if counts.max() < 2:
+    folds = stratified_folds(labels, n_classes)
+    if not folds:
         return None
+    counts = np.bincount(labels[labels >= 0], minlength=n_classes)
     if not prior_odds or not counts.all():
         class_prior = None
-    rank = np.arange(len(labeled)) - np.repeat(counts.cumsum() - counts, counts)
-    fold = np.where(counts[labels[labeled]] > 1, rank % n_folds, -1)
 
-    log_weights = np.zeros(())
-    for k in np.unique(fold[fold >= 0]):
-        held_out = labeled[fold == k]
+    predictions = []  # of each fold: (n_methods, n_held_out, n_classes)
+    for held_out in folds:
         known = labels.copy()
         known[held_out] = -1
         found = candidates(graph, known, n_classes, class_prior)
-        likelihoods = np.array([p[held_out, labels[held_out]] for _, p in found])
-        noisy = (1 - label_noise) * likelihoods + label_noise / n_classes
-        log_weights = log_weights + np.log(noisy).sum(axis=1)
+        predictions.append(np.array([p[held_out] for _, p in found]))
+    index, predicted = np.concatenate(folds), np.concatenate(predictions, axis=1)
+    likelihoods = predicted[:, np.arange(len(index)), labels[index]]
+    noisy = (1 - label_noise) * likelihoods + label_noise / n_classes
     found = candidates(graph, labels, n_classes, class_prior)
     has_prior, probabilities = zip(*found, strict=True)
-    weights = softmax(log_weights + np.multiply(has_prior, np.log(prior_odds or 1)))
-    posterior = np.tensordot(weights.astype(np.float32), probabilities, axes=1)
-    return (1 - smoothing) * posterior + np.float32(smoothing / n_classes)
+    log_odds = np.multiply(has_prior, np.log(prior_odds or 1))
+    weights = softmax(np.log(noisy).sum(axis=1) + log_odds).astype(np.float32)
+
+    def average(probabilities) -> np.ndarray:
+        mean = np.tensordot(weights, probabilities, axes=1)
+        return (1 - smoothing) * mean + np.float32(smoothing / n_classes)
+
+    return average(probabilities), HeldOut(index, average(predicted))
 
 
 def candidates(

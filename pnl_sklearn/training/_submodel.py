@@ -107,6 +107,8 @@ class Submodel(NeuralNet):
         Network that maps a standardized batch to logits. An instance is copied.
     shift, scale : Tensor
         Standardization of the inputs.
+    linear : tuple of Tensor or None
+        Coefficients and intercepts of a linear classifier, whose logits are added.
     ema_decay : float or None
         Decay of the EMA per step. None predicts with the current weights.
     precision : {"float32", "bfloat16"}
@@ -126,12 +128,14 @@ class Submodel(NeuralNet):
         shift,
         scale,
         ema_decay,
+        linear=None,
         precision="float32",
         criterion=nn.CrossEntropyLoss,
         **kwargs,
     ):
         self.shift = shift
         self.scale = scale
+        self.linear = linear
         self.ema_decay = ema_decay
         self.precision = precision
         super().__init__(module, criterion=criterion, **kwargs)
@@ -148,7 +152,7 @@ class Submodel(NeuralNet):
             network = deepcopy(network)
             if isinstance(network, ResettableHead):
                 network.reset_head()
-        self.module_ = Standardized(network, self.shift, self.scale)
+        self.module_ = Standardized(network, self.shift, self.scale, self.linear)
         self.ema_module_ = self.module_
         if self.ema_decay is not None:
             self.ema_module_ = deepcopy(self.module_).requires_grad_(False)
