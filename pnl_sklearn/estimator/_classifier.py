@@ -21,6 +21,7 @@ from ..data._sampler import BatchSampler
 from ..data._sources import chunks, make_source, unlabeled_chunks
 from ..data._targets import known_mask, to_array
 from ..data._training_data import make_training_data
+from ..objectives._temperature import fit_temperature
 from ..training._callbacks import check_callbacks, named_callbacks
 from ..training._checkpoint import TrainingCheckpoint
 from ..training._metrics import VALIDATED, warn_of_class_collapse
@@ -446,7 +447,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
                 source,
                 submodels,
                 prior,
-                evidence.uses_neighbors,
+                evidence,
                 processes,
                 n_before,
                 n_done,
@@ -457,6 +458,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             vars(self).pop("transduction_", None)
             error = trainer.fit(submodels, batches, self.history_, self._checkpoint)
             self.submodels_, self.evidence_ = submodels, evidence
+            self.temperature_ = self._calibrate(data, source)
             if not data.inputs.is_dataset:
                 self.transduction_ = self._transduce(data, batches)
         if error is not None:
@@ -580,6 +582,20 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         return processes.broadcast(seed), len(self.history_)
 
+    def _calibrate(self, data, source, n_samples=5000):
+        """Return the temperature with which unlabeled samples have the confidence that
+        held-out labels let expect; 1 if it is unknown.
+        """
+        unlabeled = np.flatnonzero(data.codes < 0)
+        if np.isnan(self.evidence_.expected_accuracy) or not len(unlabeled):
+            return 1.0
+        places = np.linspace(0, len(unlabeled) - 1, min(n_samples, len(unlabeled)))
+        index = unlabeled[places.astype(int)]
+        indices = chunks(index, data.inputs.sample_shape, self.submodels_[0].device)
+        parts = log_probabilities(self.submodels_, source, indices)
+        predicted = concatenate_predictions(parts, len(index))
+        return fit_temperature(predicted, self.evidence_.expected_accuracy)
+
     def _transduce(self, data, batches):
         """Return given labels, and predicted labels of unlabeled samples.
 
@@ -613,6 +629,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         source = make_source(inputs, device, self.net_params)
         indices = chunks(range(len(inputs)), shape, device)
         parts = log_probabilities(submodels or self.submodels_, source, indices)
+        if self.temperature_ != 1:
+            parts = ((p / self.temperature_).log_softmax(dim=1) for p in parts)
         with float32_by_default():
             return concatenate_predictions(map(function, parts), len(inputs), names)
 

@@ -170,9 +170,13 @@ def renew_callbacks(
             submodel.initialize_callbacks()
 
 
-def contains_linear_model(estimator, shape: tuple[int, ...]) -> bool:
-    """Whether a linear classifier is a part of the networks: that of tables."""
-    return len(shape) == 1 and _own_name(estimator.module, shape) == "mlp"
+def contains_linear_model(estimator, data: TrainingData) -> bool:
+    """Whether a linear classifier is a part of the networks: of those for tables."""
+    shape = data.inputs.sample_shape
+    n_values = min(2000, len(data.weights)) * math.prod(shape)
+    is_mlp = len(shape) == 1 and _own_name(estimator.module, shape) == "mlp"
+    # With 10^5 sparse features, dense labeled samples would need too much memory.
+    return is_mlp and n_values <= 2**25
 
 
 def standardization(

@@ -1,7 +1,6 @@
 """Building the trainer from the estimator's parameters, its data and its networks."""
 
 import math
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -17,9 +16,10 @@ from ..data._sources import Source, chunks, make_source
 from ..data._training_data import TrainingData
 from ..evidence._evidence import Evidence, weigh_evidence
 from ..evidence._linear import LinearModel, fit_linear
-from ..graph._stack import HeldOut, stratified_folds
+from ..graph._stack import HeldOut, labeled_sample, stratified_folds
 from ..objectives._class_prior import ClassPrior
 from ..objectives._consistency import Consistency
+from ..objectives._temperature import TeacherTemperature
 from ..training._callbacks import monitored, named_callbacks
 from ..training._cuda_graph import can_capture, compiles
 from ..training._metrics import LABEL_CHANGE, label_change_metric, validation_metrics
@@ -48,15 +48,15 @@ def build_class_prior(
 ) -> ClassPrior:
     """Return the initial class prior; it is uniform without distribution alignment."""
     alignment = as_object("class_prior", estimator.class_prior)
-    if alignment is None:
-        target = np.full(len(data.classes), 1 / len(data.classes))
-        is_estimated = False
-    else:
+    target = np.full(len(data.classes), 1 / len(data.classes))
+    is_estimated = is_known = False
+    if alignment is not None:
         alignment._validate_params()
         target = alignment.target(data.codes, data.classes)
-        is_estimated = alignment.is_estimated
+        # The labels tell nothing if there are as many of each class.
+        is_estimated = alignment.is_automatic and np.ptp(target) < 1e-9
+        is_known = not alignment.is_automatic
     start = torch.as_tensor(target, dtype=torch.float32, device=device)
-    is_known = alignment is not None and not is_estimated
     return ClassPrior(start, is_estimated, processes, is_known)
 
 
@@ -90,18 +90,18 @@ def gather_evidence(
     codes[np.flatnonzero(codes >= 0)[data.weights == 0]] = -1
     folds = stratified_folds(codes, n_classes)
     linear = held_out = None
-    if contains_linear_model(estimator, data.inputs.sample_shape):
+    if contains_linear_model(estimator, data):
         linear, held_out = _fit_linear(data, source, codes, folds, standardization)
     posterior = held_out_by_graph = None
     found = propagate_labels(estimator, data, source, codes, class_prior, processes)
     if found is not None:
-        posterior, held_out_by_graph = found
+        posterior, (_, held_out_by_graph) = found
     index = np.concatenate(folds) if folds else np.empty(0, dtype=int)
     report = weigh_evidence(codes[index], n_classes, held_out, held_out_by_graph)
     if linear is not None:
-        linear = linear.scaled(report.linear_weight if os.environ.get("PNL_A", "1") == "1" else 1.0)
+        linear = linear.scaled(report.linear_weight)
     log_posterior = None
-    if posterior is not None:
+    if posterior is not None and report.graph_weight:
         exponent = as_object("graph", estimator.graph).weight * report.graph_weight
         log_posterior = np.float32(exponent) * np.log(posterior.clip(1e-9))
     return FitEvidence(report, linear, log_posterior)
@@ -114,16 +114,15 @@ def _fit_linear(
     folds: list[np.ndarray],
     standardization: tuple[Tensor, Tensor],
 ) -> tuple[LinearModel, np.ndarray]:
-    """Fit a linear classifier to the standardized labeled samples."""
-    labeled = np.flatnonzero(codes >= 0)
+    """Fit a linear classifier to standardized labeled samples, at most 2,000."""
+    used = np.sort(labeled_sample(codes))
     weights = np.zeros(len(codes))
     weights[data.codes >= 0] = data.weights
-    shift, scale = (part.numpy() for part in standardization)
-    shape = data.inputs.sample_shape
-    X = torch.cat([x.cpu() for x in source.stream(chunks(labeled, shape))]).numpy()
-    X = (X - shift) * scale
-    places = [np.searchsorted(labeled, fold) for fold in folds]
-    return fit_linear(X, codes[labeled], len(data.classes), places, weights[labeled])
+    shift, scale = (part.double() for part in standardization)
+    batches = source.stream(chunks(used, data.inputs.sample_shape))
+    X = torch.cat([(x.cpu() - shift) * scale for x in batches]).numpy()
+    places = [np.searchsorted(used, fold) for fold in folds]
+    return fit_linear(X, codes[used], len(data.classes), places, weights[used])
 
 
 def propagate_labels(
@@ -164,7 +163,7 @@ def build_trainer(
     source: Source,
     submodels: list[Submodel],
     class_prior: ClassPrior,
-    uses_neighbors: bool,
+    evidence: Evidence,
     processes: Processes,
     n_before: int,
     n_done: int,
@@ -185,7 +184,12 @@ def build_trainer(
         Epochs of this fit that were trained before it was interrupted.
     """
     device, shape = submodels[0].device, data.inputs.sample_shape
-    weak, strong = _views(estimator, source, len(data.inputs), uses_neighbors)
+    weak, strong = _views(
+        estimator,
+        source,
+        len(data.inputs),
+        evidence.uses_neighbors and estimator.negative_weight > 0,
+    )
     select = as_object("selection", estimator.selection)
     consistency = _consistency(estimator, submodels[0].ema_decay)
     n_unlabeled = 2 * estimator.batch_size  # of both students
@@ -219,6 +223,11 @@ def build_trainer(
         exchange=estimator.exchange,
         consistency=consistency,
         class_prior=class_prior,
+        temperature=TeacherTemperature(
+            None if evidence.uses_neighbors else evidence.expected_accuracy,
+            device,
+            processes,
+        ),
         negative_weight=estimator.negative_weight,
         balance_weight=_balance_weight(estimator),
         rampup=0.0 if n_before else estimator.rampup,
@@ -257,11 +266,8 @@ def _views(
     if "auto" in [view for view in views if isinstance(view, str)]:
         index = np.linspace(0, n_samples - 1, min(n_samples, _N_SAMPLE)).astype(int)
         automatic = auto_views(next(source.stream([index])))
-        X_ = os.environ.get("PNL_V", "gate")
-        if isinstance(automatic[0], NeighborView):
-            on = uses_neighbors and estimator.negative_weight > 0
-            c = {"gate": .1 * on, "always": .1, "never": 0}[X_]
-            automatic = (automatic[0] if on else identity, TableView(noise=0.1, corruption=c))
+        if isinstance(automatic[0], NeighborView) and not uses_neighbors:
+            automatic = identity, TableView(noise=0.1)
         views = [
             auto if isinstance(view, str) else view
             for view, auto in zip(views, automatic, strict=True)

@@ -77,7 +77,10 @@ def fit_linear(
         for fold in folds:
             model = fit(C, np.setdiff1d(everything, fold))
             predicted.append(_probabilities(model, X[fold]))
-        likelihoods = [p[np.arange(len(p)), codes[f]] for p, f in zip(predicted, folds, strict=True)]
+        likelihoods = [
+            p[np.arange(len(p)), codes[f]]
+            for p, f in zip(predicted, folds, strict=True)
+        ]
         total = np.log(np.concatenate(likelihoods).clip(1e-9)).sum()
         if total > best:
             best_C, best, held_out = C, total, np.concatenate(predicted)

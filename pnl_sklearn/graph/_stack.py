@@ -26,6 +26,26 @@ class HeldOut(NamedTuple):
     probabilities: np.ndarray
 
 
+def labeled_sample(labels: np.ndarray, n_max: int = 2000) -> np.ndarray:
+    """Return labeled samples, sorted by class; if there are many, a stratified sample.
+
+    Parameters
+    ----------
+    labels : int array of shape (n_samples,)
+        Class codes, -1 for unlabeled samples.
+    n_max : int, default=2000
+        Largest number of samples.
+
+    Returns
+    -------
+    index : int array of shape (n_labeled,)
+    """
+    labeled = np.flatnonzero(labels >= 0)
+    labeled = labeled[np.argsort(labels[labeled], kind="stable")]
+    places = np.linspace(0, len(labeled) - 1, min(n_max, len(labeled)))
+    return labeled[places.round().astype(int)]
+
+
 def stratified_folds(
     labels: np.ndarray, n_classes: int, n_folds: int = 5
 ) -> list[np.ndarray]:
@@ -42,10 +62,10 @@ def stratified_folds(
     Returns
     -------
     folds : list of int arrays
-        Indices of labeled samples. Empty if no class has two labels.
+        Indices of labeled samples, those of `labeled_sample`. Empty if no class has two
+        labels.
     """
-    labeled = np.flatnonzero(labels >= 0)
-    labeled = labeled[np.argsort(labels[labeled], kind="stable")]
+    labeled = labeled_sample(labels)
     counts = np.bincount(labels[labeled], minlength=n_classes)
     rank = np.arange(len(labeled)) - np.repeat(counts.cumsum() - counts, counts)
     fold = np.where(counts[labels[labeled]] > 1, rank % n_folds, -1)

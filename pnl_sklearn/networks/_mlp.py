@@ -1,6 +1,5 @@
 """Multilayer perceptron for tables."""
 
-import os
 from typing import ClassVar
 
 import torch
@@ -83,8 +82,8 @@ class MLP(nn.Module):
             layers += [nn.Linear(width, hidden), ReLUDropout(dropout)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(hidden, n_classes)
-        if os.environ.get("PNL_Z", "1") == "1":
-            nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch to logits.

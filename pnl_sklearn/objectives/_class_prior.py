@@ -25,7 +25,9 @@ class DistributionAlignment(BaseEstimator):
     prior : {"auto", "uniform", "labeled"}, array-like or dict, default="auto"
         Class prior. It is normalized to sum to 1.
 
-        - "auto": uniform, unless early predictions show unbalanced classes. It then
+        - "auto": the class frequencies of the labels, shrunk towards a uniform
+          distribution by :func:`shrunk_frequencies`. Equal numbers of labels give a
+          uniform prior, unless early predictions show unbalanced classes. It then
           follows the mean prediction.
         - "uniform": the same for each class.
         - "labeled": the class frequencies of the labels.
@@ -33,9 +35,9 @@ class DistributionAlignment(BaseEstimator):
           ``classes_``.
         - dict or Series: class frequencies by class.
     weight : float, default=4.0
-        Weight of the loss after the ramp-up. With "auto", the weight is lower if there
-        are fewer than ten classes, near 0 if the classes are unbalanced, and decreases
-        to a quarter late in training.
+        Weight of the loss after the ramp-up. With "auto" and equal numbers of labels,
+        the weight is lower if there are fewer than ten classes, near 0 if the classes
+        are unbalanced, and decreases to a quarter late in training.
 
     References
     ----------
@@ -80,11 +82,13 @@ class DistributionAlignment(BaseEstimator):
             If `prior` is not one frequency per class.
         """
         n_classes = len(classes)
-        target = np.full(n_classes, 1 / n_classes)
         if isinstance(self.prior, str):
+            counts = np.bincount(codes[codes >= 0], minlength=n_classes)
             if self.prior == "labeled":
-                target = np.bincount(codes[codes >= 0], minlength=n_classes)
-            return target / target.sum()
+                return counts / counts.sum()
+            if self.prior == "auto":
+                return shrunk_frequencies(counts)
+            return np.full(n_classes, 1 / n_classes)
         shares = self.prior
         if hasattr(shares, "keys") and not hasattr(shares, "columns"):
             shares = _by_class(shares, classes)
@@ -98,9 +102,47 @@ class DistributionAlignment(BaseEstimator):
         return target / target.sum()
 
     @property
-    def is_estimated(self) -> bool:
-        """Whether the prior follows the predictions."""
+    def is_automatic(self) -> bool:
+        """Whether nothing is given about the class frequencies but the labels."""
         return isinstance(self.prior, str) and self.prior == "auto"
+
+
+def shrunk_frequencies(counts: np.ndarray) -> np.ndarray:
+    """Estimate class frequencies from few labels.
+
+    Relative frequencies are shrunk towards a uniform distribution [1]_, the more, the
+    less they differ from it compared with their sampling error. Equal counts, or counts
+    that differ as by chance, give a uniform distribution.
+
+    Parameters
+    ----------
+    counts : int array of shape (n_classes,)
+        Number of labels per class.
+
+    Returns
+    -------
+    frequencies : float array of shape (n_classes,)
+        Class frequencies, which sum to 1.
+
+    References
+    ----------
+    .. [1] J. Hausser and K. Strimmer, "Entropy Inference and the James-Stein Estimator",
+       Journal of Machine Learning Research 10, 2009, equations 4 and 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shrunk_frequencies(np.array([9, 1]))
+    array([0.875, 0.125])
+    >>> shrunk_frequencies(np.array([5, 4]))
+    array([0.5, 0.5])
+    """
+    n, uniform = counts.sum(), np.full(len(counts), 1 / len(counts))
+    frequencies = counts / max(n, 1)
+    variance = 1 - (frequencies**2).sum()
+    distance = (n - 1) * ((frequencies - uniform) ** 2).sum()
+    intensity = variance / distance if variance < distance else 1.0
+    return intensity * uniform + (1 - intensity) * frequencies
 
 
 def _by_class(shares, classes: np.ndarray) -> list[float]:

@@ -5,16 +5,25 @@ import operator
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..data._inputs import checksum
 from ..data._training_data import TrainingData
-from ..objectives._class_prior import ClassPrior
 from ..utils._distributed import Processes, fingerprint
 from ._submodel import Submodel
+
+
+class Stateful(Protocol):
+    """What changes during a fit and is restored when the fit is resumed."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return a copy of the state, on the CPU."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Load a state."""
 
 
 class TrainingCheckpoint:
@@ -31,7 +40,7 @@ class TrainingCheckpoint:
     _callback_settings: str
     _fingerprint: tuple[int, ...]
     _random_states: list[list[Tensor]]
-    _class_prior: dict[str, Tensor]
+    _states: list[dict[str, Tensor]]
     _mean_predictions: list[Tensor | None]
     _snapshots: Sequence[dict[str, Any]] = ()
 
@@ -63,7 +72,10 @@ class TrainingCheckpoint:
         )
 
     def update(
-        self, submodels: list[Submodel], prior: ClassPrior, processes: Processes
+        self,
+        submodels: list[Submodel],
+        stateful: list[Stateful],
+        processes: Processes,
     ) -> None:
         """Record the state at the end of an epoch."""
         device = submodels[0].device
@@ -71,7 +83,7 @@ class TrainingCheckpoint:
         if device.startswith("cuda"):
             states.append(torch.cuda.get_rng_state(device))
         self._random_states = processes.gather(states)
-        self._class_prior = prior.state_dict()
+        self._states = [part.state_dict() for part in stateful]
         self._snapshots = ()
         means = [submodel.mean_prediction for submodel in submodels]
         self._mean_predictions = [
@@ -91,11 +103,15 @@ class TrainingCheckpoint:
             submodel.restore(snapshot)
 
     def restore(
-        self, submodels: list[Submodel], prior: ClassPrior, processes: Processes
+        self,
+        submodels: list[Submodel],
+        stateful: list[Stateful],
+        processes: Processes,
     ) -> None:
         """Load the rest of the state, and torch's random states."""
         device = submodels[0].device
-        prior.load_state_dict(self._class_prior)
+        for part, state in zip(stateful, self._states, strict=True):
+            part.load_state_dict(state)
         for submodel, mean in zip(submodels, self._mean_predictions, strict=True):
             moved = None if mean is None else mean.to(device, copy=True)
             submodel.mean_prediction = moved

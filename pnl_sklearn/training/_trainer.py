@@ -18,10 +18,11 @@ from ..objectives._selection import (
     product_of_experts,
     selection_loss,
 )
+from ..objectives._temperature import TeacherTemperature
 from ..utils._distributed import Processes
 from ..utils._threads import limit_threads
 from ..views._base import StudentView, View
-from ._checkpoint import TrainingCheckpoint
+from ._checkpoint import Stateful, TrainingCheckpoint
 from ._cuda_graph import GraphedStep
 from ._metrics import EpochMetric, RunningMean, print_epoch, summary
 from ._schedules import ScheduleValues, cosine_decay, late_decay, sigmoid_rampup
@@ -40,6 +41,7 @@ class Trainer:
     exchange : {"simultaneous", "alternating"} or None
     consistency : Consistency or None
     class_prior : ClassPrior
+    temperature : TeacherTemperature
     negative_weight, balance_weight : float
         Weights of the losses after the ramp-up.
     rampup, consistency_rampup : float
@@ -71,6 +73,7 @@ class Trainer:
     exchange: str | None
     consistency: Consistency | None
     class_prior: ClassPrior
+    temperature: TeacherTemperature
     negative_weight: float
     balance_weight: float
     rampup: float
@@ -150,7 +153,7 @@ class Trainer:
                     row |= metric(submodels)
                 # With the same metrics, all processes end in the same epoch.
                 row = self.processes.broadcast(row)
-                checkpoint.update(submodels, self.class_prior, self.processes)
+                checkpoint.update(submodels, self._stateful, self.processes)
                 history.append(row)
                 if self.verbose and self.processes.index == 0:
                     print_epoch(row)
@@ -250,6 +253,8 @@ class Trainer:
             ]
         for posterior in posteriors:
             prior.update(posterior)
+        # Softer predictions would make classes seem more balanced.
+        posteriors = self.temperature(posteriors)
         student_batches = []
         for (student, teacher, ema_decay), x_weak, x_strong, prediction, q in zip(
             pairs, weak, strong, predictions, posteriors, strict=True
@@ -287,13 +292,18 @@ class Trainer:
                 student.set_lr_factor(values.lr)
         return [student.train_step(b) for student, b in student_batches]
 
+    @property
+    def _stateful(self) -> list[Stateful]:
+        """What changes during a fit, beside the submodels."""
+        return [self.class_prior, self.temperature]
+
     def _resume(self, batches: BatchSampler, checkpoint: TrainingCheckpoint) -> None:
         """Restore the state at the end of the last epoch of an interrupted fit."""
         batches.skip(self.n_done, self.n_steps)
         checkpoint.restore_weights(self.submodels)
         for metric in self.epoch_metrics:  # label_change needs the last predictions
             metric(self.submodels)
-        checkpoint.restore(self.submodels, self.class_prior, self.processes)
+        checkpoint.restore(self.submodels, self._stateful, self.processes)
 
 
 def _augment(view: View, x: Tensor, n: int) -> tuple[Tensor, ...]:
