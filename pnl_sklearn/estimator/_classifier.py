@@ -117,8 +117,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     standardize : bool, default=True
         Whether to standardize each feature, or each channel of images, to mean 0 and
         standard deviation 1 over all samples. Sparse features are only scaled. The
-        standardization is the first layer of both networks. Extreme outliers of a table
-        are clipped before, with a warning, also if it is False.
+        standardization is the first layer of both networks. Extreme outliers of a dense
+        table are clipped before, with a warning, also if it is False.
     negative_weight : float, default=1.0
         Weight of the loss of pseudo-negative labels after the ramp-up.
     rampup : float, default=0.3
@@ -406,8 +406,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             is ambiguous. If features of X vary too little for float32. If samples of a
             table have values far beyond those of all others, such as 1e9 among values
             up to 16. In this fit, these samples are clipped to the range of the others
-            (not if X is a Dataset). If `classes` is not sorted. If a fit is resumed
-            with other samples or labels.
+            (not if X is sparse or a Dataset). If `classes` is not sorted. If a fit is
+            resumed with other samples or labels.
         UnlabeledDataWarning
             If hardly any unlabeled sample is predicted to be of some class (class
             collapse).

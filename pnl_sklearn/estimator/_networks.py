@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from scipy.sparse import issparse
 from torch import Tensor, nn
 
 from ..data._inputs import Inputs
-from ..data._sources import Source, moments
+from ..data._sources import Source, SparseSource, moments
 from ..data._training_data import TrainingData
 from ..evidence._linear import LinearModel
 from ..networks import MODULES
@@ -186,7 +185,7 @@ def standardization(
     # A standard deviation below rounding errors is 0: the feature is constant.
     constant = deviation <= 1e-7 * mean.abs()
     scale = torch.where(constant, 1.0, 1 / deviation)
-    shift = torch.zeros_like(mean) if issparse(inputs.data) else mean
+    shift = torch.zeros_like(mean) if isinstance(source, SparseSource) else mean
     return shift.float().cpu(), scale.float().cpu()
 
 
