@@ -107,7 +107,28 @@ class DatasetSource:
             yield batch.to(self.device, non_blocking=True).float()
 
 
-Source = ArraySource | SparseSource | DatasetSource
+class ClippedSource:
+    """Samples of another source, clipped to a range of each feature.
+
+    Parameters
+    ----------
+    source : Source
+    low, high : float32 Tensor of shape (n_features,)
+        Smallest and largest value of each feature, on the device of the source.
+    """
+
+    def __init__(self, source: "Source", low: Tensor, high: Tensor) -> None:
+        self.source = source
+        self.low = low
+        self.high = high
+
+    def stream(self, indices: Iterable[Index]) -> Iterator[Tensor]:
+        """Yield the samples of each index as a float32 batch."""
+        for batch in self.source.stream(indices):
+            yield batch.clamp(self.low, self.high)
+
+
+Source = ArraySource | SparseSource | DatasetSource | ClippedSource
 
 
 def make_source(

@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from ..data._inputs import check_inputs
+from ..data._outliers import clip_outliers
 from ..data._sampler import BatchSampler
 from ..data._sources import chunks, make_source, unlabeled_chunks
 from ..data._targets import known_mask, to_array
@@ -117,7 +118,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     standardize : bool, default=True
         Whether to standardize each feature, or each channel of images, to mean 0 and
         standard deviation 1 over all samples. Sparse features are only scaled. The
-        standardization is the first layer of both networks.
+        standardization is the first layer of both networks. Extreme outliers of a dense
+        table are clipped before, with a warning, also if it is False.
     negative_weight : float, default=1.0
         Weight of the loss of pseudo-negative labels after the ramp-up.
     rampup : float, default=0.3
@@ -402,8 +404,11 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         -----
         UserWarning
             If the fit is interrupted by Ctrl-C. If the meaning of X, y or `image_shape`
-            is ambiguous. If features of X vary too little for float32. If `classes` is
-            not sorted. If a fit is resumed with other samples or labels.
+            is ambiguous. If features of X vary too little for float32. If samples of a
+            table have values far beyond those of all others, such as 1e9 among values
+            up to 16. In this fit, these samples are clipped to the range of the others
+            (not if X is sparse or a Dataset). If `classes` is not sorted. If a fit is
+            resumed with other samples or labels.
         UnlabeledDataWarning
             If hardly any unlabeled sample is predicted to be of some class (class
             collapse).
@@ -428,6 +433,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         self.classes_ = data.classes
         with own_torch_state(device):
             source = make_source(data.inputs, device, self.net_params, steps)
+            names = getattr(self, "feature_names_in_", None)
+            source = clip_outliers(source, data.inputs, names)
             scaling = standardization(self.standardize, data.inputs, source)
             prior = build_class_prior(self, data, device, processes)
             evidence, linear, log_posterior = gather_evidence(
