@@ -30,7 +30,7 @@ def clip_outliers(
     names : array of shape (n_features,) or None, default=None
         Names of the features.
     n_spreads : float, default=1000
-        Distance from the median, in trimmed standard deviations, of a far value.
+        Distance from the median, in spreads, of a far value.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def clip_outliers(
         return source
     center, spread = _center_and_spread(source, inputs)
     reach = n_spreads * spread
-    # Constant features, and rare categories, have spread 0 or that of rounding errors.
+    # Constant features have spread 0, or that of rounding errors.
     reach[spread <= 1e-7 * center.abs()] = torch.inf
     low, high = (center - reach).float(), (center + reach).float()
     flags, features = [], torch.zeros_like(low).bool()
@@ -63,16 +63,23 @@ def clip_outliers(
 
 
 def _center_and_spread(source: Source, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Return median and trimmed standard deviation of each feature, in float64.
+    """Return median and spread of each feature, in float64.
 
-    The standard deviation is that of values between the 0.5 % and 99.5 % quantiles. At
-    most 10,000 samples are used, evenly spaced; fewer of a wide table.
+    The spread is the root mean square of the differences from the median, without the
+    largest percent of them. Differences of 0 are not counted, since most values of a
+    count or of a one-hot feature may be 0. At most 10,000 samples are used, evenly
+    spaced; fewer of a wide table. The spread is 0 if fewer than ten values differ.
     """
     n_used = min(len(inputs), 10_000, max(200, 2**20 // inputs.sample_shape[0]))
     used = np.linspace(0, len(inputs) - 1, n_used).round().astype(np.int64)
-    x = next(source.stream([used])).sort(dim=0).values.double()
-    n_cut = 1 + n_used // 200
-    return x[n_used // 2], x[n_cut:-n_cut].std(dim=0, correction=0)
+    x = next(source.stream([used])).double()
+    center = x.median(dim=0).values
+    squares = (x - center).square_().sort(dim=0).values
+    n_other = (squares > 0).sum(dim=0)
+    n_kept = n_other - 1 - n_other // 100
+    last = (n_used - 1 - (n_other - n_kept)).clamp(min=0)
+    total = squares.cumsum(dim=0).gather(0, last[None])[0]
+    return center, torch.where(n_kept < 10, 0.0, total / n_kept).sqrt()
 
 
 def _warn(features: list[int], n_samples: int, names: np.ndarray | None) -> None:
