@@ -97,9 +97,8 @@ class GraphPosterior(BaseEstimator):
     automatic features or exceeds these limits. If `features` or `neighbors` is a
     callable, the limit of values does not apply, and more samples raise an error.
 
-    For more than 100,000 samples, install `faiss <https://faiss.ai>`_ with
-    ``pip install "pnl_sklearn[faiss]"``. Its HNSW index finds most of the nearest
-    neighbors [6]_.
+    For more than 100,000 samples, install `faiss <https://faiss.ai>`_ by
+    ``pip install faiss-cpu``. Its HNSW index finds most of the nearest neighbors [6]_.
 
     Labels are needed for cross-validation: there is no graph posterior if no class has
     two labels.
