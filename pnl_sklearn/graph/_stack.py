@@ -195,7 +195,10 @@ def candidates(
     if is_missing.any():
         return
     start = poisson_learning(graph, one_hot)
-    volumes = normalized(start == start.max(axis=1, keepdims=True)).mean(axis=0)
+    # As float32, since a bool array would become float64.
+    is_largest = (start == start.max(axis=1, keepdims=True)).astype(np.float32)
+    volumes = normalized(is_largest).mean(axis=0, dtype=np.float64)
+    del is_largest, far
     for n in n_steps:
         yield False, volume_constrained_mbo(graph, one_hot, start, volumes, n)
         if class_prior is not None:
