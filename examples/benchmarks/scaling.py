@@ -93,7 +93,7 @@ def of_fit(shape, n_samples, **params):
 
 
 def of_samples(n_samples, folder=None):
-    """Measure a fit of two epochs and predictions on a table of so many samples.
+    """Measure a fit of two epochs, without a graph, and predictions on a table.
 
     With a folder the table is a memory-mapped file there. Memory is beyond that of the
     process with X and y; seconds are of one pass over the samples.
@@ -112,7 +112,10 @@ def of_samples(n_samples, folder=None):
     y = np.full(n_samples, -1, dtype=np.int8)
     y[:_N_FEATURES] = np.arange(_N_FEATURES) % 2
     model = PNLClassifier(
-        batch_size=_BATCH, steps_per_epoch=-(-n_samples // _BATCH), max_epochs=2
+        batch_size=_BATCH,
+        steps_per_epoch=-(-n_samples // _BATCH),
+        max_epochs=2,
+        graph=None,
     )
     with _Peak() as of_fit:
         model.set_params(random_state=0).fit(X, y)

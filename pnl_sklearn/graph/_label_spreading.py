@@ -56,7 +56,12 @@ def label_spreading(
     before, scores, omega = np.zeros_like(restart), restart, 2.0
     for _ in range(math.ceil(math.log(tol / 2) / math.log(rate))):
         omega = 1 / (1 - alpha**2 * omega / 4)
-        after = before + omega * (step @ scores + restart - before)
+        # In place: before + omega * (step @ scores + restart - before).
+        after = step @ scores
+        after += restart
+        after -= before
+        after *= omega
+        after += before
         before, scores = scores, after
     return scores
 

@@ -11,11 +11,15 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from ..data._inputs import numbers_expected, refuse_masked, to_numpy
-from ..data._sources import Source, chunks
+from ..data._sources import Source, chunks, moments
 from ..views._table import has_common_unit
 
-# sklearn.neighbors and sklearn.decomposition are imported inside of functions, since at
-# the top they would make the import of this package much slower.
+# sklearn.neighbors, sklearn.decomposition and the optional faiss are imported inside of
+# functions, since at the top they would make the import of this package much slower.
+
+# Largest number of samples of the exact search, whose time is quadratic. faiss is not
+# used below it, so that results do not depend on whether it is installed.
+_EXACT_SAMPLES = 100_000
 
 
 class FeatureFunction(Protocol):
@@ -72,6 +76,8 @@ def neighbor_graph(
 ) -> sparse.csr_matrix:
     """Compute the symmetric graph of the nearest neighbors of each sample.
 
+    See `nearest_distances` for the search.
+
     Parameters
     ----------
     X : array-like or sparse matrix of shape (n_samples, n_features), or images
@@ -88,8 +94,6 @@ def neighbor_graph(
     -------
     graph : sparse matrix of shape (n_samples, n_samples)
     """
-    from sklearn.neighbors import kneighbors_graph
-
     refuse_masked(X)
     if sparse.issparse(X):
         X = StandardScaler(with_mean=False).fit_transform(X.tocsr())
@@ -99,11 +103,121 @@ def neighbor_graph(
         X = X.reshape(len(X), -1)
         if standardize and not has_common_unit(torch.from_numpy(X)):
             X = StandardScaler().fit_transform(X)
-    n_neighbors = min(n_neighbors, X.shape[0] - 1)
+    distances = nearest_distances(X, min(n_neighbors, X.shape[0] - 1))
     if weighted:
-        return self_tuning_weights(kneighbors_graph(X, n_neighbors, mode="distance"))
-    graph = kneighbors_graph(X, n_neighbors, mode="connectivity")
-    return graph.maximum(graph.T)
+        return self_tuning_weights(distances)
+    distances.data[:] = 1.0
+    return distances.maximum(distances.T)
+
+
+def load_faiss() -> Any:
+    """Return the optional module faiss, or None if it is not installed."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    return faiss
+
+
+def can_search(n_samples: int) -> bool:
+    """Whether the neighbors of that many samples can be found in reasonable time."""
+    return n_samples <= _EXACT_SAMPLES or load_faiss() is not None
+
+
+def nearest_distances(X, n_neighbors: int) -> sparse.csr_matrix:
+    """Find the nearest neighbors of each sample by the Euclidean distance.
+
+    The search is exact up to 100,000 samples, and also for more if faiss is not
+    installed or X is sparse. Otherwise it is approximate, see `approximate_distances`.
+
+    Parameters
+    ----------
+    X : float array or sparse matrix of shape (n_samples, n_features)
+    n_neighbors : int
+        Number of neighbors of each sample, less than n_samples.
+
+    Returns
+    -------
+    distances : sparse matrix of shape (n_samples, n_samples)
+        Distances to the neighbors, without the diagonal.
+    """
+    n_samples, n_features = X.shape
+    if n_samples > _EXACT_SAMPLES and not sparse.issparse(X) and load_faiss():
+        return approximate_distances(X, n_neighbors)
+    from sklearn.neighbors import NearestNeighbors
+
+    # A k-d tree, which "auto" chooses for up to 15 features, can take several times as
+    # long as all pairs if the features are independent of each other.
+    is_large = n_samples > 10_000 and n_features > 10
+    search = NearestNeighbors(
+        n_neighbors=n_neighbors, algorithm="brute" if is_large else "auto"
+    )
+    return search.fit(X).kneighbors_graph(mode="distance")
+
+
+def approximate_distances(
+    X: np.ndarray,
+    n_neighbors: int,
+    n_links: int = 32,
+    n_candidates: tuple[int, int] = (40, 64),
+) -> sparse.csr_matrix:
+    """Find nearest neighbors by hierarchical navigable small worlds (HNSW) [1]_.
+
+    Time is about linear in the number of samples, and a few of the neighbors found are
+    not the nearest ones. The result is the same each time. It needs faiss [2]_.
+
+    Parameters
+    ----------
+    X : float array of shape (n_samples, n_features)
+    n_neighbors : int
+        Number of neighbors of each sample, less than n_samples.
+    n_links : int, default=32
+        Links of each sample in the index (M).
+    n_candidates : tuple of int, default=(40, 64)
+        Candidates that are kept while links and neighbors are searched
+        (efConstruction and efSearch). More of them find more of the nearest samples.
+
+    Returns
+    -------
+    distances : sparse matrix of shape (n_samples, n_samples)
+        Distances to the neighbors, without the diagonal.
+
+    References
+    ----------
+    .. [1] Y. A. Malkov and D. A. Yashunin, "Efficient and Robust Approximate Nearest
+       Neighbor Search Using Hierarchical Navigable Small World Graphs", IEEE
+       Transactions on Pattern Analysis and Machine Intelligence 42, 2020.
+    .. [2] M. Douze et al., "The Faiss Library", arXiv:2401.08281, 2024.
+    """
+    faiss = load_faiss()
+    n_samples, n_features = X.shape
+    # faiss computes in float32, in which squares of large values would overflow.
+    unit = float(np.abs(X).max()) or 1.0
+    scaled = np.ascontiguousarray(X / unit, dtype=np.float32)
+    index = faiss.IndexHNSWFlat(n_features, n_links)
+    index.hnsw.efConstruction, index.hnsw.efSearch = n_candidates
+    n_threads = faiss.omp_get_max_threads()
+    # The links depend on the order in which samples are added, which would be random
+    # with several threads. The search does not change the index.
+    faiss.omp_set_num_threads(1)
+    try:
+        index.add(scaled)
+    finally:
+        faiss.omp_set_num_threads(n_threads)
+    # One more, since a sample is found, too. Among many equal samples it may not be.
+    squares, found = index.search(scaled, n_neighbors + 1)
+    # If the index has small components, -1 stands for neighbors that were not found.
+    incomplete = np.flatnonzero((found < 0).any(axis=1))
+    if len(incomplete):
+        exact = faiss.knn(scaled[incomplete], scaled, n_neighbors + 1)
+        squares[incomplete], found[incomplete] = exact
+    is_neighbor = found != np.arange(n_samples)[:, None]
+    is_neighbor[is_neighbor.all(axis=1), -1] = False
+    distances = unit * np.sqrt(squares[is_neighbor].astype(float))
+    indptr = np.arange(n_samples + 1) * n_neighbors
+    return sparse.csr_matrix(
+        (distances, found[is_neighbor], indptr), shape=(n_samples, n_samples)
+    )
 
 
 def self_tuning_weights(distances: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -185,6 +299,29 @@ def search_neighbors(
     return sparse.csr_matrix((values, (start, end)), shape=form)
 
 
+def standardization(
+    source: Source, n_samples: int, shape: tuple[int, ...]
+) -> FeatureFunction:
+    """Return the scaling of a table in `neighbor_graph`, as a function of a batch.
+
+    X is read batch by batch, for tables that are too large to be copied.
+
+    Parameters
+    ----------
+    source : Source
+    n_samples : int
+    shape : tuple of int
+        Shape of a sample, (n_features,).
+    """
+    batches = source.stream(chunks(range(n_samples), shape))
+    ranges = [torch.stack([x.amin(dim=0), x.amax(dim=0)]).cpu() for x in batches]
+    if has_common_unit(torch.cat(ranges)):
+        return lambda x: x
+    center, deviation = moments(source, n_samples, shape)
+    scale = torch.where(deviation > 0, 1 / deviation, 1.0)
+    return lambda x: (x - center) * scale
+
+
 def reduced_features(
     features: FeatureFunction,
     source: Source,
@@ -218,14 +355,16 @@ def reduced_features(
     """
     index = np.linspace(0, n_samples - 1, min(n_samples, n_fit)).astype(int)
     some = torch.cat(list(_feature_batches(features, source, chunks(index, shape))))
-    center = some.double().mean(dim=0)
-    unit = (some - center).abs().max()
+    center = some.mean(dim=0, dtype=torch.float64)
+    low, high = some.amin(dim=0), some.amax(dim=0)
+    unit = torch.maximum(center - low, high - center).max()
     unit = torch.where(unit > 0, unit, 1.0)
 
     def scaled(x: Tensor) -> Tensor:
         return ((x - center) / unit).float()
 
-    some = scaled(some)
+    # In parts, since they are float64 in between.
+    some = torch.cat([scaled(x) for x in some.split(1024)])
     rotation = None
     if some.shape[1] > n_components and some.any():
         from sklearn.decomposition import PCA

@@ -12,15 +12,21 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..data._sources import Source, chunks
 from ._hog import HOG
 from ._neighbors import (
+    FeatureFunction,
+    can_search,
     neighbor_graph,
     reduced_features,
     search_neighbors,
     self_tuning_weights,
+    standardization,
 )
 from ._stack import HeldOut, label_posterior
 
+_MAX_SAMPLES = 1_000_000
 # Limit of n_samples * n_classes, since several arrays of this size are in memory.
-_MAX_PROBABILITIES = 4_000_000
+_MAX_PROBABILITIES = 2**24
+# Largest number of values of a table whose features are not reduced by PCA.
+_MAX_UNREDUCED = 2**24
 
 
 class GraphPosterior(BaseEstimator):
@@ -45,9 +51,9 @@ class GraphPosterior(BaseEstimator):
         :class:`HOG` or the embedding of a pretrained network (see
         :class:`FeatureFunction`).
     neighbors : "auto" or callable, default="auto"
-        "auto" finds the exact nearest neighbors by the features. A callable maps all
-        samples, a float32 array of shape (n_samples, ...), to a sparse matrix of
-        distances, such as ``KNeighborsTransformer(mode="distance").fit_transform`` (see
+        "auto" finds the nearest neighbors by the features. A callable maps all samples,
+        a float32 array of shape (n_samples, ...), to a sparse matrix of distances, such
+        as ``KNeighborsTransformer(mode="distance").fit_transform`` (see
         :class:`NeighborSearch`). `features` must then be "auto".
     n_neighbors : int, default=10
         Number of neighbors of each sample, if `neighbors` is "auto". There is no graph
@@ -63,21 +69,36 @@ class GraphPosterior(BaseEstimator):
     -----
     Automatic features depend on X:
 
-    ======================= ================================ ========================
-    X                       Features                         Limits
-    ======================= ================================ ========================
-    table                   those of X, scaled to unit       10,000 samples, 2^24
-                            variance unless most of them     values
+    ======================= ================================ ===============
+    X                       Features                         Limit of values
+    ======================= ================================ ===============
+    table                   those of X, scaled to unit       2^27
+                            variance unless most of them
                             have the same range
-    images of one channel,  :class:`HOG`                     100,000 samples, 2^27
-    16 to 256 pixels a side                                  values
+    images of 16 to 256     :class:`HOG`                     2^27
+    pixels a side
     other images            none
-    ======================= ================================ ========================
+    ======================= ================================ ===============
 
-    There is no graph posterior if X has no automatic features or exceeds these limits.
-    If `features` or `neighbors` is a callable, there is one for up to 100,000 samples;
-    more raise an error. In all cases n_samples * n_classes is limited to 4 million.
-    More than 128 features of images, or of a callable, are reduced to 128 by PCA.
+    Values are counted in X, over all samples. More than 128 features are reduced to 128
+    by PCA, but those of a table only if it has more than 2^24 values. The limits of the
+    number of samples depend on the search:
+
+    ======================= ================================ ===============
+    Neighbors               Search                           Samples
+    ======================= ================================ ===============
+    by features             exact                            up to 100,000
+    by features             approximate, if faiss is         up to 1,000,000
+                            installed (see below)
+    given by a callable                                      up to 1,000,000
+    ======================= ================================ ===============
+
+    n_samples * n_classes is limited to 2^24. There is no graph posterior if X has no
+    automatic features or exceeds these limits. If `features` or `neighbors` is a
+    callable, the limit of values does not apply, and more samples raise an error.
+
+    For more than 100,000 samples, install `faiss <https://faiss.ai>`_ by
+    ``pip install faiss-cpu``. Its HNSW index finds most of the nearest neighbors [6]_.
 
     Labels are needed for cross-validation: there is no graph posterior if no class has
     two labels.
@@ -99,6 +120,9 @@ class GraphPosterior(BaseEstimator):
        Semi-Supervised Learning at Very Low Label Rates", ICML 2020.
     .. [5] M. Jacobs, E. Merkurjev and S. Esedoḡlu, "Auction Dynamics: A Volume
        Constrained MBO Scheme", Journal of Computational Physics 354, 2018.
+    .. [6] Y. A. Malkov and D. A. Yashunin, "Efficient and Robust Approximate Nearest
+       Neighbor Search Using Hierarchical Navigable Small World Graphs", IEEE
+       Transactions on Pattern Analysis and Machine Intelligence 42, 2020.
 
     Examples
     --------
@@ -149,7 +173,8 @@ class GraphPosterior(BaseEstimator):
         prior_odds : float, default=1.0
             Prior odds of the methods with target class sizes against the other methods.
         verbose : bool, default=False
-            Whether to print a line before a long search of nearest neighbors.
+            Whether to print a line before a long search of nearest neighbors, and if
+            there is no search since faiss is not installed.
 
         Returns
         -------
@@ -179,6 +204,15 @@ class GraphPosterior(BaseEstimator):
             self._check_size(n_samples, n_classes)
         elif not is_affordable(n_samples, n_classes, shape):
             return None
+        elif not can_search(n_samples):
+            if verbose:
+                print(
+                    f"No graph posterior: the neighbors of {n_samples:,} samples are "
+                    "searched by faiss, which is not installed (pip install "
+                    "faiss-cpu).",
+                    flush=True,
+                )
+            return None
         if verbose and n_samples > 10_000:
             print(f"Searching the neighbors of {n_samples:,} samples.", flush=True)
         graph = self._neighbor_graph(source, n_samples, shape)
@@ -190,11 +224,15 @@ class GraphPosterior(BaseEstimator):
         if callable(self.neighbors):
             distances = search_neighbors(self.neighbors, source, n_samples, shape)
             return self_tuning_weights(distances)
-        if not callable(self.features) and len(shape) == 1:
-            batches = source.stream(chunks(range(n_samples), shape))
-            X = torch.cat(list(batches)).cpu()
-            return neighbor_graph(X, self.n_neighbors, weighted=True)
-        features = self.features if callable(self.features) else HOG()
+        features: FeatureFunction = HOG()
+        if callable(self.features):
+            features = self.features
+        elif len(shape) == 1:
+            if n_samples * shape[0] <= _MAX_UNREDUCED:
+                batches = source.stream(chunks(range(n_samples), shape))
+                X = torch.cat(list(batches)).cpu()
+                return neighbor_graph(X, self.n_neighbors, weighted=True)
+            features = standardization(source, n_samples, shape)
         X = reduced_features(features, source, n_samples, shape)
         return neighbor_graph(X, self.n_neighbors, weighted=True, standardize=False)
 
@@ -215,22 +253,25 @@ class GraphPosterior(BaseEstimator):
             )
 
     def _check_size(self, n_samples: int, n_classes: int) -> None:
-        if n_samples > 100_000 or n_samples * n_classes > _MAX_PROBABILITIES:
+        if n_samples > _MAX_SAMPLES or n_samples * n_classes > _MAX_PROBABILITIES:
             raise ValueError(
-                "features and neighbors of GraphPosterior are for up to 100,000 "
-                f"samples, and {_MAX_PROBABILITIES:,} for samples times classes; there "
-                f"are {n_samples:,} samples and {n_classes} classes. Use fewer "
-                "unlabeled samples, or graph=None."
+                f"GraphPosterior is for up to {_MAX_SAMPLES:,} samples, and "
+                f"{_MAX_PROBABILITIES:,} for samples times classes; there are "
+                f"{n_samples:,} samples and {n_classes} classes. Use fewer unlabeled "
+                "samples, or graph=None."
+            )
+        if callable(self.features) and not can_search(n_samples):
+            raise ValueError(
+                f"features={self.features!r} of {n_samples:,} samples need faiss to "
+                "find the neighbors, and it is not installed: pip install faiss-cpu. "
+                "Without it, there may be up to 100,000 samples."
             )
 
 
 def is_affordable(n_samples: int, n_classes: int, shape: tuple[int, ...]) -> bool:
     """Whether the data have automatic features and are within the limits."""
-    n_values = n_samples * math.prod(shape)
-    if n_samples * n_classes > _MAX_PROBABILITIES:
+    if n_samples > _MAX_SAMPLES or n_samples * n_classes > _MAX_PROBABILITIES:
         return False
-    if len(shape) == 1:
-        return n_samples <= 10_000 and n_values <= 2**24
     # HOG is not useful for smaller images, which have few edges.
-    has_hog = shape[0] == 1 and min(shape[1:]) >= 16 and max(shape[1:]) <= 256
-    return has_hog and n_samples <= 100_000 and n_values <= 2**27
+    has_features = len(shape) == 1 or (min(shape[1:]) >= 16 and max(shape[1:]) <= 256)
+    return has_features and n_samples * math.prod(shape) <= 2**27

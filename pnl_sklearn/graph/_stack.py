@@ -1,7 +1,7 @@
 """The graph posterior: stacking of label propagation methods."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -133,21 +133,28 @@ def label_posterior(
     for held_out in folds:
         known = labels.copy()
         known[held_out] = -1
-        found = candidates(graph, known, n_classes, class_prior)
-        predictions.append(np.array([p[held_out] for _, p in found]))
+        has_prior, at_held_out = [], []
+        for uses_prior, p in candidates(graph, known, n_classes, class_prior):
+            has_prior.append(uses_prior)
+            at_held_out.append(p[held_out])
+        predictions.append(np.array(at_held_out))
     index, predicted = np.concatenate(folds), np.concatenate(predictions, axis=1)
     likelihoods = predicted[:, np.arange(len(index)), labels[index]]
     noisy = (1 - label_noise) * likelihoods + label_noise / n_classes
-    found = candidates(graph, labels, n_classes, class_prior)
-    has_prior, probabilities = zip(*found, strict=True)
+    # A method that uses the prior does so in each fold.
     log_odds = np.multiply(has_prior, np.log(prior_odds or 1))
     weights = softmax(np.log(noisy).sum(axis=1) + log_odds).astype(np.float32)
 
-    def average(probabilities) -> np.ndarray:
-        mean = np.tensordot(weights, probabilities, axes=1)
-        return (1 - smoothing) * mean + np.float32(smoothing / n_classes)
+    def average(probabilities: Iterable[np.ndarray]) -> np.ndarray:
+        # One method at a time is in memory.
+        mean: Any = np.float32(smoothing / n_classes)
+        for weight, p in zip((1 - smoothing) * weights, probabilities, strict=True):
+            mean = mean + weight * p
+        return mean
 
-    return average(probabilities), HeldOut(index, average(predicted))
+    found = candidates(graph, labels, n_classes, class_prior)
+    posterior = average(p for _, p in found)
+    return posterior, HeldOut(index, average(predicted))
 
 
 def candidates(
@@ -200,15 +207,18 @@ def candidates(
         return scores**sharpness
 
     yield False, np.full_like(one_hot, 1 / n_classes)
-    near, far = map(spread, alpha, sharpness)
-    yield False, normalized(near)
+    yield False, normalized(spread(alpha[0], sharpness[0]))
+    far = spread(alpha[1], sharpness[1])
     yield False, normalized(far)
     if class_prior is not None:
         yield True, class_mass_normalization(far, class_prior)
     if is_missing.any():
         return
     start = poisson_learning(graph, one_hot)
-    volumes = normalized(start == start.max(axis=1, keepdims=True)).mean(axis=0)
+    # As float32, since a bool array would become float64.
+    is_largest = (start == start.max(axis=1, keepdims=True)).astype(np.float32)
+    volumes = normalized(is_largest).mean(axis=0, dtype=np.float64)
+    del is_largest, far
     for n in n_steps:
         yield False, volume_constrained_mbo(graph, one_hot, start, volumes, n)
         if class_prior is not None:

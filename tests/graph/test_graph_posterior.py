@@ -1,18 +1,25 @@
 """GraphPosterior: which graph labels propagate on, and when they do not."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_digits, make_blobs
-from sklearn.neighbors import KNeighborsTransformer, kneighbors_graph
+from sklearn.datasets import load_digits, make_blobs, make_moons
+from sklearn.decomposition import PCA
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsTransformer,
+    kneighbors_graph,
+)
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 from pnl_sklearn.data._sources import ArraySource, SparseSource
-from pnl_sklearn.graph import HOG, GraphPosterior, _posterior
+from pnl_sklearn.graph import HOG, GraphPosterior, _neighbors, _posterior
 from pnl_sklearn.graph._neighbors import self_tuning_weights
 from pnl_sklearn.graph._posterior import is_affordable
 from pnl_sklearn.graph._stack import label_posterior
@@ -22,7 +29,8 @@ from pnl_sklearn.model_selection import hide_labels
 def log_posterior(graph, X, codes, *args, **kwargs):
     source = ArraySource(X.reshape(len(X), -1), X.shape[1:], "cpu")
     n_classes = codes.max() + 1
-    return graph.log_posterior(source, X.shape[1:], codes, n_classes, *args, **kwargs)
+    found = graph.posterior(source, X.shape[1:], codes, n_classes, *args, **kwargs)
+    return None if found is None else np.log(found[0])
 
 
 def never(X):
@@ -50,24 +58,16 @@ def test_parameters_are_found_cloned_and_pickled():
 
 
 @pytest.mark.parametrize("weight", [0.5, 1, np.float64(3)])
-def test_weight_times_the_logarithm_of_the_posterior(weight, blobs):
+def test_the_posterior_is_without_the_exponent(weight, blobs):
     X, codes, y = blobs
     # Blobs have as many samples and about the same range: the scale is no matter.
     scaled = (X - X.mean(axis=0)) / X.std(axis=0)
     distances = kneighbors_graph(scaled, 10, mode="distance")
-    posterior = label_posterior(self_tuning_weights(distances), codes, 3)
+    expected, _ = label_posterior(self_tuning_weights(distances), codes, 3)
     found = log_posterior(GraphPosterior(weight), X, codes)
     assert found.dtype == np.float32
-    expected = weight * np.log(posterior.clip(1e-9))
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found, np.log(expected), rtol=1e-3, atol=1e-5)
     assert (found.argmax(axis=1) == y).mean() > 0.9
-
-
-def test_certain_posteriors_are_clipped(monkeypatch, blobs):
-    certain = np.eye(3, dtype=np.float32)[blobs[1]]
-    monkeypatch.setattr(_posterior, "label_posterior", lambda *given: certain)
-    found = log_posterior(GraphPosterior(), *blobs[:2])
-    np.testing.assert_allclose(found, np.where(certain, 0, np.log(1e-9)), rtol=1e-6)
 
 
 def test_the_class_prior_is_passed_on(monkeypatch, blobs):
@@ -100,9 +100,9 @@ def test_sparse_and_dense_tables_have_the_same_posterior():
     X = np.round(np.random.default_rng(0).normal(size=(80, 5)))
     codes = hide_labels((X.sum(axis=1) > 0).astype(int), 12, random_state=0)
     source = SparseSource(sparse.csr_matrix(X), (5,), "cpu")
-    found = GraphPosterior().log_posterior(source, (5,), codes, 2)
+    found, _ = GraphPosterior().posterior(source, (5,), codes, 2)
     expected = log_posterior(GraphPosterior(), X, codes)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.log(found), expected, rtol=1e-5, atol=1e-6)
 
 
 # Features and neighbors.
@@ -137,9 +137,12 @@ def test_features_take_the_place_of_those_of_a_table(digits):
     assert (found.argmax(axis=1) == y).all()
 
 
-def test_images_of_one_channel_have_hog_features_by_default(digits):
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_images_have_hog_features_by_default(n_channels, digits):
     X, codes, y = digits
-    X = X.repeat(2, axis=2).repeat(2, axis=3)
+    X = X.repeat(2, axis=2).repeat(2, axis=3).repeat(n_channels, axis=1)
+    # In colors that do not tell the class.
+    X *= np.random.default_rng(0).uniform(size=(400, n_channels, 1, 1))
     found = log_posterior(GraphPosterior(), X, codes)
     by_hog = log_posterior(GraphPosterior(features=HOG()), X, codes)
     np.testing.assert_array_equal(found, by_hog)
@@ -171,6 +174,87 @@ def test_neighbors_within_a_radius(blobs):
 
     found = log_posterior(GraphPosterior(neighbors=search), X, codes)
     assert (found.argmax(axis=1) == y).mean() > 0.8
+
+
+# Large tables.
+
+
+@pytest.fixture(scope="module")
+def moons():
+    X, y = make_moons(10_500, noise=0.05, random_state=0)
+    return X.astype(np.float32), hide_labels(y, 8, random_state=0), y
+
+
+def test_a_table_above_10_000_samples_has_a_graph_that_helps(moons):
+    X, codes, y = moons
+    found = log_posterior(GraphPosterior(), X, codes)
+    error = (found.argmax(axis=1) != y)[codes < 0].mean()
+    nearest_label = KNeighborsClassifier(1).fit(X[codes >= 0], codes[codes >= 0])
+    assert error < 0.02
+    assert (nearest_label.predict(X) != y)[codes < 0].mean() > 0.05
+
+
+@pytest.mark.parametrize("has_common_unit", [False, True])
+def test_wide_tables_beyond_a_number_of_values_are_reduced(
+    has_common_unit, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    X, y = make_blobs(300, 200, centers=4, cluster_std=20, random_state=0)
+    X = X.astype(np.float32) * rng.uniform(1, 50, 200)
+    X[:, 150:] = X[:, 149:150]
+    if has_common_unit:
+        X = X.clip(-9, 9)
+    codes = hide_labels(y, 20, random_state=0)
+    graphs = []
+    monkeypatch.setattr(
+        _posterior, "label_posterior", lambda graph, *given: graphs.append(graph)
+    )
+    for most in (299 * 200, 300 * 200):
+        monkeypatch.setattr(_posterior, "_MAX_UNREDUCED", most)
+        log_posterior(GraphPosterior(), X, codes)
+    scaled = X if has_common_unit else StandardScaler().fit_transform(X)
+    reduced = PCA(128, svd_solver="full").fit_transform(scaled)
+    for found, features in zip(graphs, (reduced, scaled), strict=True):
+        expected = self_tuning_weights(kneighbors_graph(features, 10, mode="distance"))
+        is_edge = expected.toarray() > 0
+        assert ((found.toarray() > 0) == is_edge).mean() > 0.999
+        weights = found.toarray()[is_edge], expected.toarray()[is_edge]
+        assert np.median(abs(weights[0] - weights[1])) < 1e-4
+    assert (graphs[0] != graphs[1]).nnz
+
+
+def test_samples_beyond_the_exact_search_have_neighbors_by_faiss(monkeypatch, moons):
+    pytest.importorskip("faiss")
+    X, codes, _ = (part[:2000] for part in moons)
+    codes = np.where(np.arange(2000) < 40, moons[2][:2000], codes)
+    for graph in (GraphPosterior(), GraphPosterior(features=lambda x: x)):
+        monkeypatch.setattr(_neighbors, "_EXACT_SAMPLES", 2000)
+        expected = log_posterior(graph, X, codes)
+        monkeypatch.setattr(_neighbors, "_EXACT_SAMPLES", 1999)
+        found = log_posterior(graph, X, codes)
+        np.testing.assert_array_equal(found, log_posterior(graph, X, codes))
+        agreement = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
+        assert agreement > 0.99
+
+
+def test_samples_beyond_the_exact_search_without_faiss(monkeypatch, capsys, blobs):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    X, codes, y = blobs
+    expected = log_posterior(GraphPosterior(), X, codes)
+    monkeypatch.setattr(_neighbors, "_EXACT_SAMPLES", 90)
+    np.testing.assert_array_equal(log_posterior(GraphPosterior(), X, codes), expected)
+    monkeypatch.setattr(_neighbors, "_EXACT_SAMPLES", 89)
+    assert log_posterior(GraphPosterior(), X, codes) is None
+    assert not capsys.readouterr().out
+    assert log_posterior(GraphPosterior(), X, codes, verbose=True) is None
+    assert "pip install faiss-cpu" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"features=.* of 90 samples need faiss"):
+        log_posterior(GraphPosterior(features=lambda x: x), X, codes)
+    # Neighbors that are given need no search.
+    search = GraphPosterior(
+        neighbors=lambda X: kneighbors_graph(X, 10, mode="distance")
+    )
+    assert (log_posterior(search, X, codes).argmax(axis=1) == y).mean() > 0.9
 
 
 # Parameters that are invalid.
@@ -238,44 +322,45 @@ def test_no_more_samples_than_neighbors(blobs):
 @pytest.mark.parametrize(
     ("shape", "most"),
     [
-        ((4,), 10_000),
-        ((1600,), 10_000),
-        ((1700,), 9868),
-        ((1, 16, 28), 100_000),
+        ((4,), 1_000_000),
+        ((134,), 1_000_000),
+        ((1600,), 83_886),
+        ((1, 16, 28), 299_593),
         ((1, 256, 256), 2**11),
+        ((3, 32, 32), 43_690),
         ((1, 28, 15), 0),
         ((1, 16, 257), 0),
-        ((3, 32, 32), 0),
+        ((3, 8, 8), 0),
     ],
 )
 def test_up_to_how_many_samples_data_have_an_automatic_graph(shape, most):
-    assert is_affordable(most, 10, shape) or not most
-    assert not is_affordable(most + 1, 10, shape)
+    assert is_affordable(most, 2, shape) or not most
+    assert not is_affordable(most + 1, 2, shape)
     # Nothing is read of data without a graph.
     codes = np.where(np.arange(most + 11) < 4, np.arange(most + 11) % 2, -1)
-    assert GraphPosterior().log_posterior(None, shape, codes, 2) is None
+    assert GraphPosterior().posterior(None, shape, codes, 2) is None
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 16, 16)])
 def test_up_to_how_many_classes_data_have_an_automatic_graph(shape):
-    assert is_affordable(10_000, 400, shape)
-    assert not is_affordable(10_000, 401, shape)
-    codes = np.concatenate([np.arange(401).repeat(2), np.full(10_000, -1)])
-    assert GraphPosterior().log_posterior(None, shape, codes[:10_000], 401) is None
+    assert is_affordable(10_000, 1677, shape)
+    assert not is_affordable(10_000, 1678, shape)
+    codes = np.concatenate([np.arange(1678).repeat(2), np.full(10_000, -1)])
+    assert GraphPosterior().posterior(None, shape, codes[:10_000], 1678) is None
 
 
 @pytest.mark.parametrize("params", [{"features": HOG()}, {"neighbors": never}])
 def test_too_many_samples_or_classes_for_what_is_given_raise(params):
     graph, shape = GraphPosterior(**params), (1, 8, 8)
-    codes = np.full(100_001, -1)
+    codes = np.full(1_000_001, -1)
     codes[:300] = np.arange(300) % 2
-    message = r"up to 100,000 samples.*there are 100,001 samples and 2 classes"
+    message = r"up to 1,000,000 samples.*there are 1,000,001 samples and 2 classes"
     with pytest.raises(ValueError, match=message):
-        graph.log_posterior(None, shape, codes, 2)
-    codes[:300] = np.arange(300) % 50
-    message = r"4,000,000 for samples times classes; there are 100,000 samples and 50"
+        graph.posterior(None, shape, codes, 2)
+    codes[:300] = np.arange(300) % 17
+    message = r"16,777,216 for samples times classes; there are 1,000,000 samples and"
     with pytest.raises(ValueError, match=message):
-        graph.log_posterior(None, shape, codes[:100_000], 50)
+        graph.posterior(None, shape, codes[:1_000_000], 17)
 
 
 @pytest.mark.parametrize("n_samples", [10_000, 10_001])

@@ -5,17 +5,20 @@ import pytest
 import torch
 from scipy import sparse
 from scipy.spatial.distance import pdist
-from sklearn.datasets import load_digits, make_moons
+from sklearn.datasets import load_digits, make_blobs, make_moons
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors, kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn.data._sources import ArraySource
 from pnl_sklearn.graph._neighbors import (
+    approximate_distances,
+    nearest_distances,
     neighbor_graph,
     reduced_features,
     search_neighbors,
     self_tuning_weights,
+    standardization,
 )
 
 
@@ -71,6 +74,63 @@ def test_self_tuning_weights_of_rows_with_different_numbers_of_entries():
     weights = np.exp(-(distances**2) / np.outer(scale, scale)) * (distances > 0)
     found = self_tuning_weights(sparse.csr_matrix(distances))
     np.testing.assert_allclose(found.toarray(), weights + weights.T)
+
+
+def test_neighbors_of_many_samples_are_exact():
+    X = np.random.default_rng(0).normal(size=(10_001, 11)).astype(np.float32)
+    found = nearest_distances(X, 10)
+    some = np.arange(0, 10_001, 100)
+    distances = np.linalg.norm(X[some, None].astype(float) - X, axis=2)
+    distances[np.arange(len(some)), some] = np.inf
+    near = distances.argsort(axis=1)[:, :10]
+    np.testing.assert_array_equal(found[some].indices.reshape(-1, 10), near)
+    expected = np.take_along_axis(distances, near, axis=1)
+    np.testing.assert_allclose(found[some].data.reshape(-1, 10), expected, rtol=1e-4)
+
+
+# The approximate search.
+
+
+def test_approximate_neighbors_are_mostly_the_exact_ones():
+    pytest.importorskip("faiss")
+    X, _ = make_blobs(5000, 10, centers=20, random_state=0)
+    exact = kneighbors_graph(X, 10, mode="distance")
+    found = approximate_distances(X, 10)
+    again = approximate_distances(X, 10)
+    np.testing.assert_array_equal(again.indices, found.indices)
+    np.testing.assert_array_equal(again.data, found.data)
+    is_both = (exact > 0).multiply(found > 0)
+    assert is_both.sum() >= 0.99 * exact.nnz
+    difference = abs(found - exact).multiply(is_both)
+    assert difference.max() < 1e-4 * exact.max()
+    assert (np.diff(found.indptr) == 10).all()
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"n_links": 2, "n_candidates": (2, 11)}], ids=["default", "few"]
+)
+@pytest.mark.parametrize("unit", [1e-25, 1.0, 1e25])
+def test_each_sample_has_approximate_neighbors_other_than_itself(unit, params):
+    """Also if many samples are equal, and if the index is not connected."""
+    pytest.importorskip("faiss")
+    X = np.random.default_rng(0).normal(size=(2000, 3)).round()
+    X[:300] = 50.0
+    found = approximate_distances((unit * X).astype(np.float32), 10, **params)
+    start = np.arange(2000).repeat(10)
+    assert (np.diff(found.indptr) == 10).all()
+    assert (found.indices != start).all()
+    expected = np.linalg.norm(X[start] - X[found.indices], axis=1)
+    np.testing.assert_allclose(found.data / unit, expected, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(self_tuning_weights(found).data).all()
+
+
+def test_faiss_keeps_its_number_of_threads():
+    faiss = pytest.importorskip("faiss")
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    approximate_distances(np.random.default_rng(0).normal(size=(50, 3)), 5)
+    assert faiss.omp_get_max_threads() == 2
+    faiss.omp_set_num_threads(before)
 
 
 # The search for neighbors.
@@ -171,6 +231,19 @@ def test_invalid_results_of_a_search_raise(search, message, table):
 
 
 # Features.
+
+
+def test_standardization_is_that_of_scikit_learn():
+    X = np.random.default_rng(0).normal(size=(3000, 4)) * [1, 5, 5, 20] + 7
+    X = np.column_stack([X, np.full(3000, 0.1)]).astype(np.float32)
+    for table, expected in [
+        (X, StandardScaler().fit_transform(X.astype(float))),
+        (X.clip(-0.1, 0.1), X.clip(-0.1, 0.1)),
+    ]:
+        function = standardization(ArraySource(table, (5,), "cpu"), 3000, (5,))
+        found = function(torch.from_numpy(table)).numpy()
+        found, expected = (values - values[0] for values in (found, expected))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

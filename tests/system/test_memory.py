@@ -41,7 +41,7 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 classifier = PNLClassifier(
-    max_epochs=1, steps_per_epoch=10, batch_size=1024, random_state=0
+    max_epochs=1, steps_per_epoch=10, batch_size=1024, graph=None, random_state=0
 ).fit(X, y)
 classifier.predict(X)
 done.set()
