@@ -217,6 +217,13 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         If a callback monitors it, there is also ``label_change``. It is the fraction of
         unlabeled samples whose predicted class has changed since the previous epoch. It
         is NaN in the first epoch of a fit.
+    evidence_ : Evidence
+        How well a linear classifier and the neighbors predict held-out labels, and what
+        followed for the fit. ``print(classifier.evidence_)`` prints a summary.
+    temperature_ : float
+        Temperature of the predicted probabilities, at least 1. For tables it is chosen
+        such that the mean confidence on unlabeled samples is the accuracy that held-out
+        labels let expect [1]_. It does not change the predicted classes.
     n_iter_ : int
         Number of epochs of training, including earlier fits with `warm_start`.
     transduction_ : ndarray of shape (n_samples,)
@@ -247,6 +254,9 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     H. Xu, H. Xiao, H. Hao, L. Dong, X. Qiu and C. Peng, "Semi-Supervised Learning with
     Pseudo-Negative Labels for Image Classification", Knowledge-Based Systems 260, 2023,
     arXiv 2301.03976.
+
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern
+       Neural Networks", ICML 2017.
 
     Examples
     --------
@@ -411,7 +421,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             resumed with other samples or labels.
         UnlabeledDataWarning
             If hardly any unlabeled sample is predicted to be of some class (class
-            collapse).
+            collapse). If neighbors predict held-out labels significantly worse than a
+            linear classifier (see `evidence_`).
         """
         processes = Processes(self.accelerator)
         warm = bool(self.warm_start) and self.__sklearn_is_fitted__()
@@ -440,6 +451,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             evidence, linear, log_posterior = gather_evidence(
                 self, data, source, scaling, prior, processes
             )
+            if self.verbose and processes.index == 0:
+                print(evidence, flush=True)
             submodels = vars(self).get("submodels_") or build_submodels(
                 self, data, source, device, networks, scaling, linear
             )
@@ -470,6 +483,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
                 self.transduction_ = self._transduce(data, batches)
         if error is not None:
             raise error
+        evidence.warn(stacklevel=3)
         warn_of_class_collapse(self.history_, prior, data.classes, data.codes)
         return self
 
@@ -590,8 +604,9 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         return processes.broadcast(seed), len(self.history_)
 
     def _calibrate(self, data, source, n_samples=5000):
-        """Return the temperature with which unlabeled samples have the confidence that
-        held-out labels let expect; 1 if it is unknown.
+        """Return the temperature of predictions; 1 if there is no evidence.
+
+        With it, the mean confidence on unlabeled samples is the expected accuracy.
         """
         unlabeled = np.flatnonzero(data.codes < 0)
         if np.isnan(self.evidence_.expected_accuracy) or not len(unlabeled):

@@ -229,7 +229,7 @@ def build_trainer(
             processes,
         ),
         negative_weight=estimator.negative_weight,
-        balance_weight=_balance_weight(estimator),
+        balance_weight=_balance_weight(estimator) * evidence.uses_neighbors,
         rampup=0.0 if n_before else estimator.rampup,
         consistency_rampup=0.0 if n_before or not consistency else consistency.rampup,
         lr=estimator.lr,

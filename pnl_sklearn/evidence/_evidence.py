@@ -62,7 +62,7 @@ class Evidence:
         names = {
             "linear": "a linear classifier",
             "neighbors": "the neighbors",
-            "product": "both",
+            "product": "both together",
             "uniform": "equal probabilities",
         }
         values = [
@@ -70,26 +70,27 @@ class Evidence:
             for key, name in names.items()
             if key in self.log_likelihood
         ]
-        parts = [
+        return (
             f"Mean log-likelihood of {self.n_labels} held-out labels: "
-            f"{', '.join(values)}."
-        ]
-        if "neighbors" not in self.log_likelihood:
-            parts.append("The neighbors were not compared with it.")
-        elif "linear" not in self.log_likelihood:
-            parts.append("The graph posterior is used.")
-        elif self.uses_neighbors:
-            parts.append(
+            f"{', '.join(values)}.\n{self._conclusion()}"
+        )
+
+    def _conclusion(self) -> str:
+        if not {"linear", "neighbors"} <= self.log_likelihood.keys():
+            return "Only one of them was computed, and is used."
+        if self.uses_neighbors:
+            return (
                 "The neighbors predict labels at least as well as the linear "
-                "classifier, and are used. Use PNLClassifier."
+                "classifier, and are used.\nUse PNLClassifier."
             )
-        else:
-            parts.append(
-                "The linear classifier predicts labels better than the neighbors, "
-                "which are not used. Compare PNLClassifier with LogisticRegression, "
-                "which may be as good here."
-            )
-        return " ".join(parts)
+        used = "they are not used"
+        if self.graph_weight:
+            used = "only their graph posterior is used, which adds to it"
+        return (
+            "The linear classifier predicts labels better than the neighbors: "
+            f"{used}.\nCompare PNLClassifier with LogisticRegression, which may be as "
+            "good."
+        )
 
     def warn(self, stacklevel: int, significance: float = 0.025) -> None:
         """Warn if the neighbors predict labels significantly worse."""
@@ -116,8 +117,10 @@ def weigh_evidence(
 ) -> Evidence:
     """Compare predictions of held-out labels, and derive the weights of both experts.
 
-    Neighbors are used if they predict the labels at least as well as a linear
-    classifier. The weights are then the exponents of their log-linear pool.
+    Neighbors are used in the training if they predict the labels at least as well as a
+    linear classifier. Otherwise only the graph posterior is used, and only if its
+    log-linear pool with the linear classifier predicts the labels better than the
+    linear classifier alone. The weights are the exponents of the pool.
 
     Parameters
     ----------
@@ -135,34 +138,44 @@ def weigh_evidence(
     n_labels, at_label = len(labels), (np.arange(len(labels)), labels)
     experts = {"linear": linear, "neighbors": neighbors}
     logs = {name: np.log(p.clip(1e-9)) for name, p in experts.items() if p is not None}
+    weights = {name: float(name in logs) for name in experts}
     if not n_labels:
-        found = {name: float(name in logs) for name in experts}
-        return Evidence(0, {}, *found.values(), True, math.nan)
+        return Evidence(0, {}, weights["linear"], weights["neighbors"], True, math.nan)
     each = {name: log[at_label] for name, log in logs.items()}
-    pvalue, used = math.nan, dict(logs)
-    if len(logs) == 2:
-        difference = each["neighbors"] - each["linear"]
-        pvalue = _pvalue(difference)
-        stacked = np.stack(list(logs.values()))
-        both = np.tensordot(log_linear_pool(stacked, labels), stacked, axes=1)
-        each["product"] = log_softmax(both, axis=1)[at_label]
-        if difference.mean() < 0:
-            del used["neighbors"]
-    weights, expected_accuracy = dict.fromkeys(experts, 0.0), math.nan
-    if linear is None:
-        weights["neighbors"] = float(neighbors is not None)
-    else:
-        stacked = np.stack(list(used.values()))
-        exponents = log_linear_pool(stacked, labels, prior_mean=1 / len(used))
-        weights |= dict(zip(used, map(float, exponents), strict=True))
-        pool = log_softmax(np.tensordot(exponents, stacked, axes=1), axis=1)
+    uses_neighbors, pvalue, expected_accuracy = True, math.nan, math.nan
+    if linear is not None:
+        exponents, pool = _pool([logs["linear"]], labels)
+        weights["linear"] = exponents[0]
+        if neighbors is not None:
+            difference = each["neighbors"] - each["linear"]
+            uses_neighbors, pvalue = bool(difference.sum() >= 0), _pvalue(difference)
+            exponents, product = _pool([logs["linear"], logs["neighbors"]], labels)
+            each["product"] = product[at_label]
+            weights["neighbors"] = 0.0
+            if uses_neighbors or each["product"].sum() > pool[at_label].sum():
+                weights, pool = dict(zip(experts, exponents, strict=True)), product
         expected_accuracy = float(np.exp(pool).max(axis=1).mean())
     means = {name: float(values.mean()) for name, values in each.items()}
     likelihood = {"uniform": -math.log(n_classes)} | means
-    is_used = len(used) == len(logs)
     return Evidence(
-        n_labels, likelihood, *weights.values(), is_used, expected_accuracy, pvalue
+        n_labels,
+        likelihood,
+        weights["linear"],
+        weights["neighbors"],
+        uses_neighbors,
+        expected_accuracy,
+        pvalue,
     )
+
+
+def _pool(
+    experts: list[np.ndarray], labels: np.ndarray
+) -> tuple[list[float], np.ndarray]:
+    """Return the exponents of a log-linear pool, and its log-probabilities."""
+    stacked = np.stack(experts)
+    exponents = log_linear_pool(stacked, labels, prior_mean=1 / len(experts))
+    pool = log_softmax(np.tensordot(exponents, stacked, axes=1), axis=1)
+    return exponents.tolist(), pool
 
 
 def _pvalue(difference: np.ndarray) -> float:

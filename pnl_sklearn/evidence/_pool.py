@@ -19,8 +19,8 @@ def log_linear_pool(
     Parameters
     ----------
     log_probabilities : float array of shape (n_experts, n_samples, n_classes)
-        Logarithms of the class probabilities that each expert predicts for samples whose
-        labels it does not know.
+        Logarithms of the class probabilities that each expert predicts for samples
+        whose labels it does not know.
     labels : int array of shape (n_samples,)
         Class codes.
     prior_mean, prior_precision : float, default=0.5 and 4.0
@@ -34,8 +34,8 @@ def log_linear_pool(
 
     References
     ----------
-    .. [1] C. Genest and J. V. Zidek, "Combining Probability Distributions: A Critique and
-       an Annotated Bibliography", Statistical Science 1, 1986.
+    .. [1] C. Genest and J. V. Zidek, "Combining Probability Distributions: A Critique
+       and an Annotated Bibliography", Statistical Science 1, 1986.
     """
     at_label = np.arange(len(labels)), labels
 

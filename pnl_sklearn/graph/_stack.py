@@ -16,13 +16,13 @@ class HeldOut(NamedTuple):
 
     Parameters
     ----------
-    index : int array of shape (n_held_out,)
+    samples : int array of shape (n_held_out,)
         Samples whose labels were held out.
     probabilities : float array of shape (n_held_out, n_classes)
         Their class probabilities, predicted without their labels.
     """
 
-    index: np.ndarray
+    samples: np.ndarray
     probabilities: np.ndarray
 
 

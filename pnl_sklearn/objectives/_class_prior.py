@@ -126,8 +126,8 @@ def shrunk_frequencies(counts: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    .. [1] J. Hausser and K. Strimmer, "Entropy Inference and the James-Stein Estimator",
-       Journal of Machine Learning Research 10, 2009, equations 4 and 5.
+    .. [1] J. Hausser and K. Strimmer, "Entropy Inference and the James-Stein
+       Estimator", Journal of Machine Learning Research 10, 2009, equations 4 and 5.
 
     Examples
     --------

@@ -116,11 +116,13 @@ class TrainingCheckpoint:
             moved = None if mean is None else mean.to(device, copy=True)
             submodel.mean_prediction = moved
         # There may be more processes than at the interrupt.
-        states = self._random_states[processes.index % len(self._random_states)]
-        torch.set_rng_state(states[0])
-        for state in states[1:]:
+        own, *of_devices = self._random_states[
+            processes.index % len(self._random_states)
+        ]
+        torch.set_rng_state(own)
+        for random_state in of_devices:
             if device.startswith("cuda"):  # a fit on a GPU may be resumed without one
-                torch.cuda.set_rng_state(state, device)
+                torch.cuda.set_rng_state(random_state, device)
 
 
 def _callback_settings(estimator) -> str:

@@ -15,7 +15,8 @@ UNCHANGED = {
     "Student t": rng.standard_t(3, size=(12_000, 50)),
     "counts": rng.negative_binomial(0.5, 0.05, size=(12_000, 50)),
     "one-hot": rng.random((12_000, 50)) < rng.random(50) ** 8,
-    "zero-inflated": rng.lognormal(size=(12_000, 50)) * (rng.random((12_000, 50)) < 0.01),
+    "zero-inflated": rng.lognormal(size=(12_000, 50))
+    * (rng.random((12_000, 50)) < 0.01),
     "little variation": rng.normal(1e4, 1, size=(12_000, 50)),
     "constant": np.full((12_000, 2), 0.1),
     "breast cancer": load_breast_cancer().data,

@@ -80,11 +80,22 @@ def test_invalid_parameters(params, name):
 
 
 @pytest.mark.parametrize(
-    ("prior", "is_estimated"),
-    [("auto", True), ("uniform", False), ("labeled", False), ([1, 2], False)],
+    ("counts", "expected"),
+    [
+        ([9, 1], [0.875, 0.125]),  # intensity 0.18 / (9 * 0.32)
+        ([4, 4, 4], [1 / 3] * 3),
+        ([5, 4, 6], [1 / 3] * 3),  # as different as by chance
+        ([1, 0], [0.5, 0.5]),
+        (
+            [900, 100],
+            [0.9 - 0.18 / (999 * 0.32) * 0.4, 0.1 + 0.18 / (999 * 0.32) * 0.4],
+        ),
+    ],
 )
-def test_only_auto_is_estimated(prior, is_estimated):
-    assert DistributionAlignment(prior).is_estimated == is_estimated
+def test_auto_shrinks_the_frequencies_of_labels(counts, expected):
+    codes = np.r_[np.repeat(np.arange(len(counts)), counts), [-1, -1]]
+    target = DistributionAlignment("auto").target(codes, np.arange(len(counts)))
+    np.testing.assert_allclose(target, expected)
 
 
 def test_parameters_are_cloned():
