@@ -60,15 +60,16 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     module : {"auto", "mlp", "cnn", "cnn13", "wrn28-2"}, nn.Module class, instance \
             or callable, default="auto"
         Network that maps a float32 batch to logits of shape (n_samples, n_classes).
-        "auto" is :class:`~pnl_sklearn.networks.MLP` for tables and
+        "auto" is :class:`~pnl_sklearn.networks.MLP` for tables, to whose logits those
+        of a logistic regression on the labels are added, and
         :class:`~pnl_sklearn.networks.SmallCNN` for images. A class or callable is
         called with ``n_features``, ``n_channels``, ``n_classes``, ``image_shape``, if
         it has these parameters. An instance is copied. See :doc:`/guide/own_parts`.
     weak_view, strong_view : "auto", View or None, default="auto"
         Random augmentations of a batch, in the units of X. The teacher predicts on the
         weak view, the student learns on the strong view. "auto" chooses both by the
-        shape of X (see :func:`~pnl_sklearn.views.auto_views`). None leaves the batch
-        unchanged.
+        shape of X, and for tables by `evidence_` (see
+        :func:`~pnl_sklearn.views.auto_views`). None leaves the batch unchanged.
     selection : {"adaptive", "random", "lowest"}, Selection or callable, \
             default="adaptive"
         Selection of pseudo-negative labels: :class:`AdaptiveNegatives`,
@@ -78,14 +79,15 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     class_prior : {"auto", "uniform", "labeled"}, array-like, dict, \
             DistributionAlignment or None, default="auto"
         Class distribution towards which the mean prediction of unlabeled samples is
-        regularized (see :class:`DistributionAlignment`). "auto" is uniform, unless
-        early predictions show unbalanced classes. "labeled" is the class frequencies of
+        regularized (see :class:`DistributionAlignment`). "auto" follows the class
+        frequencies of the labels if these differ by more than chance. Otherwise it is
+        uniform, unless early predictions show unbalanced classes. "labeled" is the class frequencies of
         the labels. An array-like or dict holds class frequencies. None turns it off.
     graph : {"auto"}, GraphPosterior or None, default="auto"
         Graph posterior that multiplies the teacher's predictions. It is computed once
         per fit by label propagation on a graph of nearest neighbors. "auto" is a
-        :class:`GraphPosterior` with default parameters. None turns it off. See
-        :ref:`graph`.
+        :class:`GraphPosterior` with default parameters. None turns it off, and the
+        comparison of neighbors with a linear classifier. See :ref:`graph`.
     max_epochs : int, default=10
         Number of epochs. The learning rate schedule and the ramp-up depend on it.
     batch_size : int, default=64
@@ -103,8 +105,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         Determines the random numbers of initial weights, batches, selections, views and
         dropout. Pass an int for reproducible results.
     verbose : int, default=0
-        If positive, print one line per epoch. Another line is printed before a long
-        search of nearest neighbors.
+        If positive, print `evidence_` and one line per epoch. Another line is printed
+        before a long search of nearest neighbors.
 
     Other Parameters
     ----------------
@@ -675,10 +677,10 @@ def supervised_baseline(estimator):
 
     Compare the scores of the estimator and of its baseline, fitted to the same X and y.
     The difference is the gain from unlabeled data. Both have the same submodels, EMAs,
-    views of labeled samples and number of optimizer steps (unless a callback ends a
-    fit). In the baseline, unlabeled samples still determine the standardization, the
-    number of steps, the batch statistics and, for tables, the neighbors of the weak
-    view. The baseline learns `negative_labels`, too, since these are given.
+    number of optimizer steps (unless a callback ends a fit) and, for images, views of
+    labeled samples. In the baseline, unlabeled samples still determine the
+    standardization, the number of steps, the batch statistics and the temperature of
+    the predicted probabilities. Neighbors are not used. The baseline learns `negative_labels`, too, since these are given.
 
     Parameters
     ----------

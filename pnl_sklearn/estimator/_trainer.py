@@ -30,7 +30,6 @@ from ..views._auto import auto_views
 from ..views._base import StudentView, View, identity
 from ..views._image import ImageView
 from ..views._randaugment import RandAugmentView
-from ..views._table import NeighborView, TableView
 from ._networks import contains_linear_model
 from ._parameters import as_object
 
@@ -265,9 +264,7 @@ def _views(
     views = [estimator.weak_view, estimator.strong_view]
     if "auto" in [view for view in views if isinstance(view, str)]:
         index = np.linspace(0, n_samples - 1, min(n_samples, _N_SAMPLE)).astype(int)
-        automatic = auto_views(next(source.stream([index])))
-        if isinstance(automatic[0], NeighborView) and not uses_neighbors:
-            automatic = identity, TableView(noise=0.1)
+        automatic = auto_views(next(source.stream([index])), uses_neighbors)
         views = [
             auto if isinstance(view, str) else view
             for view, auto in zip(views, automatic, strict=True)

@@ -49,7 +49,8 @@ class MLP(nn.Module):
     """Multilayer perceptron for tables.
 
     Each hidden layer is a linear layer, ReLU and dropout. With few labels, one wide
-    hidden layer is usually better than several narrow ones.
+    hidden layer is usually better than several narrow ones. The weights of the output
+    layer are initially 0, so that all classes are equally probable at first.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ that returns a scalar. To add a selection of pseudo-negative labels or a consist
 loss, write a class with the interface of :class:`Selection` or :class:`Consistency`.
 """
 
-from ._class_prior import DistributionAlignment
+from ._class_prior import DistributionAlignment, shrunk_frequencies
 from ._consistency import (
     Consistency,
     ConsistencyTargets,
@@ -42,5 +42,6 @@ __all__ = [
     "candidate_loss",
     "consistency_loss",
     "negative_learning_loss",
+    "shrunk_frequencies",
     "supervised_loss",
 ]

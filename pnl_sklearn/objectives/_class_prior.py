@@ -132,6 +132,7 @@ def shrunk_frequencies(counts: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
+    >>> from pnl_sklearn.objectives import shrunk_frequencies
     >>> shrunk_frequencies(np.array([9, 1]))
     array([0.875, 0.125])
     >>> shrunk_frequencies(np.array([5, 4]))

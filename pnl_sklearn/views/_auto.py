@@ -10,11 +10,13 @@ from ._image import ImageView
 from ._table import NeighborView, TableView, has_common_unit
 
 
-def auto_views(X: Tensor) -> tuple[View, View]:
+def auto_views(X: Tensor, use_neighbors: bool = True) -> tuple[View, View]:
     """Return the default weak and strong view, ``"auto"``, for some samples.
 
     - Tables have a :class:`NeighborView` as the weak view and a :class:`TableView` as
-      the strong view. With fewer than 100 samples, the weak view changes nothing.
+      the strong view. With fewer than 100 samples, the weak view changes nothing. If
+      neighbors do not predict the labels, it changes nothing, too, and the strong view
+      adds noise only (see :class:`~pnl_sklearn.evidence.Evidence`).
     - Images have two :class:`ImageView` of different strength. Images of one channel
       are neither mirrored nor partly erased, since this may change the class of a digit
       or letter.
@@ -25,6 +27,8 @@ def auto_views(X: Tensor) -> tuple[View, View]:
             (n_samples, n_channels, height, width)
         Some samples of the training data. The weak view of a table keeps a copy of
         them, among which neighbors are searched.
+    use_neighbors : bool, default=True
+        Whether near samples of a table tend to be of one class.
 
     Returns
     -------
@@ -45,9 +49,11 @@ def auto_views(X: Tensor) -> tuple[View, View]:
         reference = X[::stride].clone()
         units = torch.ones(X.shape[1]) if has_common_unit(reference) else None
         # The nearest neighbor among fewer than 100 samples is often of another class.
-        n_neighbors = max(3, len(reference) // 100) if len(reference) >= 100 else 0
+        is_on = use_neighbors and len(reference) >= 100
+        n_neighbors = max(3, len(reference) // 100) if is_on else 0
         weak = NeighborView(reference, n_neighbors, units=units)
-        return weak, TableView(noise=0.1, corruption=0.1)
+        # Where single features decide, a corrupted one changes the class.
+        return weak, TableView(noise=0.1, corruption=0.1 if use_neighbors else 0.0)
     one_channel = X.shape[1] == 1
     fill = _background(X) if one_channel else None
     flip = not one_channel  # a mirrored digit or letter may be of another class
