@@ -42,20 +42,20 @@ args = parser.parse_args()
 
 MODULES = {
     "numpy": "numpy numpy.linalg numpy.fft numpy.random numpy.ma numpy.polynomial",
-    "scipy": "scipy.stats scipy.signal scipy.optimize scipy.linalg scipy.special "
-    "scipy.ndimage scipy.interpolate scipy.sparse scipy.spatial scipy.integrate",
-    "sklearn": "sklearn.cluster sklearn.datasets sklearn.decomposition sklearn.ensemble "
-    "sklearn.linear_model sklearn.manifold sklearn.metrics sklearn.model_selection "
-    "sklearn.preprocessing sklearn.utils sklearn.feature_selection sklearn.svm",
-    "pandas": "pandas pandas.DataFrame pandas.Series pandas.Index pandas.tseries.offsets",
-    "torch": "torch torch.nn torch.nn.functional torch.optim torch.distributions "
-    "torch.linalg torch.utils.data",
+    "scipy": """scipy.stats scipy.signal scipy.optimize scipy.linalg scipy.special
+        scipy.ndimage scipy.interpolate scipy.sparse scipy.spatial scipy.integrate""",
+    "sklearn": """sklearn.cluster sklearn.datasets sklearn.decomposition sklearn.svm
+        sklearn.ensemble sklearn.linear_model sklearn.manifold sklearn.metrics
+        sklearn.model_selection sklearn.preprocessing sklearn.feature_selection""",
+    "pandas": "pandas pandas.DataFrame pandas.Series pandas.Index",
+    "torch": """torch torch.nn torch.nn.functional torch.optim torch.distributions
+        torch.linalg torch.utils.data""",
 }
 NAMES = re.compile(r"numpy|np|scipy|sklearn|scikit|learn|pandas|pd|torch|pytorch")
 
 
 def docstrings(modules):
-    """Return the beginnings of all docstrings of some modules, at most 60 words each."""
+    """Return the first 60 words of the docstrings of some modules."""
     found = set()
     for name in modules.split():
         parent, _, last = name.rpartition(".")

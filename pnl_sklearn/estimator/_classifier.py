@@ -29,16 +29,17 @@ from ..training._metrics import VALIDATED, warn_of_class_collapse
 from ..training._predict import concatenate_predictions, log_probabilities
 from ..utils._distributed import Processes
 from ..utils._pipelines import final_step, with_final_step
+from ._evidence import gather_evidence
 from ._networks import (
     build_submodels,
     check_device,
+    check_module,
     float32_by_default,
     own_torch_state,
     renew_callbacks,
-    standardization,
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NestedParameters
-from ._trainer import build_class_prior, build_trainer, gather_evidence
+from ._trainer import build_class_prior, build_trainer
 
 
 class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
@@ -81,8 +82,9 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         Class distribution towards which the mean prediction of unlabeled samples is
         regularized (see :class:`DistributionAlignment`). "auto" follows the class
         frequencies of the labels if these differ by more than chance. Otherwise it is
-        uniform, unless early predictions show unbalanced classes. "labeled" is the class frequencies of
-        the labels. An array-like or dict holds class frequencies. None turns it off.
+        uniform, unless early predictions show unbalanced classes. "labeled" is the
+        class frequencies of the labels. An array-like or dict holds class frequencies.
+        None turns it off.
     graph : {"auto"}, GraphPosterior or None, default="auto"
         Graph posterior that multiplies the teacher's predictions. It is computed once
         per fit by label propagation on a graph of nearest neighbors. "auto" is a
@@ -119,8 +121,10 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         flattened images, or if the axis of the channels is ambiguous.
     standardize : bool, default=True
         Whether to standardize each feature, or each channel of images, to mean 0 and
-        standard deviation 1 over all samples. Sparse features are only scaled. The
-        standardization is the first layer of both networks. Extreme outliers of a dense
+        standard deviation 1 over all samples. The features of a table have a common
+        scale instead if a linear classifier then predicts held-out labels better.
+        Sparse features are only scaled. The standardization is the first layer of both
+        networks. Extreme outliers of a dense
         table are clipped before, with a warning, also if it is False.
     negative_weight : float, default=1.0
         Weight of the loss of pseudo-negative labels after the ramp-up.
@@ -212,7 +216,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         The last four columns are NaN if no sample is unlabeled. With validation samples
         there are three more columns, which do not use the graph posterior:
 
-        - ``valid_loss``, the cross-entropy in nats, and ``valid_accuracy``;
+        - ``valid_loss``, the cross-entropy in nats, without `temperature_`, and
+          ``valid_accuracy``;
         - ``valid_negative_precision``, the fraction of pseudo-negative labels that are
           correct. It is NaN if there are none.
 
@@ -442,19 +447,19 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             self._checkpoint.warn_of_other_data(data)
             if n_done >= self.max_epochs:
                 return self
+        check_module(self, data.inputs.sample_shape)
         device = check_device(self.device, processes)
         self.classes_ = data.classes
         with own_torch_state(device):
             source = make_source(data.inputs, device, self.net_params, steps)
             names = getattr(self, "feature_names_in_", None)
             source = clip_outliers(source, data.inputs, names)
-            scaling = standardization(self.standardize, data.inputs, source)
             prior = build_class_prior(self, data, device, processes)
-            evidence, linear, log_posterior = gather_evidence(
-                self, data, source, scaling, prior, processes
+            evidence, scaling, linear, log_posterior = gather_evidence(
+                self, data, source, prior, processes
             )
             if self.verbose and processes.index == 0:
-                print(evidence, flush=True)
+                print(str(evidence).replace("\n", " "), flush=True)
             submodels = vars(self).get("submodels_") or build_submodels(
                 self, data, source, device, networks, scaling, linear
             )
@@ -680,7 +685,8 @@ def supervised_baseline(estimator):
     number of optimizer steps (unless a callback ends a fit) and, for images, views of
     labeled samples. In the baseline, unlabeled samples still determine the
     standardization, the number of steps, the batch statistics and the temperature of
-    the predicted probabilities. Neighbors are not used. The baseline learns `negative_labels`, too, since these are given.
+    the predicted probabilities. Neighbors are not used. The baseline learns
+    `negative_labels`, too, since these are given.
 
     Parameters
     ----------

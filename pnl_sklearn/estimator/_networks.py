@@ -4,8 +4,9 @@ import fnmatch
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,19 @@ from ..training._checkpoint import TrainingCheckpoint
 from ..training._submodel import Submodel
 from ..utils._distributed import SINGLE_PROCESS, Processes
 from ._parameters import argument_names, check_net_params
+
+
+class Standardization(NamedTuple):
+    """Standardized samples are ``(x - shift) * scale``.
+
+    Parameters
+    ----------
+    shift, scale : float32 Tensor
+        Tensors on the CPU that broadcast against a batch.
+    """
+
+    shift: Tensor
+    scale: Tensor
 
 
 def check_device(device: str, processes: Processes = SINGLE_PROCESS) -> str:
@@ -72,7 +86,7 @@ def build_submodels(
     source: Source,
     device: str,
     seeds: Sequence[int],
-    standardization: tuple[Tensor, Tensor],
+    standardization: Standardization,
     linear: LinearModel | None = None,
 ) -> list[Submodel]:
     """Build two submodels that differ in their seeds only."""
@@ -112,9 +126,8 @@ def _softmax(logits: Tensor) -> Tensor:
     return logits.softmax(dim=-1)
 
 
-def _module_and_params(
-    estimator, shape: tuple[int, ...], n_classes: int
-) -> tuple[Any, dict[str, Any]]:
+def check_module(estimator, shape: tuple[int, ...]) -> Any:
+    """Return the module that a name stands for; check it and `net_params`."""
     module, name = estimator.module, _own_name(estimator.module, shape)
     if name is not None:
         if name != "mlp" and len(shape) != 3:
@@ -123,6 +136,14 @@ def _module_and_params(
                 "flattened images, set image_shape=(channels, height, width)."
             )
         module = MODULES[name]
+    check_net_params(estimator, module)
+    return module
+
+
+def _module_and_params(
+    estimator, shape: tuple[int, ...], n_classes: int
+) -> tuple[Any, dict[str, Any]]:
+    module = check_module(estimator, shape)
     inferred = {
         ("n_features", "in_features"): math.prod(shape),
         ("n_channels", "in_channels"): shape[0],
@@ -142,7 +163,6 @@ def _module_and_params(
     net_params = estimator.net_params or {}
     if {"optimizer__foreach", "optimizer__differentiable"} & net_params.keys():
         params.pop("optimizer__fused", None)
-    check_net_params(estimator, module)
     others = {n: v for n, v in net_params.items() if not n.startswith("callbacks__")}
     return module, params | others
 
@@ -171,26 +191,44 @@ def renew_callbacks(
 
 
 def contains_linear_model(estimator, data: TrainingData) -> bool:
-    """Whether a linear classifier is a part of the networks: of those for tables."""
-    shape = data.inputs.sample_shape
-    n_values = min(2000, len(data.weights)) * math.prod(shape)
+    """Whether a linear classifier is a part of the networks.
+
+    It is for tables, if all classes have labels: it could not predict the other ones.
+    """
+    shape, n_classes = data.inputs.sample_shape, len(data.classes)
     is_mlp = len(shape) == 1 and _own_name(estimator.module, shape) == "mlp"
+    has_all = np.bincount(data.codes[data.codes >= 0], minlength=n_classes).all()
     # With 10^5 sparse features, dense labeled samples would need too much memory.
-    return is_mlp and n_values <= 2**25
+    n_values = min(2000, len(data.weights)) * math.prod(shape)
+    return is_mlp and bool(has_all) and n_values <= 2**25
 
 
-def standardization(
+def standardizations(
     standardize: bool, inputs: Inputs, source: Source
-) -> tuple[Tensor, Tensor]:
-    """Return shift and scale of each feature or channel; sparse data have no shift."""
+) -> list[Standardization]:
+    """Return the standardizations among which held-out labels choose.
+
+    The first one scales each feature or channel to unit variance. For tables, the
+    second one has one scale for all features, which are scaled to a mean variance of 1.
+    Sparse data have no shift. Without `standardize` samples are unchanged.
+    """
     if not standardize:
-        return torch.zeros(1), torch.ones(1)
+        return [Standardization(torch.zeros(1), torch.ones(1))]
     mean, deviation = moments(source, len(inputs), inputs.sample_shape)
     # A standard deviation below rounding errors is 0: the feature is constant.
-    constant = deviation <= 1e-7 * mean.abs()
-    scale = torch.where(constant, 1.0, 1 / deviation)
+    deviation = torch.where(deviation <= 1e-7 * mean.abs(), 0.0, deviation)
     shift = torch.zeros_like(mean) if isinstance(source, SparseSource) else mean
-    return shift.float().cpu(), scale.float().cpu()
+    units = [deviation]
+    if len(inputs.sample_shape) == 1:
+        units.append(deviation.square().mean().sqrt().expand_as(deviation))
+    return [
+        Standardization(shift.float().cpu(), _inverse(unit).float().cpu())
+        for unit in units
+    ]
+
+
+def _inverse(unit: Tensor) -> Tensor:
+    return torch.where(unit > 0, 1 / unit, 1.0)
 
 
 def _check_groups(submodel: Submodel, net_params: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +11,9 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import LRScheduler
 from torch import Tensor
 
-from ..data._sources import Source, chunks, make_source
+from ..data._sources import Source, make_source
 from ..data._training_data import TrainingData
-from ..evidence._evidence import Evidence, weigh_evidence
-from ..evidence._linear import LinearModel, fit_linear
-from ..graph._stack import HeldOut, labeled_sample, stratified_folds
+from ..evidence._evidence import Evidence
 from ..objectives._class_prior import ClassPrior
 from ..objectives._consistency import Consistency
 from ..objectives._temperature import TeacherTemperature
@@ -30,7 +27,6 @@ from ..views._auto import auto_views
 from ..views._base import StudentView, View, identity
 from ..views._image import ImageView
 from ..views._randaugment import RandAugmentView
-from ._networks import contains_linear_model
 from ._parameters import as_object
 
 # Number of samples from which automatic views are chosen, at most.
@@ -59,99 +55,7 @@ def build_class_prior(
     return ClassPrior(start, is_estimated, processes, is_known)
 
 
-class FitEvidence(NamedTuple):
-    """What a fit takes from the evidence step.
-
-    Parameters
-    ----------
-    report : Evidence
-    linear : LinearModel or None
-        Linear classifier that is a part of the networks.
-    log_posterior : float32 array of shape (n_samples, n_classes) or None
-        Logarithm of the graph posterior, times its exponent.
-    """
-
-    report: Evidence
-    linear: LinearModel | None
-    log_posterior: np.ndarray | None
-
-
-def gather_evidence(
-    estimator,
-    data: TrainingData,
-    source: Source,
-    standardization: tuple[Tensor, Tensor],
-    class_prior: ClassPrior,
-    processes: Processes,
-) -> FitEvidence:
-    """Fit a linear classifier, propagate the labels, and weigh both."""
-    codes, n_classes = data.codes.copy(), len(data.classes)
-    codes[np.flatnonzero(codes >= 0)[data.weights == 0]] = -1
-    folds = stratified_folds(codes, n_classes)
-    linear = held_out = None
-    if contains_linear_model(estimator, data):
-        linear, held_out = _fit_linear(data, source, codes, folds, standardization)
-    posterior = held_out_by_graph = None
-    found = propagate_labels(estimator, data, source, codes, class_prior, processes)
-    if found is not None:
-        posterior, (_, held_out_by_graph) = found
-    index = np.concatenate(folds) if folds else np.empty(0, dtype=int)
-    report = weigh_evidence(codes[index], n_classes, held_out, held_out_by_graph)
-    if linear is not None:
-        linear = linear.scaled(report.linear_weight)
-    log_posterior = None
-    if posterior is not None and report.graph_weight:
-        exponent = as_object("graph", estimator.graph).weight * report.graph_weight
-        log_posterior = np.float32(exponent) * np.log(posterior.clip(1e-9))
-    return FitEvidence(report, linear, log_posterior)
-
-
-def _fit_linear(
-    data: TrainingData,
-    source: Source,
-    codes: np.ndarray,
-    folds: list[np.ndarray],
-    standardization: tuple[Tensor, Tensor],
-) -> tuple[LinearModel, np.ndarray]:
-    """Fit a linear classifier to standardized labeled samples, at most 2,000."""
-    used = np.sort(labeled_sample(codes))
-    weights = np.zeros(len(codes))
-    weights[data.codes >= 0] = data.weights
-    shift, scale = (part.double() for part in standardization)
-    batches = source.stream(chunks(used, data.inputs.sample_shape))
-    X = torch.cat([(x.cpu() - shift) * scale for x in batches]).numpy()
-    places = [np.searchsorted(used, fold) for fold in folds]
-    return fit_linear(X, codes[used], len(data.classes), places, weights[used])
-
-
-def propagate_labels(
-    estimator,
-    data: TrainingData,
-    source: Source,
-    codes: np.ndarray,
-    class_prior: ClassPrior,
-    processes: Processes,
-) -> tuple[np.ndarray, HeldOut] | None:
-    """Return the graph posterior and its predictions of held-out labels, or None."""
-    graph = as_object("graph", estimator.graph)
-    if graph is None:
-        return None
-    graph._check_parameters()  # also if the posterior is not used
-    if not estimator.negative_weight or not (data.codes < 0).any():
-        return None
-    is_aligned = _balance_weight(estimator) > 0
-    return graph.posterior(
-        source,
-        data.inputs.sample_shape,
-        codes,
-        len(data.classes),
-        class_prior.target.cpu().numpy() if is_aligned else None,
-        float(class_prior.weight),
-        bool(estimator.verbose) and processes.index == 0,
-    )
-
-
-def _balance_weight(estimator) -> float:
+def balance_weight(estimator) -> float:
     alignment = as_object("class_prior", estimator.class_prior)
     return 0.0 if alignment is None else alignment.weight
 
@@ -228,7 +132,7 @@ def build_trainer(
             processes,
         ),
         negative_weight=estimator.negative_weight,
-        balance_weight=_balance_weight(estimator) * evidence.uses_neighbors,
+        balance_weight=balance_weight(estimator) * evidence.uses_neighbors,
         rampup=0.0 if n_before else estimator.rampup,
         consistency_rampup=0.0 if n_before or not consistency else consistency.rampup,
         lr=estimator.lr,

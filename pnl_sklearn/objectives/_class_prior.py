@@ -86,7 +86,8 @@ class DistributionAlignment(BaseEstimator):
             counts = np.bincount(codes[codes >= 0], minlength=n_classes)
             if self.prior == "labeled":
                 return counts / counts.sum()
-            if self.prior == "auto":
+            # A class without labels need not be rare.
+            if self.prior == "auto" and counts.all():
                 return shrunk_frequencies(counts)
             return np.full(n_classes, 1 / n_classes)
         shares = self.prior

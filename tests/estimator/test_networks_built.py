@@ -137,6 +137,7 @@ def test_without_ema_weights_predict():
     with torch.no_grad():
         logits = [net.module_.eval()(x) for net in estimator.submodels_]
     mean = torch.stack(logits).softmax(dim=2).mean(dim=0)
+    mean = (mean.log() / estimator.temperature_).softmax(dim=1)
     np.testing.assert_allclose(estimator.predict_proba(X), mean, rtol=1e-5)
     same(predictions(ema_decay=0.0), estimator.predict_proba(X))
 

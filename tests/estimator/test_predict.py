@@ -19,7 +19,9 @@ def test_submodels_are_skorch_nets(fitted, expected):
     assert len(fitted.submodels_) == 2
     assert all(isinstance(net, NeuralNet) for net in fitted.submodels_)
     each = [net.predict_proba(X) for net in fitted.submodels_]
-    np.testing.assert_allclose(np.mean(each, axis=0), expected, rtol=1e-5)
+    scaled = np.mean(each, axis=0) ** (1 / fitted.temperature_)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5)
     assert not np.allclose(*each)
 
 

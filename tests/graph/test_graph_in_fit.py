@@ -20,6 +20,7 @@ from pnl_sklearn import (
     PNLClassifier,
 )
 from pnl_sklearn.graph import HOG
+from pnl_sklearn.graph._stack import HeldOut, stratified_folds
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.objectives._class_prior import ClassPrior
 
@@ -197,7 +198,7 @@ def test_the_posterior_has_the_class_prior(monkeypatch, params, prior, odds):
     ):
         given.extend([class_prior, prior_odds])
 
-    monkeypatch.setattr(GraphPosterior, "log_posterior", stub)
+    monkeypatch.setattr(GraphPosterior, "posterior", stub)
     X, truth = make_blobs(80, centers=[[0, 0], [1, 0], [0, 1]], random_state=0)
     y = np.full(80, -1)
     for k, n in enumerate([5, 3, 2]):
@@ -227,9 +228,12 @@ def selected_by(monkeypatch, X, y, negative_labels=None, **params):
     def stub(self, source, shape, codes, n_classes, *args, **kwargs):
         certain = np.full((len(codes), n_classes), 1e-9, dtype=np.float32)
         certain[:, 1] = 1
-        return np.float32(self.weight) * np.log(certain)
+        # It predicts held-out labels, so that it is used.
+        samples = np.concatenate(stratified_folds(codes, n_classes))
+        right = np.eye(n_classes)[codes[samples]].clip(1e-3)
+        return certain, HeldOut(samples, right)
 
-    monkeypatch.setattr(GraphPosterior, "log_posterior", stub)
+    monkeypatch.setattr(GraphPosterior, "posterior", stub)
     Spy.seen.clear()
     model = short(selection=Spy(), **params)
     model.fit(X, y, negative_labels=negative_labels)
@@ -303,7 +307,8 @@ def test_transduction_is_predictions_times_the_posterior(posteriors):
     graph = GraphPosterior(weight=2.0)
     model = PNLClassifier(graph=graph, max_epochs=1, random_state=0).fit(X, y)
     predicted = model.predict(X)
-    logits = model.predict_log_proba(X) + posteriors[0]
+    exponent = 2.0 * model.evidence_.graph_weight
+    logits = model.temperature_ * model.predict_log_proba(X) + exponent * posteriors[0]
     expected = np.where(y < 0, logits.argmax(axis=1), y)
     np.testing.assert_array_equal(model.transduction_, expected)
     assert (expected == truth).mean() > (predicted == truth).mean() + 0.02

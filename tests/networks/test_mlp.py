@@ -53,9 +53,13 @@ def test_dropout_masks_of_copies_are_independent():
 
 
 def test_dropout_uses_the_random_generator_of_torch():
-    network = MLP(20, 3, dropout=0.5, n_layers=2)
+    hidden = MLP(20, 3, dropout=0.5, n_layers=2).body
     x = torch.randn(50, 20)
     with torch.random.fork_rng():
-        first = network(x)
-    assert torch.equal(network(x), first)
-    assert not torch.equal(network(x), first)
+        first = hidden(x)
+    assert torch.equal(hidden(x), first)
+    assert not torch.equal(hidden(x), first)
+
+
+def test_all_classes_are_equally_probable_at_first():
+    assert not MLP(20, 3)(torch.randn(50, 20)).any()
