@@ -138,6 +138,38 @@ def _real(split, options, name, per_class, n_samples=None):
     return Data(X, draw_labels(y, per_class, rng), y, X_test, y_test)
 
 
+def _flipped(split, options, load, share):
+    """Replace a share of the given labels, at least one, by other classes."""
+    data = load(split, options)
+    rng = np.random.default_rng([split, 1])
+    classes, y_few = np.unique(data.y), data.y_few.copy()
+    labeled = np.flatnonzero(y_few >= 0)
+    for i in rng.choice(labeled, max(1, round(share * len(labeled))), replace=False):
+        y_few[i] = rng.choice(classes[classes != y_few[i]])
+    return data._replace(y_few=y_few)
+
+
+def _foreign(split, options, load, n_foreign):
+    """Make the last classes foreign: without labels, and a third of the unlabeled.
+
+    They are left out of the test part.
+    """
+    data = load(split, options)
+    rng = np.random.default_rng([split, 1])
+    is_foreign = data.y > data.y.max() - n_foreign
+    own, foreign = (
+        np.flatnonzero(~is_foreign),
+        rng.permutation(np.flatnonzero(is_foreign)),
+    )
+    n_unlabeled = int((data.y_few[own] < 0).sum())
+    rows = np.sort(np.r_[own, foreign[: n_unlabeled // 2]])
+    y_few = np.where(is_foreign, -1, data.y_few)
+    known = data.y_test <= data.y.max() - n_foreign
+    return Data(
+        data.X[rows], y_few[rows], data.y[rows], data.X_test[known], data.y_test[known]
+    )
+
+
 def _folder(options, task):
     if options.data is None:
         raise SystemExit(f"{task} needs its data: --data FOLDER")
@@ -388,6 +420,44 @@ TASKS = {
         ),
     ]
 }
+# Wrong labels, and unlabeled samples of classes without labels.
+_HARMED = {
+    "digits-50": (partial(_digits, per_class=5), "digits", "digits, 50 labels", 4),
+    "satimage-60": (
+        partial(_real, name="satimage", per_class=10),
+        "table",
+        "satimage, 60 labels",
+        2,
+    ),
+    "cifar10_effnet-100": (
+        partial(_real, name="cifar10_effnet", per_class=10),
+        "table",
+        "CIFAR-10, EfficientNet embeddings, 100 labels",
+        4,
+    ),
+}
+for _name, (_load, _style, _title, _n_foreign) in _HARMED.items():
+    for _suffix, _words, _harm in [
+        ("flip5", "5 % wrong", partial(_flipped, load=_load, share=0.05)),
+        ("flip20", "20 % wrong", partial(_flipped, load=_load, share=0.2)),
+        (
+            "foreign",
+            f"{_n_foreign} classes without labels",
+            partial(_foreign, load=_load, n_foreign=_n_foreign),
+        ),
+    ]:
+        TASKS[f"{_name}-{_suffix}"] = Task(
+            f"{_name}-{_suffix}", f"{_title}, {_words}", _harm, _style, large=True
+        )
+# From two labels a class to all.
+for _n in (2, 5, 20, 100, 10_000):
+    TASKS[f"satimage-each-{_n}"] = Task(
+        f"satimage-each-{_n}",
+        "satimage, " + ("all labels" if _n == 10_000 else f"{_n} labels a class"),
+        partial(_real, name="satimage", per_class=_n),
+        "table",
+        large=True,
+    )
 GROUPS = {
     "digits": [f"digits-{n}" for n in (10, 20, 50, 100, 200)],
     "mnist": ["mnist-20", "mnist-100", "mnist-20-plain", "mnist-100-plain"],
@@ -399,6 +469,8 @@ GROUPS = {
         "trec_minilm-120",
         *(f"cifar10_effnet-{n}" for n in (40, 100, 250)),
     ],
+    "harmed": [f"{n}-{h}" for n in _HARMED for h in ("flip5", "flip20", "foreign")],
+    "more_labels": [f"satimage-each-{n}" for n in (2, 5, 20, 100, 10_000)],
     "hard": [
         "satimage-30",
         "satimage-60",

@@ -122,7 +122,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     standardize : bool, default=True
         Whether to standardize each feature, or each channel of images, to mean 0 and
         standard deviation 1 over all samples. The features of a table have a common
-        scale instead if a linear classifier then predicts held-out labels better.
+        scale instead if a linear classifier then predicts held-out labels much better.
         Sparse features are only scaled. The standardization is the first layer of both
         networks. Extreme outliers of a dense
         table are clipped before, with a warning, also if it is False.

@@ -52,7 +52,9 @@ def gather_evidence(
     standardization, linear, of_linear = forms[0], None, None
     if contains_linear_model(estimator, data):
         fits = _fit_linear_models(data, source, codes, folds, forms)
-        best = int(np.argmax([_log_likelihood(p, true) for _, p in fits]))
+        # Features of a table seldom have a common unit: prior odds of 1 to 100.
+        first, *others = (_log_likelihood(p, true) for _, p in fits)
+        best = int(any(other > first + np.log(100) for other in others))
         standardization, (linear, of_linear) = forms[best], fits[best]
     posterior = of_graph = None
     found = propagate_labels(estimator, data, source, codes, class_prior, processes)

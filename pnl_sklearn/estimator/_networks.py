@@ -206,7 +206,7 @@ def contains_linear_model(estimator, data: TrainingData) -> bool:
 def standardizations(
     standardize: bool, inputs: Inputs, source: Source
 ) -> list[Standardization]:
-    """Return the standardizations among which held-out labels choose.
+    """Return the default standardization, and others that held-out labels may choose.
 
     The first one scales each feature or channel to unit variance. For tables, the
     second one has one scale for all features, which are scaled to a mean variance of 1.
