@@ -123,7 +123,7 @@ print(errors.assign(mean=errors.mean(axis=1)).round(1).to_string())
 
 print(f"\n{model.evidence_}")
 
-fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
 ax.barh(errors.index, errors.mean(axis=1), color="lightsteelblue")
 for k in errors:
     ax.plot(errors[k], errors.index, "k.", ms=4)

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 # Values of C from which the one with the highest held-out likelihood is taken.
-_C = (0.001, 0.01, 0.1, 1.0)
+_C = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 class LinearModel(NamedTuple):

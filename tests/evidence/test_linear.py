@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnl_sklearn.evidence._linear import fit_linear
 
-VALUES = 0.001, 0.01, 0.1, 1.0
+VALUES = 0.001, 0.01, 0.1, 1.0, 10.0
 
 
 def predict_proba(model, X):

@@ -96,6 +96,25 @@ def test_plot_calibration(run_script):
 
 
 @pytest.mark.slow
+def test_plot_text(run_script):
+    output = run_script("plot_text.py", "--splits", "1", "--epochs", "1", min_steps=30)
+    names = "LogisticRegression", "SelfTraining", "supervised baseline", "PNLClassifier"
+    linear, self_training, baseline, ours = table_rows(output, *names)
+    assert all(0 < row[0] == row[1] < 60 for row in (self_training, baseline))
+    assert ours[1] < linear[1] + 5
+    assert "Mean log-likelihood of 40 held-out labels" in output
+
+
+@pytest.mark.slow
+def test_plot_embeddings(run_script):
+    options = "--splits", "1", "--epochs", "1"
+    output = run_script("plot_embeddings.py", *options, min_steps=30)
+    linear, ours = table_rows(output, "LogisticRegression", "PNLClassifier")
+    assert all(embedding < pixels for pixels, embedding in (linear, ours))
+    assert "held-out labels" in output
+
+
+@pytest.mark.slow
 def test_plot_negative_labels(run_script):
     options = "--splits", "1", "--epochs", "2", "--digits", "300", "1000"
     output = run_script("plot_negative_labels.py", *options)

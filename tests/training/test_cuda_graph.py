@@ -33,6 +33,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(256, size=(60, 1, 8, 8), dtype=np.uint8)
 PHOTOS = RNG.integers(256, size=(60, 3, 12, 12), dtype=np.uint8)
 TABLE = RNG.standard_normal((60, 7), dtype=np.float32)
+CLUSTERS = TABLE + 9 * np.eye(3, 7, dtype=np.float32)[np.arange(60) % 3]
 Y = np.where(np.arange(60) < 12, np.arange(60) % 3, -1)
 EXCLUDED = np.eye(3, dtype=bool)[(Y + 1) % 3] & (Y < 0)[:, None]
 
@@ -152,6 +153,7 @@ SMALL_RESNET = {"module": partial(WideResNet, depth=10, widen=1)}
 SETTINGS = [
     (IMAGES, {}),
     (TABLE, {"graph": "auto"}),
+    (CLUSTERS, {"graph": "auto"}),
     (TABLE, {"exchange": None, "ema_decay": None, "class_prior": None}),
     (IMAGES, {"consistency": MeanTeacher(rampup=0.8), "selection": "lowest"}),
     (TABLE, {"consistency": DualStudent(rampup=0.8), "class_prior": "labeled"}),
@@ -163,7 +165,8 @@ SETTINGS = [
 
 IDS = [
     "images",
-    "table",
+    "table, neighbors off",
+    "table, neighbors on",
     "no exchange",
     "mean teacher",
     "dual student",
@@ -201,6 +204,8 @@ def test_captured_fit_equals_plain_fit(inputs, params, tapes):
     replayed = fit(inputs, **params)
     assert len(tapes) == 2  # before and after the prior is frozen
     plain = fit(inputs, compile=False, **params)
+    if params.get("graph") == "auto":
+        assert plain.evidence_.uses_neighbors == (inputs is CLUSTERS)
     # Rounding grows from step to step, and most in the deepest network.
     compare(replayed, plain, 5e-3 if "module" in params else 1e-5)
     assert len(tapes) == 2
