@@ -658,13 +658,13 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         source = make_source(inputs, device, self.net_params)
         indices = chunks(range(len(inputs)), shape, device)
         parts = log_probabilities(submodels or self.submodels_, source, indices)
-        if self.temperature_ != 1:
+        if submodels is None and self.temperature_ != 1:
             parts = ((p / self.temperature_).log_softmax(dim=1) for p in parts)
         with float32_by_default():
             return concatenate_predictions(map(function, parts), len(inputs), names)
 
     def _predict_proba_of(self, submodel, X) -> np.ndarray:
-        """Return the probabilities of one submodel."""
+        """Return the probabilities of one submodel, without temperature."""
         return self._map_log_proba(X, torch.exp, submodels=[submodel])
 
 

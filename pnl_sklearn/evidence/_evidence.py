@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import log_softmax
+from scipy.stats import binom
 
 from ..exceptions import UnlabeledDataWarning
 from ._pool import log_linear_pool
@@ -40,8 +41,9 @@ class Evidence:
         Mean confidence of the linear classifier and the graph posterior on held-out
         labels, after their calibration. NaN if it is unknown.
     pvalue : float
-        One-sided p-value of the difference between "neighbors" and "linear", in the
-        direction that was found (normal approximation). NaN if it is unknown.
+        Probability of as many labels, or more, that only the linear classifier predicts
+        correctly, if neighbors predict as many (McNemar's exact test). NaN if it is
+        unknown.
     """
 
     n_labels: int
@@ -93,17 +95,17 @@ class Evidence:
         )
 
     def warn(self, stacklevel: int, significance: float = 0.025) -> None:
-        """Warn if the neighbors predict labels significantly worse."""
+        """Warn if the neighbors predict significantly fewer labels."""
         if not self.uses_neighbors and self.pvalue < significance:
             linear, neighbors = (
                 self.log_likelihood[name] for name in ("linear", "neighbors")
             )
             warnings.warn(
-                "Unlabeled data do not seem to help: neighbors of the samples predict "
-                "held-out labels worse than a linear classifier (mean log-likelihood "
-                f"{neighbors:.2f} and {linear:.2f}, p = {self.pvalue:.1g}). The "
-                "neighbors are not used in this fit. Compare with LogisticRegression, "
-                "or use features in which samples of one class are similar.",
+                "Neighbors do not seem to help: they predict held-out labels worse than "
+                f"a linear classifier (mean log-likelihood {neighbors:.2f} and "
+                f"{linear:.2f}, p = {self.pvalue:.1g}), and are not used in this fit. "
+                "Compare with LogisticRegression, or use features in which samples of "
+                "one class are similar.",
                 UnlabeledDataWarning,
                 stacklevel=stacklevel + 1,
             )
@@ -147,8 +149,9 @@ def weigh_evidence(
         exponents, pool = _pool([logs["linear"]], labels)
         weights["linear"] = exponents[0]
         if neighbors is not None:
-            difference = each["neighbors"] - each["linear"]
-            uses_neighbors, pvalue = bool(difference.sum() >= 0), _pvalue(difference)
+            uses_neighbors = bool(each["neighbors"].sum() >= each["linear"].sum())
+            first, second = (log.argmax(axis=1) == labels for log in logs.values())
+            pvalue = _pvalue(first & ~second, second & ~first)
             exponents, product = _pool([logs["linear"], logs["neighbors"]], labels)
             each["product"] = product[at_label]
             weights["neighbors"] = 0.0
@@ -178,10 +181,13 @@ def _pool(
     return exponents.tolist(), pool
 
 
-def _pvalue(difference: np.ndarray) -> float:
-    """Return the one-sided p-value of a mean of differences, in its own direction."""
-    if len(difference) < 2:
-        return math.nan
-    error = difference.std(ddof=1) / math.sqrt(len(difference))
-    z = abs(difference.mean()) / max(error, 1e-12)
-    return 0.5 * math.erfc(z / math.sqrt(2))
+def _pvalue(is_better: np.ndarray, is_worse: np.ndarray) -> float:
+    """Return the one-sided p-value of McNemar's exact test.
+
+    Parameters
+    ----------
+    is_better, is_worse : bool array of shape (n_labels,)
+        Whether only the first, or only the second of two predictions is correct.
+    """
+    n_better, n_worse = int(is_better.sum()), int(is_worse.sum())
+    return float(binom.sf(n_better - 1, n_better + n_worse, 0.5))

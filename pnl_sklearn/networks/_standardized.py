@@ -1,5 +1,6 @@
 """Standardization of the inputs of a network, and a linear classifier beside it."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,7 +61,8 @@ class Standardized(nn.Module):
         logits = self.network(x)
         if not self.is_linear:
             return logits
-        added = F.linear(x.flatten(1), self.coef, self.intercept)
+        with torch.autocast(x.device.type, enabled=False):
+            added = F.linear(x.flatten(1), self.coef, self.intercept)
         if isinstance(logits, tuple):
             return tuple(head + added for head in logits)
         return logits + added

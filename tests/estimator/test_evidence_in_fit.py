@@ -18,7 +18,7 @@ from pnl_sklearn.networks import MLP
 def misleading_clusters(seed, n=400):
     """Two clusters far apart, which the linear classes cut in half."""
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, 5))
+    X = rng.normal(size=(n, 10))
     X[:, 0] += 8 * rng.integers(2, size=n)
     return X, (X[:, 1] > 0).astype(int)
 
@@ -31,7 +31,7 @@ def short(**params):
 @pytest.fixture(scope="module")
 def misled():
     X, y = misleading_clusters(0)
-    y_few = hide_labels(y, 40, random_state=0)
+    y_few = hide_labels(y, 80, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnlabeledDataWarning)
         return X, y, y_few, short().fit(X, y_few)

@@ -55,6 +55,12 @@ def test_posterior_that_adds_to_the_linear_classifier_has_a_weight():
     assert "only their graph posterior is used" in str(evidence)
 
 
+def test_pvalue_is_that_of_mcnemar():
+    # Nine labels are predicted by the linear classifier only, none by neighbors only.
+    evidence = weigh_evidence(LABELS, 3, predictions(0.9), predictions(0.75))
+    assert evidence.pvalue == pytest.approx(0.5**9)
+
+
 def test_log_likelihood_is_a_mean_over_labels():
     evidence = weigh_evidence(LABELS, 3, predictions(0.5), UNIFORM)
     expected = (np.log(0.9) + np.log(0.05)) / 2

@@ -170,9 +170,11 @@ def test_code_of_the_readme_prints_what_it_says(folder, capsys):
     run(ROOT / "README.md")
     printed = capsys.readouterr().out
     promised = re.search(
-        r"It prints `(test accuracy [\d.]+)`", (ROOT / "README.md").read_text()
+        r"It prints `test accuracy ([\d.]+)`", (ROOT / "README.md").read_text()
     )
-    assert promised[1] in printed
+    found = re.search(r"test accuracy ([\d.]+)", printed)
+    # Rounding differs between processors.
+    assert float(found[1]) == pytest.approx(float(promised[1]), abs=0.02)
 
 
 @pytest.mark.slow

@@ -106,15 +106,6 @@ def test_plot_text(run_script):
 
 
 @pytest.mark.slow
-def test_plot_embeddings(run_script):
-    options = "--splits", "1", "--epochs", "1"
-    output = run_script("plot_embeddings.py", *options, min_steps=30)
-    linear, ours = table_rows(output, "LogisticRegression", "PNLClassifier")
-    assert all(embedding < pixels for pixels, embedding in (linear, ours))
-    assert "held-out labels" in output
-
-
-@pytest.mark.slow
 def test_plot_negative_labels(run_script):
     options = "--splits", "1", "--epochs", "2", "--digits", "300", "1000"
     output = run_script("plot_negative_labels.py", *options)

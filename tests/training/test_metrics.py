@@ -1,6 +1,7 @@
 """Metrics of a fit, and the warning of class collapse."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from pnl_sklearn import PNLClassifier, UnlabeledDataWarning
 from pnl_sklearn.data._sources import ArraySource
 from pnl_sklearn.model_selection import hide_labels
+from pnl_sklearn.networks import MLP
 from pnl_sklearn.objectives._class_prior import ClassPrior
 from pnl_sklearn.training._metrics import (
     RunningMean,
@@ -201,11 +203,11 @@ def test_fit_warns_of_class_collapse():
     y = np.full(300, -1)
     y[:30], y[150:180], y[30] = 0, 1, 2  # one label of 2, among those of 0
     model = PNLClassifier(
+        partial(MLP, hidden=128, n_layers=2),  # without a linear classifier
         class_prior=None,
         graph=None,
         max_epochs=2,
         steps_per_epoch=30,
-        net_params={"module__hidden": 128, "module__n_layers": 2},
         random_state=0,
     )
     with pytest.warns(

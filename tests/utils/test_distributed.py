@@ -201,7 +201,8 @@ def test_fit_ends_early_in_both_processes(both, name, n_epochs):
 @pytest.mark.slow
 def test_first_process_prints(both):
     assert both[2].count("train_loss") == 1
-    assert len(both[2].splitlines()) == 2 + QUICK["max_epochs"]
+    assert both[2].count("held-out labels") == 1
+    assert len(both[2].splitlines()) == 3 + QUICK["max_epochs"]
 
 
 @pytest.mark.slow
