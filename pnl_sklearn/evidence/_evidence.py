@@ -101,8 +101,8 @@ class Evidence:
                 self.log_likelihood[name] for name in ("linear", "neighbors")
             )
             warnings.warn(
-                "Neighbors do not seem to help: they predict held-out labels worse than "
-                f"a linear classifier (mean log-likelihood {neighbors:.2f} and "
+                "Neighbors do not seem to help: they predict held-out labels worse "
+                f"than a linear classifier (mean log-likelihood {neighbors:.2f} and "
                 f"{linear:.2f}, p = {self.pvalue:.1g}), and are not used in this fit. "
                 "Compare with LogisticRegression, or use features in which samples of "
                 "one class are similar.",
