@@ -124,8 +124,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         standard deviation 1 over all samples. The features of a table have a common
         scale instead if a linear classifier then predicts held-out labels much better.
         Sparse features are only scaled. The standardization is the first layer of both
-        networks. Extreme outliers of a dense
-        table are clipped before, with a warning, also if it is False.
+        networks. Extreme outliers of a dense table are clipped before, with a warning,
+        also if it is False.
     negative_weight : float, default=1.0
         Weight of the loss of pseudo-negative labels after the ramp-up.
     rampup : float, default=0.3
