@@ -19,7 +19,7 @@ class Evidence:
     It is the attribute ``evidence_`` of a fitted :class:`~pnl_sklearn.PNLClassifier`.
     ``print(classifier.evidence_)`` prints a summary.
 
-    Read more in the :doc:`user guide </guide/when_unlabeled_data_helps>`.
+    Read more in the :ref:`user guide <evidence>`.
 
     Parameters
     ----------
