@@ -229,8 +229,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         followed for the fit. ``print(classifier.evidence_)`` prints a summary.
     temperature_ : float
         Temperature of the predicted probabilities, at least 1. For tables it is chosen
-        such that the mean confidence on unlabeled samples is the accuracy that held-out
-        labels let expect [1]_. It does not change the predicted classes.
+        by the accuracy that held-out labels let expect [1]_. It does not change the
+        predicted classes.
     n_iter_ : int
         Number of epochs of training, including earlier fits with `warm_start`.
     transduction_ : ndarray of shape (n_samples,)
@@ -613,17 +613,22 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     def _calibrate(self, data, source, n_samples=5000):
         """Return the temperature of predictions; 1 if there is no evidence.
 
-        With it, the mean confidence on unlabeled samples is the expected accuracy.
+        With it, the mean confidence on unlabeled samples is the expected accuracy. If
+        neighbors are used, it is halfway between this and the mean confidence without
+        temperature, since the networks then predict better than what was expected.
         """
-        unlabeled = np.flatnonzero(data.codes < 0)
-        if np.isnan(self.evidence_.expected_accuracy) or not len(unlabeled):
+        unlabeled, evidence = np.flatnonzero(data.codes < 0), self.evidence_
+        confidence = evidence.expected_accuracy
+        if np.isnan(confidence) or not len(unlabeled):
             return 1.0
         places = np.linspace(0, len(unlabeled) - 1, min(n_samples, len(unlabeled)))
         index = unlabeled[places.astype(int)]
         indices = chunks(index, data.inputs.sample_shape, self.submodels_[0].device)
         parts = log_probabilities(self.submodels_, source, indices)
         predicted = concatenate_predictions(parts, len(index))
-        return fit_temperature(predicted, self.evidence_.expected_accuracy)
+        if evidence.uses_neighbors and evidence.graph_weight:
+            confidence = (confidence + np.exp(predicted).max(axis=1).mean()) / 2
+        return fit_temperature(predicted, confidence)
 
     def _transduce(self, data, batches):
         """Return given labels, and predicted labels of unlabeled samples.

@@ -60,6 +60,13 @@ def test_neighbors_that_follow_the_classes_are_used():
     each = classifier.evidence_.log_likelihood
     assert each["neighbors"] > each["linear"] > each["uniform"]
     assert classifier.score(X, y) > 0.9
+    # The networks may predict better than both experts, so that confidence is between.
+    raw = classifier.predict_log_proba(X) * classifier.temperature_
+    raw = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+    expected = classifier.evidence_.expected_accuracy
+    confidence = classifier.predict_proba(X).max(axis=1).mean()
+    middle = (raw.max(axis=1).mean() + expected) / 2
+    assert confidence == pytest.approx(min(middle, raw.max(axis=1).mean()), abs=0.01)
 
 
 def test_evidence_of_the_baseline_is_the_linear_classifier(misled):
