@@ -1,9 +1,10 @@
 """A broken sample of a table is clipped in fit."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from small_fits import X, Y, same, tiny
+
+pd = pytest.importorskip("pandas")
 
 BROKEN = X.copy()
 BROKEN[40, 0] = 1e9
