@@ -149,7 +149,9 @@ def weigh_evidence(
         exponents, pool = _pool([logs["linear"]], labels)
         weights["linear"] = exponents[0]
         if neighbors is not None:
-            uses_neighbors = bool(each["neighbors"].sum() >= each["linear"].sum())
+            is_better = each["neighbors"].sum() >= each["linear"].sum()
+            # Labels of a single class do not tell which of both is better.
+            uses_neighbors = bool(is_better) or len(np.unique(labels)) < 2
             first, second = (log.argmax(axis=1) == labels for log in logs.values())
             pvalue = _pvalue(first & ~second, second & ~first)
             exponents, product = _pool([logs["linear"], logs["neighbors"]], labels)

@@ -55,6 +55,12 @@ def test_posterior_that_adds_to_the_linear_classifier_has_a_weight():
     assert "only their graph posterior is used" in str(evidence)
 
 
+def test_labels_of_one_class_tell_nothing():
+    labels = np.zeros(9, dtype=int)
+    sure, unsure = ([[p, 1 - p]] * np.ones((9, 1)) for p in (0.99, 0.9))
+    assert weigh_evidence(labels, 2, sure, unsure).uses_neighbors
+
+
 def test_pvalue_is_that_of_mcnemar():
     # Nine labels are predicted by the linear classifier only, none by neighbors only.
     evidence = weigh_evidence(LABELS, 3, predictions(0.9), predictions(0.75))
