@@ -87,6 +87,8 @@ def build_trainer(
         Epochs of this fit that were trained before it was interrupted.
     """
     device, shape = submodels[0].device, data.inputs.sample_shape
+    # That classes are equally frequent is only assumed where they seem to be clusters.
+    is_aligned = evidence.uses_neighbors or not class_prior.is_estimated
     weak, strong = _views(
         estimator,
         source,
@@ -132,7 +134,7 @@ def build_trainer(
             processes,
         ),
         negative_weight=estimator.negative_weight,
-        balance_weight=balance_weight(estimator) * evidence.uses_neighbors,
+        balance_weight=balance_weight(estimator) if is_aligned else 0.0,
         rampup=0.0 if n_before else estimator.rampup,
         consistency_rampup=0.0 if n_before or not consistency else consistency.rampup,
         lr=estimator.lr,

@@ -30,7 +30,7 @@ class Evidence:
         Mean log-likelihood of a held-out label, in nats. "uniform" is that of equal
         probabilities, "linear" that of a logistic regression on the labels, "neighbors"
         that of the graph posterior, and "product" that of the log-linear pool of both.
-        Only what the fit has used is contained.
+        Only what was computed is contained.
     linear_weight, graph_weight : float
         Exponents of the linear classifier and of the graph posterior in the teacher's
         predictions. 0 if they are not used.
@@ -79,7 +79,7 @@ class Evidence:
 
     def _conclusion(self) -> str:
         if not {"linear", "neighbors"} <= self.log_likelihood.keys():
-            return "Only one of them was computed, and is used."
+            return "There was nothing to compare it with, and it is used."
         if self.uses_neighbors:
             return (
                 "The neighbors predict labels at least as well as the linear "

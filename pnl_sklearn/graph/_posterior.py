@@ -43,7 +43,8 @@ class GraphPosterior(BaseEstimator):
     ----------
     weight : float, default=1.0
         Exponent of the graph posterior that multiplies the teacher's predictions; 0
-        turns it off.
+        turns it off. For tables it is multiplied by an exponent that held-out labels
+        determine (see :class:`~pnl_sklearn.evidence.Evidence`), which may be 0.
     features : "auto" or callable, default="auto"
         Features whose Euclidean distance defines the neighbors. "auto" chooses them by
         the shape of X (see Notes). A callable maps a float32 batch, on its device and

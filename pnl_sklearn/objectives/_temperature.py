@@ -16,7 +16,7 @@ class TeacherTemperature:
     largest probability. The mean confidence of calibrated predictions is their
     accuracy. So log T increases while the mean confidence is above the expected
     accuracy, and decreases while it is below (stochastic approximation [2]_). T is at
-    least 1: predictions are not made more confident.
+    least 1, since predictions are not made more confident, and at most 20 = e^3.
 
     Parameters
     ----------

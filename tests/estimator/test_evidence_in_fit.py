@@ -47,6 +47,16 @@ def test_misleading_neighbors_are_not_used(misled):
     assert accuracy > linear.score(X[unlabeled], y[unlabeled]) - 0.05
 
 
+def test_given_class_prior_is_used_without_neighbors(misled):
+    X, _, y_few, classifier = misled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlabeledDataWarning)
+        skewed = short(class_prior=[0.9, 0.1]).fit(X, y_few)
+    assert not skewed.evidence_.uses_neighbors
+    shares = [np.mean(model.predict(X) == 0) for model in (skewed, classifier)]
+    assert shares[0] > shares[1] + 0.03
+
+
 def test_warning_of_misleading_neighbors(misled):
     X, _, y_few, _ = misled
     with pytest.warns(UnlabeledDataWarning, match="held-out labels worse"):
