@@ -8,8 +8,8 @@ import torch
 from ..data._sources import Source, chunks
 from ..data._training_data import TrainingData
 from ..evidence._evidence import Evidence, weigh_evidence
-from ..evidence._linear import LinearModel, fit_linear
-from ..graph._stack import HeldOut, labeled_sample, stratified_folds
+from ..evidence._linear import LinearModel, fit_linear, log_likelihood
+from ..graph._stack import labeled_sample, stratified_folds
 from ..objectives._class_prior import ClassPrior
 from ..utils._distributed import Processes
 from ._networks import Standardization, contains_linear_model, standardizations
@@ -53,13 +53,13 @@ def gather_evidence(
     if contains_linear_model(estimator, data):
         fits = _fit_linear_models(data, source, codes, folds, forms)
         # Features of a table seldom have a common unit: prior odds of 1 to 100.
-        first, *others = (_log_likelihood(p, true) for _, p in fits)
+        first, *others = (log_likelihood(p, true) for _, p in fits)
         best = int(any(other > first + np.log(100) for other in others))
         standardization, (linear, of_linear) = forms[best], fits[best]
     posterior = of_graph = None
     found = propagate_labels(estimator, data, source, codes, class_prior, processes)
     if found is not None:
-        posterior, (_, of_graph) = found
+        posterior, of_graph = found
     report = weigh_evidence(true, n_classes, of_linear, of_graph)
     if linear is not None:
         linear = linear.scaled(report.linear_weight)
@@ -96,10 +96,6 @@ def _fit_linear_models(
     ]
 
 
-def _log_likelihood(probabilities: np.ndarray, codes: np.ndarray) -> float:
-    return float(np.log(probabilities[np.arange(len(codes)), codes].clip(1e-9)).sum())
-
-
 def propagate_labels(
     estimator,
     data: TrainingData,
@@ -107,7 +103,7 @@ def propagate_labels(
     codes: np.ndarray,
     class_prior: ClassPrior,
     processes: Processes,
-) -> tuple[np.ndarray, HeldOut] | None:
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the graph posterior and its predictions of held-out labels, or None."""
     graph = as_object("graph", estimator.graph)
     if graph is None:

@@ -4,6 +4,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 
 # Values of C, which are tried as long as the held-out likelihood increases.
@@ -77,18 +78,20 @@ def fit_linear(
         for fold in folds:
             model = fit(C, np.setdiff1d(everything, fold))
             predicted.append(_probabilities(model, X[fold]))
-        likelihoods = [
-            p[np.arange(len(p)), codes[f]]
-            for p, f in zip(predicted, folds, strict=True)
-        ]
-        total = np.log(np.concatenate(likelihoods).clip(1e-9)).sum()
+        probabilities = np.concatenate(predicted)
+        total = log_likelihood(probabilities, codes[np.concatenate(folds)])
         if total <= best:
             break
-        best_C, best, held_out = C, total, np.concatenate(predicted)
+        best_C, best, held_out = C, total, probabilities
     model = fit(best_C, everything)
     if basis is not None:
         model = model._replace(coef=model.coef @ basis)
     return model, held_out
+
+
+def log_likelihood(probabilities: np.ndarray, codes: np.ndarray) -> float:
+    """Return the log-likelihood of class codes, in nats."""
+    return float(np.log(probabilities[np.arange(len(codes)), codes].clip(1e-9)).sum())
 
 
 def _logistic_regression(X, codes, n_classes, C, sample_weight) -> LinearModel:
@@ -112,6 +115,4 @@ def _logistic_regression(X, codes, n_classes, C, sample_weight) -> LinearModel:
 
 
 def _probabilities(model: LinearModel, X: np.ndarray) -> np.ndarray:
-    from scipy.special import softmax
-
     return softmax(X @ model.coef.T + model.intercept, axis=1)

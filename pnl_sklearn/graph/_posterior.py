@@ -20,7 +20,7 @@ from ._neighbors import (
     self_tuning_weights,
     standardization,
 )
-from ._stack import HeldOut, label_posterior
+from ._stack import label_posterior
 
 _MAX_SAMPLES = 1_000_000
 # Limit of n_samples * n_classes, since several arrays of this size are in memory.
@@ -156,7 +156,7 @@ class GraphPosterior(BaseEstimator):
         class_prior: np.ndarray | None = None,
         prior_odds: float = 1.0,
         verbose: bool = False,
-    ) -> tuple[np.ndarray, HeldOut] | None:
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Compute the graph posterior.
 
         Parameters
@@ -181,8 +181,8 @@ class GraphPosterior(BaseEstimator):
         -------
         probabilities : float32 array of shape (n_samples, n_classes)
             Class probabilities, without the exponent `weight`.
-        held_out : HeldOut
-            Predictions of held-out labels.
+        held_out : float32 array of shape (n_held_out, n_classes)
+            Predictions of held-out labels, see `label_posterior`.
 
         The result is None if `weight` is 0, no sample is unlabeled, no class has two
         labels, or the data have no graph.

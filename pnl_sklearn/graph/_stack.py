@@ -1,7 +1,7 @@
 """The graph posterior: stacking of label propagation methods."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -9,21 +9,6 @@ from scipy.special import softmax
 
 from ._label_spreading import class_mass_normalization, label_spreading, normalized
 from ._mbo import poisson_learning, volume_constrained_mbo
-
-
-class HeldOut(NamedTuple):
-    """Predictions of held-out labels.
-
-    Parameters
-    ----------
-    samples : int array of shape (n_held_out,)
-        Samples whose labels were held out.
-    probabilities : float array of shape (n_held_out, n_classes)
-        Their class probabilities, predicted without their labels.
-    """
-
-    samples: np.ndarray
-    probabilities: np.ndarray
 
 
 def labeled_sample(labels: np.ndarray, n_max: int = 2000) -> np.ndarray:
@@ -80,7 +65,7 @@ def label_posterior(
     prior_odds: float = 1.0,
     label_noise: float = 0.05,
     smoothing: float = 1e-3,
-) -> tuple[np.ndarray, HeldOut] | None:
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Compute class probabilities of all samples by stacked label propagation.
 
     The probabilities of the methods in `candidates` are averaged. Their weights are
@@ -111,8 +96,9 @@ def label_posterior(
     -------
     probabilities : float32 array of shape (n_samples, n_classes)
         Class probabilities.
-    held_out : HeldOut
-        Predictions of held-out labels by the same average of the methods.
+    held_out : float32 array of shape (n_held_out, n_classes)
+        Class probabilities of the samples of `stratified_folds`, fold by fold,
+        predicted without their labels by the same average of the methods.
 
     The result is None if no class has two labels, since no label can then be held out.
 
@@ -154,7 +140,7 @@ def label_posterior(
 
     found = candidates(graph, labels, n_classes, class_prior)
     posterior = average(p for _, p in found)
-    return posterior, HeldOut(index, average(predicted))
+    return posterior, average(predicted)
 
 
 def candidates(

@@ -20,7 +20,7 @@ from pnl_sklearn import (
     PNLClassifier,
 )
 from pnl_sklearn.graph import HOG
-from pnl_sklearn.graph._stack import HeldOut, stratified_folds
+from pnl_sklearn.graph._stack import stratified_folds
 from pnl_sklearn.model_selection import hide_labels
 from pnl_sklearn.objectives._class_prior import ClassPrior
 
@@ -231,7 +231,7 @@ def selected_by(monkeypatch, X, y, negative_labels=None, **params):
         # It predicts held-out labels, so that it is used.
         samples = np.concatenate(stratified_folds(codes, n_classes))
         right = np.eye(n_classes)[codes[samples]].clip(1e-3)
-        return certain, HeldOut(samples, right)
+        return certain, right
 
     monkeypatch.setattr(GraphPosterior, "posterior", stub)
     Spy.seen.clear()
