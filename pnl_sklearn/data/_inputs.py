@@ -1,7 +1,6 @@
 """Validation of X."""
 
 import math
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from scipy import sparse
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from ..utils._warnings import warn_user
 
 _CHANNELS = (1, 3, 4)
 # Largest range of a feature, so that sums of its squares are finite in float32.
@@ -173,11 +174,10 @@ def _warn_of_layout(image_shape) -> None:
     """Warn if `image_shape` may be (height, width, channels)."""
     first, middle, last = image_shape
     if last in _CHANNELS and first not in _CHANNELS:
-        warnings.warn(
+        warn_user(
             f"image_shape={image_shape!r} means {first} channels of {middle} x {last} "
             f"pixels. If {last} is the number of channels, reshape X to (n, {first}, "
             f"{middle}, {last}), since flattened images must have channels first.",
-            stacklevel=6,
         )
 
 
@@ -293,11 +293,10 @@ def _warn_of_lost_digits(array: np.ndarray) -> None:
     lost = np.flatnonzero((spread < 1e-6 * level) & (spread > 1e-12 * level))
     if len(lost):
         named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
-        warnings.warn(
+        warn_user(
             f"Features {named} of X vary by less than a millionth of their mean. "
             "Batches are float32, which is too inaccurate for them. Subtract the mean "
             "first, for example with sklearn.preprocessing.StandardScaler.",
-            stacklevel=6,
         )
 
 

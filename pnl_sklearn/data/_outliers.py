@@ -1,12 +1,11 @@
 """Clipping of outliers: values that are far beyond those of all other samples."""
 
-import warnings
-
 import numpy as np
 import torch
 from scipy.sparse import issparse
 from torch import Tensor
 
+from ..utils._warnings import warn_user
 from ._inputs import Inputs
 from ._sources import ClippedSource, Source, chunks
 
@@ -87,10 +86,9 @@ def _warn(features: list[int], n_samples: int, names: np.ndarray | None) -> None
     shown += ["..."] * (len(features) > 5)
     kind = "feature" if len(features) == 1 else "features"
     samples = "1 sample has" if n_samples == 1 else f"{n_samples:,} samples have"
-    warnings.warn(
+    warn_user(
         f"{samples} values of {kind} {', '.join(shown)} that are far beyond those of "
         "all other samples. In this fit, these samples are clipped to the range of the "
         "others. Correct or remove them. If the values are right, transform the "
         "features, for example by their logarithm.",
-        stacklevel=5,
     )

@@ -1,12 +1,12 @@
 """Validation of y and of the weights of labeled samples."""
 
-import warnings
-
 import numpy as np
 import torch
 from scipy import sparse
 from sklearn.utils import check_array, column_or_1d, compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
+
+from ..utils._warnings import warn_user
 
 # Strings to which missing values are converted.
 _MISSING_NAMES = {"", "nan", "NaN", "None", "<NA>", "NaT", "-1.0"}
@@ -71,12 +71,11 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
 def warn_of_order(classes: np.ndarray) -> None:
     """Warn of classes that are not sorted, which scikit-learn expects."""
     if len(classes) and (np.unique(classes) != classes).any():
-        warnings.warn(
+        warn_user(
             f"classes={classes.tolist()} are not sorted. The columns of predict_proba "
             "are in this order, but scikit-learn's scorers of probabilities (such as "
             "roc_auc and neg_log_loss), its calibration and its voting expect sorted "
             "classes.",
-            stacklevel=5,
         )
 
 
@@ -89,11 +88,10 @@ def _warn_of_lost_marks(labels: np.ndarray) -> None:
         largest, kind = np.iinfo(labels.dtype).max, str(labels.dtype)
         lost = [largest] if labels[-1] == largest and labels[-2] < largest // 2 else []
     if lost:
-        warnings.warn(
+        warn_user(
             f"y contains the labels {lost}, which are treated as classes. If they mark "
             "unlabeled samples, use -1, None or NaN before y is converted to "
             f"{kind}. If they are classes, pass all classes as classes=...",
-            stacklevel=6,
         )
 
 
@@ -106,11 +104,10 @@ def _warn_of_two_marks(y, known: np.ndarray, labels: np.ndarray) -> None:
         return
     minus_one = np.array([str(mark) in ("-1", "-1.0") for mark in marks])
     if minus_one.any() and not minus_one.all():
-        warnings.warn(
+        warn_user(
             "y contains -1, 0 and 1, and missing values. Both -1 and missing values "
             "mark unlabeled samples. If -1 is a class, recode the classes, for example "
             "y = y + 1. Otherwise use only one of both marks.",
-            stacklevel=6,
         )
 
 

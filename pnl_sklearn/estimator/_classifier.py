@@ -23,12 +23,14 @@ from ..data._sources import chunks, make_source, unlabeled_chunks
 from ..data._targets import known_mask, to_array
 from ..data._training_data import make_training_data
 from ..objectives._temperature import fit_temperature
-from ..training._callbacks import check_callbacks, named_callbacks
+from ..training._callbacks import check_callbacks, clone_callback, named_callbacks
 from ..training._checkpoint import TrainingCheckpoint
 from ..training._metrics import VALIDATED, warn_of_class_collapse
 from ..training._predict import concatenate_predictions, log_probabilities
 from ..utils._distributed import Processes
 from ..utils._pipelines import final_step, with_final_step
+from ..utils._progress import Progress
+from ..utils._sklearn_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from ._evidence import gather_evidence
 from ._networks import (
     build_submodels,
@@ -36,13 +38,14 @@ from ._networks import (
     check_module,
     float32_by_default,
     own_torch_state,
-    renew_callbacks,
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NestedParameters
 from ._trainer import build_class_prior, build_trainer
 
 
-class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
+class PNLClassifier(
+    NestedParameters, CallbackSupportMixin, ClassifierMixin, BaseEstimator
+):
     """Semi-supervised classifier that learns from pseudo-negative labels.
 
     Two neural networks, the *submodels*, are trained together. Both are trained with
@@ -347,6 +350,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         self.compile = compile
         self.classes = classes
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -441,7 +445,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         data = make_training_data(
             self, X, y, sample_weight, *unlabeled, *held_out, reset=not warm, seed=split
         )
-        check_callbacks(named_callbacks(self), VALIDATED if data.held_out else ())
+        callbacks = named_callbacks(self)
+        check_callbacks(callbacks, VALIDATED if data.held_out else ())
         processes.check_same(data.codes)
         if warm and self.warm_start == "resume":
             self._checkpoint.warn_of_other_data(data)
@@ -450,7 +455,8 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         check_module(self, data.inputs.sample_shape)
         device = check_device(self.device, processes)
         self.classes_ = data.classes
-        with own_torch_state(device):
+        verbose = self.verbose if processes.index == 0 else 0
+        with own_torch_state(device), Progress(verbose) as progress:
             source = make_source(data.inputs, device, self.net_params, steps)
             names = getattr(self, "feature_names_in_", None)
             source = clip_outliers(source, data.inputs, names)
@@ -458,8 +464,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             evidence, scaling, linear, log_posterior = gather_evidence(
                 self, data, source, prior, processes
             )
-            if self.verbose and processes.index == 0:
-                print(str(evidence).replace("\n", " "), flush=True)
+            progress.say(str(evidence).replace("\n", " "))
             submodels = vars(self).get("submodels_") or build_submodels(
                 self, data, source, device, networks, scaling, linear
             )
@@ -476,21 +481,23 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
                 prior,
                 evidence,
                 processes,
+                callbacks,
+                progress,
+                FitTasks(self, X, y, submodels),
                 n_before,
                 n_done,
             )
-            if warm:  # after all checks, so that an error changes nothing
-                renew_callbacks(self, submodels, self._checkpoint)
-            self._checkpoint.start(seed, n_before, self, data)
+            self._checkpoint.start(seed, n_before, data)
             vars(self).pop("transduction_", None)
-            error = trainer.fit(submodels, batches, self.history_, self._checkpoint)
+            error = trainer.fit(batches, self.history_, self._checkpoint)
             self.submodels_, self.evidence_ = submodels, evidence
             self.temperature_ = self._calibrate(data, source)
             if not data.inputs.is_dataset:
                 self.transduction_ = self._transduce(data, batches)
         if error is not None:
             raise error
-        evidence.warn(stacklevel=3)
+        trainer.tasks.end()
+        evidence.warn()
         warn_of_class_collapse(self.history_, prior, data.classes, data.codes)
         return self
 
@@ -586,6 +593,15 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     def __getstate__(self):
         # A pickle may be loaded in another process, where Accelerate is not installed.
         return super().__getstate__() | {"accelerator": None}
+
+    def __sklearn_clone__(self):
+        # Loggers that cannot be copied are shared by the clones.
+        bare = object.__new__(type(self))
+        vars(bare).update(vars(self), callbacks=None)
+        copy = super(PNLClassifier, bare).__sklearn_clone__()
+        if self.callbacks is not None:
+            copy.callbacks = [clone_callback(callback) for callback in self.callbacks]
+        return copy
 
     def __sklearn_is_fitted__(self):
         return "submodels_" in vars(self)

@@ -15,8 +15,6 @@ from ..data._sources import Source, SparseSource, moments
 from ..data._training_data import TrainingData
 from ..evidence._linear import LinearModel
 from ..networks import MODULES
-from ..training._callbacks import named_callbacks
-from ..training._checkpoint import TrainingCheckpoint
 from ..training._submodel import Submodel
 from ..utils._distributed import SINGLE_PROCESS, Processes
 from ._parameters import argument_names, check_net_params
@@ -109,7 +107,6 @@ def build_submodels(
             optimizer=estimator.optimizer,
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,
-            callbacks=named_callbacks(estimator),
             device=device,
             train_split=None,
             predict_nonlinearity=_softmax,
@@ -177,17 +174,6 @@ def _own_name(module, shape: tuple[int, ...]) -> str | None:
     if isinstance(module, str):
         return module
     return next((name for name, own in MODULES.items() if own is module), None)
-
-
-def renew_callbacks(
-    estimator, submodels: list[Submodel], checkpoint: TrainingCheckpoint
-) -> None:
-    """Set the callbacks of submodels of an earlier fit to those of the estimator."""
-    if not checkpoint.has_callbacks_of(estimator):
-        for submodel in submodels:
-            submodel.callbacks = named_callbacks(estimator)
-            # skorch's set_params would initialize the callbacks of the earlier fit.
-            submodel.initialize_callbacks()
 
 
 def contains_linear_model(estimator, data: TrainingData) -> bool:

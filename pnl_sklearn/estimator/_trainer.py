@@ -8,7 +8,7 @@ from copy import deepcopy
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor
 
 from ..data._sources import Source, make_source
@@ -17,12 +17,14 @@ from ..evidence._evidence import Evidence
 from ..objectives._class_prior import ClassPrior
 from ..objectives._consistency import Consistency
 from ..objectives._temperature import TeacherTemperature
-from ..training._callbacks import monitored, named_callbacks
+from ..training._callbacks import FitNet, monitored
 from ..training._cuda_graph import can_capture, compiles
 from ..training._metrics import LABEL_CHANGE, label_change_metric, validation_metrics
 from ..training._submodel import Submodel
 from ..training._trainer import Trainer
 from ..utils._distributed import Processes
+from ..utils._progress import Progress
+from ..utils._sklearn_callbacks import FitTasks
 from ..views._auto import auto_views
 from ..views._base import StudentView, View, identity
 from ..views._image import ImageView
@@ -68,6 +70,9 @@ def build_trainer(
     class_prior: ClassPrior,
     evidence: Evidence,
     processes: Processes,
+    callbacks: list[tuple[str, Callback]],
+    progress: Progress,
+    tasks: FitTasks,
     n_before: int,
     n_done: int,
 ) -> Trainer:
@@ -80,7 +85,11 @@ def build_trainer(
     source : Source
     submodels : list of Submodel
     class_prior : ClassPrior
+    evidence : Evidence
     processes : Processes
+    callbacks : list of (str, Callback)
+    progress : Progress
+    tasks : FitTasks
     n_before : int
         Epochs of earlier fits. If there are any, there is no ramp-up.
     n_done : int
@@ -107,7 +116,6 @@ def build_trainer(
                 # An index array makes a copy, since a view may change its input.
                 index = np.resize(np.arange(len(data.codes)), size)
                 _check_view(name, view, next(source.stream([index])))
-    callbacks = named_callbacks(estimator)
     epoch_metrics = []
     if data.held_out is not None:
         inputs, codes = data.held_out
@@ -142,12 +150,22 @@ def build_trainer(
         n_epochs=estimator.max_epochs,
         n_steps=steps_per_epoch(estimator, data.codes, processes.count),
         epoch_metrics=epoch_metrics,
-        verbose=bool(estimator.verbose),
+        net=FitNet(
+            submodels,
+            callbacks=callbacks,
+            verbose=bool(estimator.verbose),
+            max_epochs=estimator.max_epochs,
+            lr=estimator.lr,
+            batch_size=estimator.batch_size,
+        ),
+        progress=progress,
+        tasks=tasks,
         processes=processes,
         compiles=compiles(estimator, device),
         captures=not scheduled
         and can_capture(estimator, submodels[0], [weak, strong], select, consistency),
         n_threads=1 if device == "cpu" and is_small else None,
+        resumes=estimator.__sklearn_is_fitted__() and estimator.warm_start == "resume",
         n_done=n_done,
     )
 

@@ -1,7 +1,6 @@
 """How well a linear classifier and the neighbors predict the labels."""
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ from scipy.special import log_softmax
 from scipy.stats import binom
 
 from ..exceptions import UnlabeledDataWarning
+from ..utils._warnings import warn_user
 from ._pool import log_linear_pool
 
 
@@ -94,20 +94,19 @@ class Evidence:
             "good."
         )
 
-    def warn(self, stacklevel: int, significance: float = 0.025) -> None:
+    def warn(self, significance: float = 0.025) -> None:
         """Warn if the neighbors predict significantly fewer labels."""
         if not self.uses_neighbors and self.pvalue < significance:
             linear, neighbors = (
                 self.log_likelihood[name] for name in ("linear", "neighbors")
             )
-            warnings.warn(
+            warn_user(
                 "Neighbors do not seem to help: they predict held-out labels worse "
                 f"than a linear classifier (mean log-likelihood {neighbors:.2f} and "
                 f"{linear:.2f}, p = {self.pvalue:.1g}), and are not used in this fit. "
                 "Compare with LogisticRegression, or use features in which samples of "
                 "one class are similar.",
                 UnlabeledDataWarning,
-                stacklevel=stacklevel + 1,
             )
 
 

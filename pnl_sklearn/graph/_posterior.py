@@ -8,6 +8,7 @@ import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
+from tqdm.auto import tqdm
 
 from ..data._sources import Source, chunks
 from ._hog import HOG
@@ -174,8 +175,7 @@ class GraphPosterior(BaseEstimator):
         prior_odds : float, default=1.0
             Prior odds of the methods with target class sizes against the other methods.
         verbose : bool, default=False
-            Whether to print a line before a long search of nearest neighbors, and if
-            there is no search since faiss is not installed.
+            Whether to print a line if there is no search since faiss is not installed.
 
         Returns
         -------
@@ -207,15 +207,13 @@ class GraphPosterior(BaseEstimator):
             return None
         elif not can_search(n_samples):
             if verbose:
-                print(
+                # Above a progress bar, if there is one.
+                tqdm.write(
                     f"No graph posterior: the neighbors of {n_samples:,} samples are "
                     "searched by faiss, which is not installed (pip install "
-                    "faiss-cpu).",
-                    flush=True,
+                    "faiss-cpu)."
                 )
             return None
-        if verbose and n_samples > 10_000:
-            print(f"Searching the neighbors of {n_samples:,} samples.", flush=True)
         graph = self._neighbor_graph(source, n_samples, shape)
         return label_posterior(graph, codes, n_classes, class_prior, prior_odds)
 

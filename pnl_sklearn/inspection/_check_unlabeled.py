@@ -1,6 +1,5 @@
 """Check before a fit whether unlabeled data may mislead it."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -13,6 +12,7 @@ from ..data._targets import known_labels
 from ..exceptions import UnlabeledDataWarning
 from ..graph._label_spreading import hitting_probabilities
 from ..graph._neighbors import neighbor_graph
+from ..utils._warnings import warn_user
 
 
 @validate_params(
@@ -185,14 +185,13 @@ def _compare_novelty(
     chance = betabinom(n_unlabeled, n_beyond + 1, n - n_beyond)
     share_pvalue = float(chance.sf(n_found - 1))
     if share >= 0.15 and share_pvalue < 0.01:
-        warnings.warn(
+        warn_user(
             f"About {share:.0%} of the unlabeled samples seem to be of classes without "
             "labels. They are less similar to all labeled samples than labeled samples "
             f"are to each other (p = {share_pvalue:.1g}, if the labeled samples were "
             "drawn at random). Inspect the samples with the highest novelty. Remove "
             "them, label them, or use fit(..., unlabeled_weight=report.weights).",
             UnlabeledDataWarning,
-            stacklevel=4,
         )
     return {
         "pvalues": pvalues,
@@ -230,7 +229,7 @@ def _compare_labels(
     lowest_pvalue = (1 + (permuted >= 1).sum()) / (n_permutations + 1)
     is_low = agreement < (1 + permuted.mean()) / 2
     if pvalue > 0.05 and lowest_pvalue <= 0.05 and is_low:
-        warnings.warn(
+        warn_user(
             "Labels do not seem to follow the clusters of the data: "
             f"{agreement:.0%} of the labeled samples are most similar to their own "
             f"class, and {permuted.mean():.0%} with permuted labels "
@@ -238,7 +237,6 @@ def _compare_labels(
             "the gain with unlabeled_gain, or use features in which samples of one "
             "class are similar.",
             UnlabeledDataWarning,
-            stacklevel=4,
         )
     return {"agreement": agreement, "agreement_pvalue": pvalue}
 

@@ -19,6 +19,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, indexable
 
 from ..data._targets import known_labels
+from ..utils._warnings import warn_user
 
 
 class SemiSupervisedSplit(BaseEstimator):
@@ -197,7 +198,7 @@ class SemiSupervisedSplit(BaseEstimator):
                         " If its only label is in the test set, the training set has "
                         "no label of the class."
                     )
-                warnings.warn(message, UserWarning, stacklevel=3)
+                warn_user(message)
         return splitter, is_labeled, labels
 
 

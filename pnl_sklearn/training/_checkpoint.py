@@ -1,9 +1,6 @@
 """Checkpoint of a fit, for ``warm_start="resume"``."""
 
 import io
-import operator
-import re
-import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -13,6 +10,7 @@ from torch import Tensor
 from ..data._inputs import checksum
 from ..data._training_data import TrainingData
 from ..utils._distributed import Processes, fingerprint
+from ..utils._warnings import warn_user
 from ._submodel import Submodel
 
 
@@ -36,40 +34,26 @@ class TrainingCheckpoint:
 
     seed: int
     n_before: int
-    _callbacks: list
-    _callback_settings: str
     _fingerprint: tuple[int, ...]
     _random_states: list[list[Tensor]]
     _states: list[dict[str, Tensor]]
     _mean_predictions: list[Tensor | None]
     _snapshots: Sequence[dict[str, Any]] = ()
 
-    def start(self, seed: int, n_before: int, estimator, data: TrainingData) -> None:
+    def start(self, seed: int, n_before: int, data: TrainingData) -> None:
         """Record the settings of a fit before it starts."""
         self.seed, self.n_before = seed, n_before
-        self._callbacks = list(estimator.callbacks or [])
-        self._callback_settings = _callback_settings(estimator)
         self._fingerprint = _fingerprint(data)
 
     def warn_of_other_data(self, data: TrainingData) -> None:
         """Warn if samples or labels differ from those at the start of the fit."""
         if _fingerprint(data) != self._fingerprint:
-            warnings.warn(
+            warn_user(
                 "The fit that warm_start='resume' resumes began with other samples or "
                 "labels. Use the same X and y to get the result of an uninterrupted "
                 "fit. For new labels, use warm_start=True, which trains for max_epochs "
                 "more epochs.",
-                stacklevel=4,
             )
-
-    def has_callbacks_of(self, estimator) -> bool:
-        """Tell whether the callbacks are the same objects with the same settings."""
-        callbacks = list(estimator.callbacks or [])
-        return (
-            len(callbacks) == len(self._callbacks)
-            and all(map(operator.is_, callbacks, self._callbacks))
-            and _callback_settings(estimator) == self._callback_settings
-        )
 
     def update(
         self,
@@ -123,21 +107,6 @@ class TrainingCheckpoint:
         for random_state in of_devices:
             if device.startswith("cuda"):  # a fit on a GPU may be resumed without one
                 torch.cuda.set_rng_state(random_state, device)
-
-
-def _callback_settings(estimator) -> str:
-    """Return the settings of callbacks as a string."""
-    entries = {
-        name: value
-        for name, value in (estimator.net_params or {}).items()
-        if name.startswith("callbacks__")
-    }
-    callbacks = [
-        vars(item[1] if isinstance(item, tuple) else item)
-        for item in estimator.callbacks or []
-    ]
-    # Addresses of objects are removed, since they differ after loading a pickle.
-    return re.sub("0x[0-9a-fA-F]+", "", repr((entries, callbacks)))
 
 
 def _fingerprint(data: TrainingData) -> tuple[int, ...]:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
+from skorch.callbacks import EarlyStopping, EpochTimer, PrintLog
 from torch import Tensor, cuda, nn
 
 from ..data._sampler import Batch
 from ..views._adversarial import AdversarialView
 from ..views._base import View, identity
+from ._callbacks import FitNet, acts_on_steps
 from ._schedules import ScheduleValues
 from ._submodel import Submodel
 
@@ -25,8 +26,6 @@ N_WARMUP_STEPS = 3
 _OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 # Callbacks that do not change the networks and their optimizers.
 _PASSIVE_CALLBACKS = (EarlyStopping, EpochTimer, PrintLog)
-# Methods of callbacks that are called at each step.
-_STEP_METHODS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 # Attributes with the hooks of modules, parameters and optimizers.
 _HOOKS = (
     "_forward_hooks",
@@ -88,7 +87,7 @@ def _is_random(network: nn.Module) -> bool:
     )
 
 
-def _is_ready(submodels: list[Submodel], allow_hooks: bool) -> bool:
+def _is_ready(net: FitNet, allow_hooks: bool) -> bool:
     """Tell whether a step of these submodels can be captured.
 
     Unless `allow_hooks`, there must be no hooks, and the step must be in the main
@@ -98,15 +97,11 @@ def _is_ready(submodels: list[Submodel], allow_hooks: bool) -> bool:
         _is_cuda(submodel.device)
         and type(submodel.optimizer_) in _OPTIMIZERS
         and all(group.get("fused") for group in submodel.optimizer_.param_groups)
-        for submodel in submodels
-    ) and not any(
-        getattr(type(callback), name) is not getattr(Callback, name)
-        for callback in _callbacks(submodels)
-        for name in _STEP_METHODS
-    )
+        for submodel in net.submodels
+    ) and not any(acts_on_steps(callback) for _, callback in net.all_callbacks())
     is_main = threading.current_thread() is threading.main_thread()
     return supported and (
-        allow_hooks or (is_main and not any(map(_has_hooks, submodels)))
+        allow_hooks or (is_main and not any(map(_has_hooks, net.submodels)))
     )
 
 
@@ -119,10 +114,6 @@ def _has_hooks(submodel: Submodel) -> bool:
     modules = [module for network in networks for module in network.modules()]
     parts = [*modules, *submodel.module_.parameters(), submodel.optimizer_]
     return any(getattr(part, hooks, None) for part in parts for hooks in _HOOKS)
-
-
-def _callbacks(submodels: list[Submodel]) -> list[Callback]:
-    return [callback for s in submodels for _, callback in s.callbacks_]
 
 
 class GraphedStep:
@@ -140,7 +131,7 @@ class GraphedStep:
     ----------
     step : callable
         Step of all submodels.
-    submodels : list of Submodel
+    net : FitNet
     enabled : bool
         Whether steps may be captured.
     allow_hooks : bool
@@ -148,10 +139,10 @@ class GraphedStep:
     """
 
     def __init__(
-        self, step: Step, submodels: list[Submodel], enabled: bool, allow_hooks: bool
+        self, step: Step, net: FitNet, enabled: bool, allow_hooks: bool
     ) -> None:
         self._step = step
-        self._submodels = submodels
+        self._net, self._submodels = net, net.submodels
         self._enabled, self._allow_hooks = enabled, allow_hooks
         self._is_ready = False
         self._n_calls = 0
@@ -159,9 +150,9 @@ class GraphedStep:
 
     def begin_epoch(self) -> None:
         """Check whether steps can be captured after the callbacks of an epoch."""
-        self._is_ready = self._enabled and _is_ready(self._submodels, self._allow_hooks)
+        self._is_ready = self._enabled and _is_ready(self._net, self._allow_hooks)
         changes = any(
-            type(c) not in _PASSIVE_CALLBACKS for c in _callbacks(self._submodels)
+            type(c) not in _PASSIVE_CALLBACKS for _, c in self._net.all_callbacks()
         )
         if changes or not self._is_ready:
             self._drop()

@@ -1,7 +1,6 @@
 """Metrics of a fit: the columns of `history_`, and a warning of class collapse."""
 
 import math
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from ..data._sources import Source, chunks, unlabeled_chunks
 from ..exceptions import UnlabeledDataWarning
 from ..objectives._class_prior import ClassPrior
+from ..utils._warnings import warn_user
 from ._predict import concatenate_predictions, log_probabilities
 from ._submodel import Submodel
 
@@ -35,18 +35,6 @@ COLUMNS = (
 VALIDATED = ("valid_loss", "valid_accuracy", "valid_negative_precision")
 # Column that is recorded if a callback monitors it.
 LABEL_CHANGE = "label_change"
-
-_WIDTHS = {
-    "epoch": 5,
-    "train_loss": 10,
-    "supervised_loss": 15,
-    "negative_loss": 13,
-    "balance_loss": 12,
-    "negative_weight": 15,
-    "teacher_student_agreement": 25,
-    "negative_coverage": 17,
-    "seconds": 7,
-}
 
 
 class RunningMean:
@@ -145,18 +133,6 @@ def label_change_metric(
     return metric
 
 
-def print_epoch(row: dict) -> None:
-    """Print a record of the history, and a header before the first one."""
-    if row["epoch"] == 1:
-        print("  ".join(f"{name:>{width}}" for name, width in _WIDTHS.items()))
-        print("  ".join("-" * width for width in _WIDTHS.values()))
-    cells = [
-        f"{row[name]:>{width}}" if name == "epoch" else f"{row[name]:>{width}.4f}"
-        for name, width in _WIDTHS.items()
-    ]
-    print("  ".join(cells), flush=True)
-
-
 def warn_of_class_collapse(
     history: list[dict],
     prior: ClassPrior,
@@ -204,11 +180,10 @@ def warn_of_class_collapse(
     else:
         which = "Classes {} have" if collapsed.sum() > 1 else "Class {} has"
         what = f"{which.format(names)} collapsed: {shares} mean predicted probability"
-    warnings.warn(
+    warn_user(
         f"{what}. If this is unexpected, label more samples of each class, pass known "
         "class frequencies as class_prior, or increase class_prior__weight. If the "
         "loss fluctuates, decrease lr. The column class_distribution of history_ "
         "contains the mean prediction of each epoch.",
         UnlabeledDataWarning,
-        stacklevel=4,  # the caller of fit, which scikit-learn wraps
     )

@@ -5,7 +5,7 @@ It is a skorch net: it uses skorch's initialization by ``module__...`` and
 training step. Iterators, criterion and training loop of skorch are not used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cache
 from types import FunctionType
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -120,6 +120,7 @@ class Submodel(NeuralNet):
     mean_prediction: Tensor | None
     _processes: Processes
     _compiles = False
+    _gradient_callbacks: Sequence[Callback] = ()
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class Submodel(NeuralNet):
 
     @property
     def _default_callbacks(self):
-        return [("epoch_timer", EpochTimer())]
+        return []
 
     def initialize_module(self):
         """Build the network and its EMA."""
@@ -328,8 +329,29 @@ class Submodel(NeuralNet):
 
     # Beginnings and ends.
 
+    def set_callbacks(
+        self, callbacks: list[tuple[str, Callback]], of_gradients: list[Callback]
+    ) -> None:
+        """Set the callbacks of this submodel, and those that both submodels share.
+
+        Only the method `on_grad_computed` of the latter is called.
+        """
+        self.callbacks, self._gradient_callbacks = callbacks, of_gradients
+        self.initialize_callbacks()
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        """Call the callbacks of both submodels."""
+        for callback in self._gradient_callbacks:
+            callback.on_grad_computed(self, named_parameters=named_parameters, **kwargs)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Do nothing: the history is shared, and :class:`FitNet` begins its rows."""
+
+    def on_batch_begin(self, net, **kwargs):
+        """Do nothing, see `on_epoch_begin`."""
+
     def begin_training(self, lr: float, processes: Processes, compiles: bool) -> None:
-        """Set the initial learning rates, and notify the callbacks."""
+        """Set the initial learning rates."""
         self._processes, self._compiles = processes, compiles
         self.broadcast_weights()
         for group in self.optimizer_.param_groups:
@@ -354,38 +376,6 @@ class Submodel(NeuralNet):
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._ema_tensors = averages, values, counters
         self.mean_prediction = None
-        self._best_emas: dict[EarlyStopping, dict] = {}
-        self.notify("on_train_begin", X=None, y=None)
-
-    def end_epoch(self, row: dict[str, Any]) -> None:
-        """Record the metrics of an epoch, and notify the callbacks."""
-        for name, value in row.items():
-            self.history.record(name, value)
-        try:
-            self.notify("on_epoch_end", dataset_train=None, dataset_valid=None)
-        finally:  # also where a callback ends the fit
-            # EarlyStopping restores the weights of its best epoch, but not the EMA.
-            for _, callback in self.callbacks_:
-                best = isinstance(callback, EarlyStopping) and callback.load_best
-                if best and callback.best_epoch_ == row["epoch"]:
-                    ema = deepcopy(self.ema_module_.state_dict())
-                    self._best_emas[callback] = ema
-
-    def end_training(self) -> bool:
-        """Notify the callbacks, and restore the EMA if a callback restores weights.
-
-        Returns
-        -------
-        is_restored : bool
-            Whether a callback restores weights.
-        """
-        self.notify("on_train_end", X=None, y=None)
-        is_restored = False
-        for callback, ema in self._best_emas.items():
-            if callback.best_epoch_ != self.history[-1, "epoch"]:
-                self.ema_module_.load_state_dict(ema)
-                is_restored = True
-        return is_restored
 
     def release_training_state(self) -> None:
         """Delete gradients and attributes that are used in training only."""
@@ -400,7 +390,7 @@ class Submodel(NeuralNet):
             "mean_prediction",
             "_processes",
             "_compiles",
-            "_best_emas",
+            "_gradient_callbacks",
         ):
             self.__dict__.pop(name, None)
 
@@ -417,9 +407,19 @@ class Submodel(NeuralNet):
 
     def snapshot(self) -> dict[str, Any]:
         """Return a copy of the weights, their EMA and the optimizer's state."""
-        return deepcopy({n: getattr(self, n).state_dict() for n in _STATEFUL})
+        states = deepcopy({n: getattr(self, n).state_dict() for n in _STATEFUL})
+        return states | {"n_steps": self.n_steps_}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Load a snapshot."""
-        for name, state in snapshot.items():
-            getattr(self, name).load_state_dict(state)
+        for name in _STATEFUL:
+            getattr(self, name).load_state_dict(snapshot[name])
+        self.n_steps_ = snapshot["n_steps"]
+
+    def has_weights_of(self, snapshot: dict[str, Any]) -> bool:
+        """Tell whether the network and its EMA are those of a snapshot."""
+        return all(
+            torch.equal(value, snapshot[name][key])
+            for name in ("module_", "ema_module_")
+            for key, value in getattr(self, name).state_dict().items()
+        )

@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,11 +19,15 @@ from ..objectives._selection import (
 )
 from ..objectives._temperature import TeacherTemperature
 from ..utils._distributed import Processes
+from ..utils._progress import Progress
+from ..utils._sklearn_callbacks import FitTasks
 from ..utils._threads import limit_threads
+from ..utils._warnings import warn_user
 from ..views._base import StudentView, View
+from ._callbacks import FitNet
 from ._checkpoint import Stateful, TrainingCheckpoint
 from ._cuda_graph import GraphedStep
-from ._metrics import EpochMetric, RunningMean, print_epoch, summary
+from ._metrics import EpochMetric, RunningMean, summary
 from ._schedules import ScheduleValues, cosine_decay, late_decay, sigmoid_rampup
 from ._submodel import StudentBatch, Submodel
 
@@ -54,8 +57,11 @@ class Trainer:
         Number of epochs, and of steps per epoch.
     epoch_metrics : list of callable
         Functions from the submodels to further columns of the history.
-    verbose : bool
-        Whether to print a line per epoch.
+    net : FitNet
+        Net with which callbacks are called.
+    progress : Progress
+    tasks : FitTasks
+        Calls scikit-learn's callbacks.
     processes : Processes
     compiles : bool
         Whether layers are compiled.
@@ -63,8 +69,10 @@ class Trainer:
         Whether a step may be captured as a CUDA graph.
     n_threads : int or None
         Largest number of CPU threads; None is no limit.
-    n_done : int, default=0
-        Number of epochs that an interrupted fit has already been trained for.
+    resumes : bool
+        Whether an interrupted fit is resumed.
+    n_done : int
+        Number of epochs that it has already been trained for.
     """
 
     select: Callable[[Tensor], Tensor]
@@ -83,16 +91,18 @@ class Trainer:
     n_epochs: int
     n_steps: int
     epoch_metrics: list[EpochMetric]
-    verbose: bool
+    net: FitNet
+    progress: Progress
+    tasks: FitTasks
     processes: Processes
     compiles: bool
     captures: bool
     n_threads: int | None
-    n_done: int = 0
+    resumes: bool
+    n_done: int
 
     def fit(
         self,
-        submodels: list[Submodel],
         batches: BatchSampler,
         history: list[dict],
         checkpoint: TrainingCheckpoint,
@@ -101,7 +111,6 @@ class Trainer:
 
         Parameters
         ----------
-        submodels : list of Submodel
         batches : BatchSampler
         history : list of dict
             One record per epoch is appended.
@@ -114,18 +123,25 @@ class Trainer:
             Error if a loss is not finite. The submodels then have the weights of the
             last epoch with finite losses.
         """
-        self.submodels = submodels
-        step = GraphedStep(self.train_step, submodels, self.captures, self.compiles)
+        step = GraphedStep(self.train_step, self.net, self.captures, self.compiles)
         try:
             with limit_threads(self.n_threads) if self.n_threads else nullcontext():
-                for submodel in submodels:
+                self.net.initialize()
+                if self.resumes:  # before learning rates are set
+                    checkpoint.restore_weights(self.submodels)
+                for submodel in self.submodels:
                     submodel.begin_training(self.lr, self.processes, self.compiles)
+                self.net.notify_all("on_train_begin", X=None, y=None)
                 return self._fit_epochs(step, batches, history, checkpoint)
         finally:  # callbacks may raise any exception
-            for submodel in submodels:
-                submodel.release_training_state()
-                # Remove the record of an epoch that was not completed.
-                del submodel.history[len(history) :]
+            self.net.release_training_state()
+            # Remove the record of an epoch that was not completed.
+            del self.net.history[len(history) :]
+
+    @property
+    def submodels(self) -> list[Submodel]:
+        """The two submodels."""
+        return self.net.submodels
 
     def _fit_epochs(
         self,
@@ -138,8 +154,11 @@ class Trainer:
         error, usable = None, True
         kept = [submodel.snapshot() for submodel in submodels]
         try:
-            if self.n_done:
+            if self.resumes:
                 self._resume(batches, checkpoint)
+            checkpoint.update(submodels, self._stateful, self.processes)
+            self.progress.begin(self.n_epochs, self.n_steps, self.n_done)
+            self.tasks.begin(self.n_epochs - self.n_done)
             for epoch in range(self.n_done, self.n_epochs):
                 means, sample = self._fit_epoch(epoch, step, batches)
                 row = {"epoch": len(history) + 1} | means
@@ -155,24 +174,23 @@ class Trainer:
                 row = self.processes.broadcast(row)
                 checkpoint.update(submodels, self._stateful, self.processes)
                 history.append(row)
-                if self.verbose and self.processes.index == 0:
-                    print_epoch(row)
-                if _end_epoch(submodels, row):
+                self.progress.end_epoch(row)
+                if self._end_epoch(row):
                     break
         except KeyboardInterrupt:
             # As in skorch, the current weights are kept.
             usable = all(submodel.is_finite() for submodel in submodels)
-            warnings.warn(
+            warn_user(
                 f"The fit was interrupted in epoch {len(history) + 1}. The estimator "
                 "has the current weights. Set warm_start='resume' and call fit again "
                 "to finish the fit.",
-                stacklevel=5,
             )
         if error is not None or not usable:
             for submodel, snapshot in zip(submodels, kept, strict=True):
                 submodel.restore(snapshot)
-        restored = [submodel.end_training() for submodel in submodels]
-        if any(restored):
+        self.net.notify_all("on_train_end", X=None, y=None)
+        # A callback may have restored weights, and an interrupted epoch is repeated.
+        if not all(map(Submodel.has_weights_of, submodels, kept)):
             checkpoint.keep_weights(kept)
         return error
 
@@ -186,8 +204,9 @@ class Trainer:
         begin = time.perf_counter()
         n_total = self.n_epochs * self.n_steps
         n_rampup = round(self.rampup * n_total)
-        for submodel in self.submodels:
-            submodel.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
+        self.tasks.begin_epoch()
+        datasets = {"dataset_train": None, "dataset_valid": None}
+        self.net.notify_all("on_epoch_begin", **datasets)
         step.begin_epoch()
         metrics = RunningMean()
         for i, batch in enumerate(batches.epoch(self.n_steps), epoch * self.n_steps):
@@ -201,7 +220,11 @@ class Trainer:
             # At this step the unlabeled losses have less than half of their weights.
             freeze_prior = i >= max(0.6 * n_rampup, min(50, n_total // 2))
             turn = i % 2 if self.exchange == "alternating" else 0
-            metrics.add(step(batch, values, freeze_prior, turn))
+            self.net.notify("on_batch_begin", batch=batch, training=True)
+            of_students = step(batch, values, freeze_prior, turn)
+            metrics.add(of_students)
+            self.net.end_step(batch, of_students)
+            self.progress.step()
         for submodel in self.submodels:
             submodel.broadcast_weights()
         means = self.processes.mean(metrics.value()).tolist()
@@ -209,6 +232,18 @@ class Trainer:
         row["negative_weight"] = values.unlabeled * self.negative_weight
         row["seconds"] = time.perf_counter() - begin
         return row, batch.labeled
+
+    def _end_epoch(self, row: dict) -> bool:
+        """Call the callbacks; return whether one of them ends the fit."""
+        for name, value in row.items():
+            if not isinstance(value, list):
+                self.net.history.record(name, value)
+        ended = False
+        try:
+            self.net.notify_all("on_epoch_end", dataset_train=None, dataset_valid=None)
+        except KeyboardInterrupt:
+            ended = True
+        return self.tasks.end_epoch() or ended
 
     def train_step(
         self, batch: Batch, values: ScheduleValues, freeze_prior: bool, turn: int
@@ -300,7 +335,6 @@ class Trainer:
     def _resume(self, batches: BatchSampler, checkpoint: TrainingCheckpoint) -> None:
         """Restore the state at the end of the last epoch of an interrupted fit."""
         batches.skip(self.n_done, self.n_steps)
-        checkpoint.restore_weights(self.submodels)
         for metric in self.epoch_metrics:  # label_change needs the last predictions
             metric(self.submodels)
         checkpoint.restore(self.submodels, self._stateful, self.processes)
@@ -309,17 +343,6 @@ class Trainer:
 def _augment(view: View, x: Tensor, n: int) -> tuple[Tensor, ...]:
     """Return n views of the batch. One call is faster than n calls."""
     return view(torch.cat([x] * n)).tensor_split(n) if len(x) else (x,) * n
-
-
-def _end_epoch(submodels: list[Submodel], row: dict) -> bool:
-    """Call the callbacks of both submodels; return whether one of them ends the fit."""
-    ended = False
-    for submodel in submodels:
-        try:
-            submodel.end_epoch(row)
-        except KeyboardInterrupt:  # as skorch's EarlyStopping does
-            ended = True
-    return ended
 
 
 def _divergence_error(epoch: int, lr: float, is_trained: bool) -> FloatingPointError:

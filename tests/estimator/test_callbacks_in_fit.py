@@ -40,18 +40,47 @@ class Count(Callback):
         self.names = [name for name, _ in named_parameters]
 
 
-def test_callbacks_are_called_as_by_skorch():
+def test_callback_is_called_once_an_epoch_and_step():
+    """Only gradients are of one submodel each."""
     given = Count()
     estimator = tiny(callbacks=[("count", given)]).fit(X, Y)
-    assert not hasattr(given, "calls")
-    callbacks = [dict(net.callbacks_)["count"] for net in estimator.submodels_]
-    assert callbacks[0] is not callbacks[1]
-    for callback, net in zip(callbacks, estimator.submodels_, strict=True):
-        assert callback.calls["train begin"] == callback.calls["train end"] == 1
-        assert callback.calls["epoch begin"] == callback.calls["epoch end"] == 2
-        assert callback.calls["batch begin"] == callback.calls["batch end"] == 6
-        assert callback.calls["gradient"] == 6
-        assert callback.names == [name for name, _ in net.module_.named_parameters()]
+    assert given.calls["train begin"] == given.calls["train end"] == 1
+    assert given.calls["epoch begin"] == given.calls["epoch end"] == 2
+    assert given.calls["batch begin"] == given.calls["batch end"] == 6
+    assert given.calls["gradient"] == 2 * 6
+    network = estimator.submodels_[0].module_
+    assert given.names == [name for name, _ in network.named_parameters()]
+
+
+class Look(Callback):
+    """Keeps what it sees of the net at the end of an epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        self.row = {k: v for k, v in net.history[-1].items() if k != "batches"}
+        self.is_ready = net.initialized_
+        self.n_groups = len(net.optimizer_.param_groups)
+        self.n_weights = sum(p.numel() for p in net.module_.parameters())
+        with torch.no_grad():
+            net.module_.eval()
+            self.predicted = net.module_(torch.tensor(X, dtype=torch.float32)).numpy()
+
+
+def test_net_of_callbacks_is_both_submodels():
+    look = Look()
+    estimator = tiny(callbacks=[look]).fit(X, Y)
+    assert look.is_ready
+    assert look.n_groups == 2
+    expected = [
+        sum(p.numel() for p in module.parameters())
+        for s in estimator.submodels_
+        for module in (s.module_, s.ema_module_)
+    ]
+    assert look.n_weights == sum(expected)
+    each = [estimator._predict_proba_of(s, X) for s in estimator.submodels_]
+    np.testing.assert_allclose(look.predicted, np.mean(each, axis=0), atol=1e-6)
+    scalars = {k: v for k, v in estimator.history_[-1].items() if np.isscalar(v)}
+    assert look.row.items() >= scalars.items()
+    assert all(np.isscalar(value) for value in look.row.values())
 
 
 class Watch(Callback):
@@ -103,7 +132,7 @@ def test_early_stopping_ends_the_fit():
     )
     estimator = tiny(callbacks=[stop], max_epochs=10).fit(X, Y)
     assert estimator.n_iter_ == 3
-    assert stop.misses_ == 0
+    assert stop.misses_ == 2
     patient = EarlyStopping(monitor="train_loss", patience=20)
     assert tiny(callbacks=[patient], max_epochs=4).fit(X, Y).n_iter_ == 4
 
@@ -138,9 +167,7 @@ def test_callback_with_state_records_columns():
     stop = EarlyStopping("valid_f1", patience=1, lower_is_better=False)
     estimator = tiny(callbacks=[witness, ("stop", stop)], max_epochs=5).fit(X, Y)
     assert estimator.n_iter_ == 2
-    assert not witness.seen
-    seen = [dict(net.callbacks_)["Witness"].seen for net in estimator.submodels_]
-    assert seen == [[1, 2], [1, 2]]
+    assert witness.seen == [1, 2]
 
 
 def test_net_params_change_callbacks():

@@ -28,7 +28,7 @@ def test_neighbors_that_predict_better_are_used():
     assert "and are used.\nUse PNLClassifier" in str(evidence)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        evidence.warn(stacklevel=1)
+        evidence.warn()
 
 
 def test_neighbors_that_predict_worse_are_not_used():
@@ -38,7 +38,7 @@ def test_neighbors_that_predict_worse_are_not_used():
     assert evidence.pvalue < 0.001
     assert "LogisticRegression" in str(evidence)
     with pytest.warns(UnlabeledDataWarning, match="held-out labels worse"):
-        evidence.warn(stacklevel=1)
+        evidence.warn()
 
 
 def test_posterior_that_adds_to_the_linear_classifier_has_a_weight():

@@ -71,7 +71,7 @@ class Hooking(Callback):
     """Registers a hook of the network."""
 
     def on_train_begin(self, net, **kwargs):
-        net.module_.register_forward_hook(lambda *_: None)
+        net.submodels[0].module_.register_forward_hook(lambda *_: None)
 
 
 class Tape(TorchDispatchMode):
