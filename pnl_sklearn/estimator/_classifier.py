@@ -39,6 +39,7 @@ from ._networks import (
     renew_callbacks,
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NestedParameters
+from ._state import fit_state, restore_fit
 from ._trainer import build_class_prior, build_trainer
 
 
@@ -585,7 +586,18 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
 
     def __getstate__(self):
         # A pickle may be loaded in another process, where Accelerate is not installed.
-        return super().__getstate__() | {"accelerator": None}
+        state = super().__getstate__() | {"accelerator": None}
+        checkpoint = state.pop("_checkpoint", None)
+        if "submodels_" in state:
+            state["submodels_"] = fit_state(state["submodels_"], checkpoint)
+        return state
+
+    def __setstate__(self, state):
+        if "submodels_" in state:
+            submodels, checkpoint = restore_fit(state["submodels_"])
+            state = state | {"submodels_": submodels, "_checkpoint": checkpoint}
+        # Parameters that did not exist when the state was saved have their defaults.
+        super().__setstate__(vars(type(self)()) | state)
 
     def __sklearn_is_fitted__(self):
         return "submodels_" in vars(self)

@@ -423,3 +423,9 @@ class Submodel(NeuralNet):
         """Load a snapshot."""
         for name, state in snapshot.items():
             getattr(self, name).load_state_dict(state)
+        # Fused optimizers need tensors in the memory format of the weights.
+        for weight, values in self.optimizer_.state.items():
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    values[key] = torch.empty_like(weight, dtype=value.dtype)
+                    values[key].copy_(value)
