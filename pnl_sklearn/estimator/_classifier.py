@@ -30,6 +30,7 @@ from ..training._predict import concatenate_predictions, log_probabilities
 from ..utils._distributed import Processes
 from ..utils._pipelines import final_step, with_final_step
 from ._evidence import gather_evidence
+from ._export import ProbabilityModule, write_onnx
 from ._networks import (
     build_submodels,
     check_device,
@@ -577,6 +578,57 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             sample_weight = _check_sample_weight(sample_weight, y)[known]
         labels = np.asarray(y[known].tolist())  # no object dtype of numbers
         return accuracy_score(labels, predicted[known], sample_weight=sample_weight)
+
+    def to_module(self):
+        """Return a torch module that predicts the probabilities of `predict_proba`.
+
+        It contains both submodels, the standardization and `temperature_`. It is a copy
+        on the CPU, in evaluation mode, and its weights do not require gradients. It
+        computes in float32, also with ``precision="bfloat16"``.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Maps a Tensor of samples to a float32 Tensor of probabilities of shape
+            (n_samples, n_classes), with columns in the order of `classes_`. The samples
+            have the units and any shape of X that `predict_proba` takes.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_iris
+        >>> from pnl_sklearn import PNLClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> classifier = PNLClassifier(max_epochs=1, random_state=0).fit(X, y)
+        >>> classifier.to_module()(torch.tensor(X[:2])).shape
+        torch.Size([2, 3])
+        """
+        check_is_fitted(self)
+        return ProbabilityModule(self.submodels_, self.input_shape_, self.temperature_)
+
+    def to_onnx(self, path):
+        """Write the module of `to_module` to a file of ONNX.
+
+        It has the input "X", a float32 array of shape (n_samples, *input_shape_), for
+        any number of samples, and the output "probabilities", a float32 array of shape
+        (n_samples, n_classes). Its metadata contain "classes", `classes_` as JSON. It
+        needs the extra ``onnx``: ``pip install "pnl_sklearn[onnx]"``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file, which is overwritten if it exists.
+
+        Raises
+        ------
+        ImportError
+            If onnxscript is not installed.
+        torch.export.UserError
+            If a module of your own is not one that :func:`torch.export.export`
+            supports for any number of samples. Use for example ``x.shape[0]`` instead
+            of ``len(x)``.
+        """
+        write_onnx(self.to_module(), self.classes_.tolist(), path)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
