@@ -32,6 +32,7 @@ from ..utils._pipelines import final_step, with_final_step
 from ..utils._progress import Progress
 from ..utils._sklearn_callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from ._evidence import gather_evidence
+from ._export import ProbabilityModule, write_onnx
 from ._networks import (
     build_submodels,
     check_device,
@@ -40,6 +41,7 @@ from ._networks import (
     own_torch_state,
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NestedParameters
+from ._state import fit_state, restore_fit
 from ._trainer import build_class_prior, build_trainer
 
 
@@ -584,6 +586,57 @@ class PNLClassifier(
         labels = np.asarray(y[known].tolist())  # no object dtype of numbers
         return accuracy_score(labels, predicted[known], sample_weight=sample_weight)
 
+    def to_module(self):
+        """Return a torch module that predicts the probabilities of `predict_proba`.
+
+        It contains both submodels, the standardization and `temperature_`. It is a copy
+        on the CPU, in evaluation mode, and its weights do not require gradients. It
+        computes in float32, also with ``precision="bfloat16"``.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Maps a Tensor of samples to a float32 Tensor of probabilities of shape
+            (n_samples, n_classes), with columns in the order of `classes_`. The samples
+            have the units and any shape of X that `predict_proba` takes.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_iris
+        >>> from pnl_sklearn import PNLClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> classifier = PNLClassifier(max_epochs=1, random_state=0).fit(X, y)
+        >>> classifier.to_module()(torch.tensor(X[:2])).shape
+        torch.Size([2, 3])
+        """
+        check_is_fitted(self)
+        return ProbabilityModule(self.submodels_, self.input_shape_, self.temperature_)
+
+    def to_onnx(self, path):
+        """Write the module of `to_module` to a file of ONNX.
+
+        It has the input "X", a float32 array of shape (n_samples, *input_shape_), for
+        any number of samples, and the output "probabilities", a float32 array of shape
+        (n_samples, n_classes). Its metadata contain "classes", `classes_` as JSON. It
+        needs the extra ``onnx``: ``pip install "pnl_sklearn[onnx]"``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file, which is overwritten if it exists.
+
+        Raises
+        ------
+        ImportError
+            If onnxscript is not installed.
+        torch.export.UserError
+            If a module of your own is not one that :func:`torch.export.export`
+            supports for any number of samples. Use for example ``x.shape[0]`` instead
+            of ``len(x)``.
+        """
+        write_onnx(self.to_module(), self.classes_.tolist(), path)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -592,7 +645,18 @@ class PNLClassifier(
 
     def __getstate__(self):
         # A pickle may be loaded in another process, where Accelerate is not installed.
-        return super().__getstate__() | {"accelerator": None}
+        state = super().__getstate__() | {"accelerator": None}
+        checkpoint = state.pop("_checkpoint", None)
+        if "submodels_" in state:
+            state["submodels_"] = fit_state(state["submodels_"], checkpoint)
+        return state
+
+    def __setstate__(self, state):
+        if "submodels_" in state:
+            submodels, checkpoint = restore_fit(state["submodels_"])
+            state = state | {"submodels_": submodels, "_checkpoint": checkpoint}
+        # Parameters that did not exist when the state was saved have their defaults.
+        super().__setstate__(vars(type(self)()) | state)
 
     def __sklearn_clone__(self):
         # Loggers that cannot be copied are shared by the clones.

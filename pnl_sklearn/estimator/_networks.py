@@ -97,7 +97,7 @@ def build_submodels(
     submodels = []
     for seed in seeds:
         torch.manual_seed(seed)
-        submodel = Submodel(
+        submodel = make_submodel(
             module,
             shift=shift,
             scale=scale,
@@ -108,15 +108,20 @@ def build_submodels(
             lr=estimator.lr,
             max_epochs=estimator.max_epochs,
             device=device,
-            train_split=None,
-            predict_nonlinearity=_softmax,
-            verbose=0,
             **params,
         )
-        submodels.append(submodel.initialize())
+        submodels.append(submodel)
     _check_groups(submodels[0], estimator.net_params or {})
     _check_output(submodels[0], source, len(inputs), len(classes))
     return submodels
+
+
+def make_submodel(module, **params) -> Submodel:
+    """Return an initialized submodel, without what only skorch's own loop uses."""
+    submodel = Submodel(
+        module, train_split=None, predict_nonlinearity=_softmax, verbose=0, **params
+    )
+    return submodel.initialize()
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ _MEAN_DECAY = 0.97
 # Weight of the mean squared difference between the logits of two heads.
 _HEAD_TIE_WEIGHT = 0.01
 # Attributes that are restored after an epoch whose losses are not finite.
-_STATEFUL = ("module_", "ema_module_", "optimizer_")
+_STATEFUL = {"module_", "ema_module_", "optimizer_"}
 
 
 def _call(module: nn.Module, x: Tensor, **fit_params):
@@ -412,9 +412,15 @@ class Submodel(NeuralNet):
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Load a snapshot."""
-        for name in _STATEFUL:
+        for name in _STATEFUL & snapshot.keys():
             getattr(self, name).load_state_dict(snapshot[name])
         self.n_steps_ = snapshot["n_steps"]
+        # Fused optimizers need tensors in the memory format of the weights.
+        for weight, values in self.optimizer_.state.items():
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    values[key] = torch.empty_like(weight, dtype=value.dtype)
+                    values[key].copy_(value)
 
     def has_weights_of(self, snapshot: dict[str, Any]) -> bool:
         """Tell whether the network and its EMA are those of a snapshot."""

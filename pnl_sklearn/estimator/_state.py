@@ -1,0 +1,163 @@
+"""The state of a fit as numpy arrays and plain values, and back.
+
+It is the same for pickles and for files of skops. It does not depend on the device, and
+contains all that predictions, ``warm_start=True`` and ``warm_start="resume"`` need.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.history import History
+from torch import Tensor
+
+from ..data._inputs import to_numpy
+from ..networks import MODULES
+from ..training._checkpoint import TrainingCheckpoint
+from ..training._submodel import Submodel
+from ._networks import make_submodel, own_torch_state
+
+# Increase it with each change of the state that `restore_fit` could not read.
+FORMAT_VERSION = 1
+
+
+def fit_state(
+    submodels: list[Submodel], checkpoint: TrainingCheckpoint
+) -> dict[str, Any]:
+    """Return the state of a fit, also of one that is not finished.
+
+    Parameters
+    ----------
+    submodels : list of Submodel
+    checkpoint : TrainingCheckpoint
+
+    Returns
+    -------
+    state : dict
+        Dicts, lists and tuples of numpy arrays and plain values. Objects of the user
+        are contained as they are: the class of the optimizer, the parameters in
+        `net_params`, and the module, unless it is of this package.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "submodels": [_submodel_state(submodel) for submodel in submodels],
+        "history": list(submodels[0].history),
+        "checkpoint": _map(vars(checkpoint), Tensor, to_numpy),
+    }
+
+
+def restore_fit(state: dict[str, Any]) -> tuple[list[Submodel], TrainingCheckpoint]:
+    """Build the submodels and the checkpoint from the state of a fit.
+
+    The submodels are on the device of the fit if it is available, else on the CPU.
+    torch's random states do not change.
+
+    Parameters
+    ----------
+    state : dict
+        Returned by :func:`fit_state`. It is not changed.
+
+    Returns
+    -------
+    submodels : list of Submodel
+    checkpoint : TrainingCheckpoint
+
+    Raises
+    ------
+    ValueError
+        If it is no state of a fit, of another version, or damaged.
+    """
+    if not isinstance(state, dict) or "format_version" not in state:
+        raise ValueError(
+            "Expected the state of a fit of PNLClassifier, a dict with the key "
+            f"'format_version', got an object of type {type(state).__name__}. Save the "
+            "estimator itself, and load it with the same version of pnl_sklearn."
+        )
+    version = state["format_version"]
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"The state of the fit has format version {version!r}, but this version of "
+            f"pnl_sklearn reads {FORMAT_VERSION}. Load it with the version of "
+            "pnl_sklearn that saved it, or fit again."
+        )
+    try:
+        submodels = [_restore_submodel(each) for each in state["submodels"]]
+        history = History(state["history"])
+        for submodel in submodels:
+            submodel.history_ = history
+        checkpoint = TrainingCheckpoint()
+        vars(checkpoint).update(_map(state["checkpoint"], np.ndarray, torch.tensor))
+    except KeyError as error:
+        raise ValueError(
+            f"The state of the fit is damaged: it lacks {error}."
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            "The state of the fit is damaged, or its module has changed since it was "
+            f"saved: {error}"
+        ) from error
+    return submodels, checkpoint
+
+
+def _submodel_state(submodel: Submodel) -> dict[str, Any]:
+    weights = submodel.snapshot()
+    if submodel.ema_decay is None:
+        del weights["ema_module_"]  # it is the module itself
+    module = submodel.module
+    return {
+        "module": next((n for n, own in MODULES.items() if own is module), module),
+        "ema_decay": submodel.ema_decay,
+        "precision": submodel.precision,
+        "optimizer": submodel.optimizer,
+        "lr": submodel.common_lr_,
+        "device": submodel.device,
+        "net_params": {
+            name: value
+            for name, value in vars(submodel).items()
+            if name.startswith(("module__", "optimizer__"))
+        },
+        "weights": _map(weights, Tensor, to_numpy),
+    }
+
+
+def _restore_submodel(state: dict[str, Any]) -> Submodel:
+    weights = _map(state["weights"], np.ndarray, torch.tensor)
+    buffers, module = weights["module_"], state["module"]
+    is_linear = "coef" in buffers
+    device = _available(state["device"])
+    with own_torch_state(device):
+        submodel = make_submodel(
+            MODULES[module] if isinstance(module, str) else module,
+            shift=buffers["shift"],
+            scale=buffers["scale"],
+            linear=(buffers["coef"], buffers["intercept"]) if is_linear else None,
+            ema_decay=state["ema_decay"],
+            precision=state["precision"],
+            optimizer=state["optimizer"],
+            lr=state["lr"],
+            device=device,
+            **state["net_params"],
+        )
+    submodel.restore(weights)
+    return submodel
+
+
+def _available(device: str) -> str:
+    """Return the device, or the CPU if the device is not available here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # torch may be built without CUDA
+        return "cpu"
+    return device
+
+
+def _map(value, kind: type, function: Callable) -> Any:
+    """Apply a function to all values of a type in dicts, lists and tuples."""
+    if isinstance(value, kind):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: _map(part, kind, function) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_map(part, kind, function) for part in value)
+    return value
