@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import tee
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -41,7 +42,7 @@ from ._networks import (
     own_torch_state,
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NestedParameters
-from ._state import fit_state, restore_fit
+from ._state import fit_state, read_checkpoint, restore_fit, write_checkpoint
 from ._trainer import build_class_prior, build_trainer
 
 
@@ -169,6 +170,11 @@ class PNLClassifier(
         rate schedule and without a ramp-up. "resume": finish the last fit if it was
         interrupted, with its schedules and random numbers. Both start a new fit if the
         estimator is not fitted.
+    checkpoint : str or path-like, default=None
+        File to which the state of the fit is written after each epoch. With
+        ``warm_start="resume"``, an estimator that is not fitted resumes the fit of this
+        file, if it exists. Otherwise it is replaced. Load only files that you trust,
+        since they contain a pickle. See :ref:`checkpoints`.
     accelerator : accelerate.Accelerator or None, default=None
         Trains in all processes that ``torchrun`` or ``accelerate launch`` started. Each
         process calls `fit` with the same X and y, and draws its own batches of
@@ -315,6 +321,7 @@ class PNLClassifier(
         callbacks=None,
         validation_fraction=None,
         warm_start=False,
+        checkpoint=None,
         accelerator=None,
         precision="float32",
         compile="auto",
@@ -347,6 +354,7 @@ class PNLClassifier(
         self.callbacks = callbacks
         self.validation_fraction = validation_fraction
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.accelerator = accelerator
         self.precision = precision
         self.compile = compile
@@ -438,6 +446,7 @@ class PNLClassifier(
             linear classifier (see `evidence_`).
         """
         processes = Processes(self.accelerator)
+        path = self._read_checkpoint()
         warm = bool(self.warm_start) and self.__sklearn_is_fitted__()
         seed, n_before = self._begin_fit(warm, processes)
         n_done = len(self.history_) - n_before
@@ -451,8 +460,8 @@ class PNLClassifier(
         check_callbacks(callbacks, VALIDATED if data.held_out else ())
         processes.check_same(data.codes)
         if warm and self.warm_start == "resume":
-            self._checkpoint.warn_of_other_data(data)
-            if n_done >= self.max_epochs:
+            self._checkpoint.check_data(data, path)
+            if n_done >= self.max_epochs and "evidence_" in vars(self):
                 return self
         check_module(self, data.inputs.sample_shape)
         device = check_device(self.device, processes)
@@ -486,6 +495,7 @@ class PNLClassifier(
                 callbacks,
                 progress,
                 FitTasks(self, X, y, submodels),
+                partial(self._write_checkpoint, submodels, processes),
                 n_before,
                 n_done,
             )
@@ -498,6 +508,7 @@ class PNLClassifier(
                 self.transduction_ = self._transduce(data, batches)
         if error is not None:
             raise error
+        self._write_checkpoint(submodels, processes, is_finished=True)
         trainer.tasks.end()
         evidence.warn()
         warn_of_class_collapse(self.history_, prior, data.classes, data.codes)
@@ -689,6 +700,29 @@ class PNLClassifier(
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         return processes.broadcast(seed), len(self.history_)
+
+    def _read_checkpoint(self):
+        """Take the state of the fit that is resumed from a file; return its path.
+
+        Return None if no fit is resumed from a file.
+        """
+        if self.checkpoint is None:
+            return None
+        path = Path(self.checkpoint)
+        if not path.parent.is_dir():
+            raise ValueError(
+                f"checkpoint={str(path)!r} cannot be written, since there is no folder "
+                f"{str(path.parent)!r}. Create it first."
+            )
+        resumes = self.warm_start == "resume" and not self.__sklearn_is_fitted__()
+        if not resumes or not path.exists():
+            return None
+        vars(self).update(read_checkpoint(self))
+        return str(path)
+
+    def _write_checkpoint(self, submodels, processes, is_finished=False):
+        if self.checkpoint is not None and processes.index == 0:
+            write_checkpoint(self, submodels, self._checkpoint, is_finished)
 
     def _calibrate(self, data, source, n_samples=5000):
         """Return the temperature of predictions; 1 if there is no evidence.

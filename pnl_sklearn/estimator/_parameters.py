@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
@@ -57,6 +58,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "callbacks": [list, None],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
     "warm_start": ["boolean", StrOptions({"resume"})],
+    "checkpoint": [str, PathLike, None],
     "accelerator": [HasMethods(["prepare_model", "free_memory"]), None],
     "precision": [StrOptions({"float32", "bfloat16"})],
     "compile": ["boolean", StrOptions({"auto"})],

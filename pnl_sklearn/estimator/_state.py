@@ -1,9 +1,14 @@
-"""The state of a fit as numpy arrays and plain values, and back.
+"""The state of a fit as numpy arrays and plain values, and back, and as a file.
 
-It is the same for pickles and for files of skops. It does not depend on the device, and
-contains all that predictions, ``warm_start=True`` and ``warm_start="resume"`` need.
+It is the same for pickles, files of skops and checkpoints. It does not depend on the
+device, and contains all that predictions, ``warm_start=True`` and
+``warm_start="resume"`` need.
 """
 
+import os
+import pickle
+import re
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +25,23 @@ from ._networks import make_submodel, own_torch_state
 
 # Increase it with each change of the state that `restore_fit` could not read.
 FORMAT_VERSION = 1
+
+# Beginning of a checkpoint. The checksum of what follows comes next, in four bytes.
+_HEADER = b"pnl_sklearn checkpoint\n"
+# Parameters that may differ when a fit is resumed.
+_FREE = {
+    "accelerator",
+    "callbacks",
+    "checkpoint",
+    "compile",
+    "device",
+    "max_epochs",
+    "random_state",
+    "verbose",
+    "warm_start",
+}
+# Attributes that a fit sets after its last epoch.
+_OF_FINISHED_FIT = ("evidence_", "temperature_", "transduction_")
 
 
 def fit_state(
@@ -98,6 +120,78 @@ def restore_fit(state: dict[str, Any]) -> tuple[list[Submodel], TrainingCheckpoi
             f"saved: {error}"
         ) from error
     return submodels, checkpoint
+
+
+def write_checkpoint(
+    estimator,
+    submodels: list[Submodel],
+    checkpoint: TrainingCheckpoint,
+    is_finished: bool,
+) -> None:
+    """Write the state of a fit to ``estimator.checkpoint``, all of it or nothing.
+
+    A file that is there is replaced when the new one is complete.
+    """
+    fitted = {
+        name: value
+        for name, value in vars(estimator).items()
+        if name.endswith("_") and (is_finished or name not in _OF_FINISHED_FIT)
+    }
+    fitted["submodels_"] = fit_state(submodels, checkpoint)
+    content = pickle.dumps({"fitted": fitted, "parameters": _settings(estimator)})
+    path = os.fspath(estimator.checkpoint)
+    temporary = f"{path}.tmp"
+    with open(temporary, "wb") as file:
+        file.write(_HEADER + zlib.crc32(content).to_bytes(4, "big"))
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_checkpoint(estimator) -> dict[str, Any]:
+    """Return the fitted attributes that the file ``estimator.checkpoint`` holds.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint, is damaged, or is of a fit with other parameters.
+    """
+    path = os.fspath(estimator.checkpoint)
+    with open(path, "rb") as file:
+        header, checksum, content = file.read(len(_HEADER)), file.read(4), file.read()
+    if header != _HEADER:
+        raise ValueError(
+            f"checkpoint={path!r} is a file that PNLClassifier has not written. Choose "
+            "another path."
+        )
+    if zlib.crc32(content) != int.from_bytes(checksum, "big"):
+        raise ValueError(
+            f"checkpoint={path!r} is damaged, for example by an incomplete copy. "
+            "Delete the file to start a new fit."
+        )
+    state = pickle.loads(content)
+    ours, theirs = _settings(estimator), state["parameters"]
+    differing = [name for name in ours if ours[name] != theirs.get(name)]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"checkpoint={path!r} is of a fit with {name}={theirs.get(name)}, but the "
+            f"estimator has {name}={ours[name]}. Set the same parameters to resume it, "
+            "or delete the file to start a new fit."
+        )
+    fitted = state["fitted"]
+    fitted["submodels_"], fitted["_checkpoint"] = restore_fit(fitted["submodels_"])
+    return {"temperature_": 1.0} | fitted
+
+
+def _settings(estimator) -> dict[str, str]:
+    """Return the parameters as strings, without addresses of objects."""
+    return {
+        name: re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in _FREE
+    }
 
 
 def _submodel_state(submodel: Submodel) -> dict[str, Any]:

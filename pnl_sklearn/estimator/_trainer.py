@@ -73,6 +73,7 @@ def build_trainer(
     callbacks: list[tuple[str, Callback]],
     progress: Progress,
     tasks: FitTasks,
+    write_checkpoint: Callable[[], None],
     n_before: int,
     n_done: int,
 ) -> Trainer:
@@ -90,6 +91,7 @@ def build_trainer(
     callbacks : list of (str, Callback)
     progress : Progress
     tasks : FitTasks
+    write_checkpoint : callable
     n_before : int
         Epochs of earlier fits. If there are any, there is no ramp-up.
     n_done : int
@@ -160,6 +162,7 @@ def build_trainer(
         ),
         progress=progress,
         tasks=tasks,
+        write_checkpoint=write_checkpoint,
         processes=processes,
         compiles=compiles(estimator, device),
         captures=not scheduled

@@ -45,15 +45,24 @@ class TrainingCheckpoint:
         self.seed, self.n_before = seed, n_before
         self._fingerprint = _fingerprint(data)
 
-    def warn_of_other_data(self, data: TrainingData) -> None:
-        """Warn if samples or labels differ from those at the start of the fit."""
-        if _fingerprint(data) != self._fingerprint:
-            warn_user(
-                "The fit that warm_start='resume' resumes began with other samples or "
-                "labels. Use the same X and y to get the result of an uninterrupted "
-                "fit. For new labels, use warm_start=True, which trains for max_epochs "
-                "more epochs.",
+    def check_data(self, data: TrainingData, path: str | None = None) -> None:
+        """Warn if samples or labels differ from those at the start of the fit.
+
+        If the fit is read from the file `path`, raise an error instead.
+        """
+        if _fingerprint(data) == self._fingerprint:
+            return
+        fit = "The fit that warm_start='resume' resumes"
+        differ = "began with other samples or labels. Use the same X and y"
+        if path is not None:
+            raise ValueError(
+                f"{fit} from checkpoint={path!r} {differ}, or delete the file to start "
+                "a new fit. Each fit needs a file of its own."
             )
+        warn_user(
+            f"{fit} {differ} to get the result of an uninterrupted fit. For new "
+            "labels, use warm_start=True, which trains for max_epochs more epochs."
+        )
 
     def update(
         self,

@@ -62,6 +62,8 @@ class Trainer:
     progress : Progress
     tasks : FitTasks
         Calls scikit-learn's callbacks.
+    write_checkpoint : callable
+        Called after each epoch.
     processes : Processes
     compiles : bool
         Whether layers are compiled.
@@ -94,6 +96,7 @@ class Trainer:
     net: FitNet
     progress: Progress
     tasks: FitTasks
+    write_checkpoint: Callable[[], None]
     processes: Processes
     compiles: bool
     captures: bool
@@ -175,7 +178,9 @@ class Trainer:
                 checkpoint.update(submodels, self._stateful, self.processes)
                 history.append(row)
                 self.progress.end_epoch(row)
-                if self._end_epoch(row):
+                ends = self._end_epoch(row)
+                self.write_checkpoint()
+                if ends:
                     break
         except KeyboardInterrupt:
             # As in skorch, the current weights are kept.
