@@ -113,8 +113,8 @@ class PNLClassifier(
         Determines the random numbers of initial weights, batches, selections, views and
         dropout. Pass an int for reproducible results.
     verbose : int, default=0
-        If positive, print `evidence_` and one line per epoch. Another line is printed
-        before a long search of nearest neighbors.
+        1: show a progress bar with the loss of each epoch, and print `evidence_`.
+        2: print one line per epoch instead of the bar. 0: print nothing.
 
     Other Parameters
     ----------------
@@ -157,9 +157,10 @@ class PNLClassifier(
         Decay per step of the exponential moving average (EMA) of the weights. A fitted
         submodel predicts with the EMA. If None, it predicts with the last weights.
     callbacks : list, default=None
-        skorch callbacks, or pairs (name, callback). Each submodel gets copies. They can
-        monitor the numeric columns of `history_`. Some callbacks, such as Checkpoint
-        and EpochScoring, raise an error, since they do not work with two submodels.
+        skorch callbacks, or pairs (name, callback). They are called once an epoch, with
+        a net that contains both submodels, and can monitor the numeric columns of
+        `history_`. Clones get copies of callbacks that can be copied. See
+        :doc:`/guide/callbacks_and_saving`.
     validation_fraction : float or None, default=None
         Fraction of the labeled samples, between 0 and 1, whose labels are held out for
         validation metrics. The split is stratified. The samples are trained on as
