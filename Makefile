@@ -1,9 +1,10 @@
-# make demo | test | lint | docs: each makes the virtual environment that it needs.
+# make demo | test | lint | docs | dist: each makes the virtual environment that it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DIST ?= dist
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs dist clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/plot_digits.py
@@ -21,6 +22,11 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
+dist: $(VENV)/.lint
+	rm -rf $(DIST)
+	$(BIN)/python -m build --outdir $(DIST)
+	$(BIN)/twine check --strict $(DIST)/*
+
 # One stamp for each set of extras: installed again when pyproject.toml changes.
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable ".[$*]"
@@ -31,4 +37,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) $(DIST) docs/_build docs/auto_examples docs/generated

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from examples.benchmarks.deformable import DeformableNeighbors
-from pnl_sklearn import GraphPosterior
+from pnl_sklearn import GraphPosterior, PNLClassifier
 from pnl_sklearn.data._sources import ArraySource
 from pnl_sklearn.graph import HOG
 from pnl_sklearn.graph._hog import deskewed
@@ -140,6 +140,18 @@ def test_labels_propagate_along_deformable_neighbors(digits):
     )
     np.testing.assert_array_equal(first, second)
     assert (first.argmax(axis=1) == y)[40:].mean() > 0.8
+
+
+def test_fits_with_deformable_neighbors(digits):
+    X, y = digits[0], np.where(np.arange(200) < 40, digits[1], -1)
+    graph = GraphPosterior(neighbors=DeformableNeighbors(6, 4))
+    fits = [
+        PNLClassifier(graph=g, max_epochs=1, steps_per_epoch=3, random_state=0)
+        for g in (graph, graph, None)
+    ]
+    first, second, without = (fit.fit(X, y).predict_proba(X) for fit in fits)
+    np.testing.assert_array_equal(first, second)
+    assert abs(first - without).max() > 1e-4
 
 
 @pytest.mark.gpu

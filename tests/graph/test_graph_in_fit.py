@@ -12,7 +12,6 @@ from sklearn.datasets import load_digits, make_blobs, make_moons
 from sklearn.neighbors import KNeighborsTransformer
 from torch.utils.data import TensorDataset
 
-from examples.benchmarks.deformable import DeformableNeighbors
 from pnl_sklearn import (
     AdaptiveNegatives,
     DistributionAlignment,
@@ -132,18 +131,11 @@ def test_fits_with_a_graph_are_cloned_and_pickled(digits):
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
-@pytest.mark.parametrize(
-    "neighbors",
-    [
-        KNeighborsTransformer(mode="distance", n_neighbors=5).fit_transform,
-        DeformableNeighbors(6, 4),
-    ],
-)
-def test_fits_with_a_search_for_neighbors(neighbors, digits):
+def test_fits_with_a_search_for_neighbors(digits):
     X, y, _ = digits
-    if not isinstance(neighbors, DeformableNeighbors):
-        X = X.reshape(400, 64)
-    graph = GraphPosterior(neighbors=neighbors)
+    X = X.reshape(400, 64)
+    neighbors = KNeighborsTransformer(mode="distance", n_neighbors=5)
+    graph = GraphPosterior(neighbors=neighbors.fit_transform)
     first, second = (short(graph=graph).fit(X, y).predict_proba(X) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     without = short(graph=None).fit(X, y).predict_proba(X)
