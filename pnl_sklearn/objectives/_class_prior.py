@@ -100,6 +100,7 @@ class DistributionAlignment(BaseEstimator):
                 f"class_prior={self.prior!r} must contain one frequency, which is not "
                 f"negative, for each of the {n_classes} classes."
             )
+        target = target / target.max()  # sums of very large numbers would overflow
         return target / target.sum()
 
     @property
