@@ -46,8 +46,8 @@ class Inputs:
     sample_shape : tuple of int
         (n_features,) or (channels, height, width).
     value_range : tuple of (float, float)
-        Smallest and largest value. It is (0, 0) for a Dataset of tables, and that of a
-        few items for a Dataset of images.
+        Smallest and largest value; of a few items of a Dataset of images, and NaN for
+        a Dataset of a table.
     channels_last : bool, default=False
         Whether the axes of a flattened image are height, width, channels.
     """
@@ -130,7 +130,7 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
     estimator : PNLClassifier
         Its `image_shape` is used. If `reset`, its attributes `n_features_in_`,
         `feature_names_in_`, `input_shape_` and `_value_range` are set. Otherwise X is
-        compared with the first three.
+        compared with them.
     X : array-like, sparse matrix, Tensor or Dataset
     reset : bool
         Whether X is the X of a new fit.
@@ -181,6 +181,7 @@ def check_inputs(estimator, X, *, reset: bool) -> Inputs:
         estimator._value_range = inputs.value_range
     else:
         _compare_shapes(estimator, inputs.sample_shape)
+        _compare_ranges(estimator, inputs.value_range)
     return inputs
 
 
@@ -503,7 +504,7 @@ def _check_dataset(dataset: Any, image_shape) -> Inputs:
     else:
         sample_shape, channels_last = _image_shape((len(dataset), *shape), image_shape)
     items = Items(dataset, shape, sample_shape, channels_last)
-    value_range = 0.0, 0.0
+    value_range = np.nan, np.nan
     if len(sample_shape) == 3:
         used = np.linspace(0, len(dataset) - 1, min(len(dataset), _N_ITEMS))
         some = torch.stack([items[i] for i in used.astype(int).tolist()])
@@ -516,4 +517,14 @@ def _compare_shapes(estimator, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"X has samples of shape {shape}, but {type(estimator).__name__} was "
             f"fitted on samples of shape {estimator.input_shape_}."
+        )
+
+
+def _compare_ranges(estimator, value_range: tuple[float, float]) -> None:
+    (low, high), (fit_low, fit_high) = value_range, estimator._value_range
+    if max(fit_low - low, high - fit_high) > _WIDEST:
+        raise ValueError(
+            f"X has values from {low:.3g} to {high:.3g}, far beyond those in fit, from "
+            f"{fit_low:.3g} to {fit_high:.3g}. They may mark missing values, and are "
+            "too large for dtype('float32'). Correct or remove these samples."
         )

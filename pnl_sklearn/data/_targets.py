@@ -246,7 +246,7 @@ def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
                 "that is not finite. Weights must be at least 0."
             )
         weights = relative_weights(weights) * relative_weights(of_classes)
-    if not weights.sum() > 0:
+    if not weights.any():
         raise ValueError(
             "The weights of the labeled samples are all zero. At least one must be "
             "positive."

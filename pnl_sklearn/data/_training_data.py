@@ -91,7 +91,7 @@ def make_training_data(
     excluded = check_negative_labels(negative_labels, codes, classes)
     inputs = check_inputs(estimator, X, reset=reset)
     if not reset:
-        warn_of_scale(estimator, inputs, "X", stacklevel=5)
+        warn_of_scale(estimator, inputs, "X", stacklevel=4)
     check_consistent_length(inputs, codes)
     labels, held = codes, np.zeros(len(codes), dtype=bool)
     if estimator.validation_fraction is not None:
@@ -124,7 +124,7 @@ def make_training_data(
 def append_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
     """Append the samples of `X_unlabeled`, which must be of the same form as X."""
     more = check_inputs(estimator, X_unlabeled, reset=False)
-    warn_of_scale(estimator, more, "X_unlabeled", stacklevel=6)
+    warn_of_scale(estimator, more, "X_unlabeled", stacklevel=5)
     if len(more) == len(inputs):
         raise ValueError(
             f"X_unlabeled has as many samples as X, or as this training set of it: "
@@ -187,7 +187,7 @@ def check_validation(
         )
     codes, _ = check_targets(y_val, classes)
     inputs = check_inputs(estimator, X_val, reset=False)
-    warn_of_scale(estimator, inputs, "X_val", stacklevel=6)
+    warn_of_scale(estimator, inputs, "X_val", stacklevel=5)
     check_consistent_length(inputs, codes)
     return inputs, codes
 
@@ -234,7 +234,7 @@ def check_unlabeled_weight(
             "unlabeled_weight must contain one finite number per sample, which is not "
             "negative."
         )
-    if len(unlabeled) and not unlabeled.sum() > 0:
+    if len(unlabeled) and not unlabeled.any():
         raise ValueError(
             "The weights of the unlabeled samples are all zero. Use "
             "supervised_baseline to train without unlabeled samples."

@@ -683,7 +683,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
-        warn_of_scale(self, inputs, "X", stacklevel=4)
+        warn_of_scale(self, inputs, "X", stacklevel=3)
         device, shape = self.submodels_[0].device, inputs.sample_shape
         source = make_source(inputs, device, self.net_params)
         indices = chunks(range(len(inputs)), shape, device)

@@ -17,7 +17,7 @@ from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..networks._base import ResettableHead
@@ -154,11 +154,19 @@ class Submodel(NeuralNet):
         params = self.get_params_for("module")
         network = self.initialized_instance(self.module, params)
         if network is self.module:
-            network = deepcopy(network)
+            # torch cannot copy lazy buffers, such as those of LazyBatchNorm2d.
+            lazy = {
+                id(buffer): UninitializedBuffer(
+                    device=buffer.device, dtype=buffer.dtype
+                )
+                for buffer in network.buffers()
+                if is_lazy(buffer)
+            }
+            network = deepcopy(network, lazy)
             if isinstance(network, ResettableHead):
                 network.reset_head()
         network = network.to(self.device).float()  # batches are float32
-        if any(map(is_lazy, network.parameters())):
+        if any(map(is_lazy, [*network.parameters(), *network.buffers()])):
             with torch.no_grad():
                 network.eval()(torch.zeros(2, *self.sample_shape, device=self.device))
         if not any(weight.requires_grad for weight in network.parameters()):
