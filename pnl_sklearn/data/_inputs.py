@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -23,8 +24,17 @@ _WIDEST = 1e18
 _SAMPLE_VALUES = 2**20
 # Number of samples of a checksum.
 _N_SUMMED = 100
-# These dtypes are kept, all others are converted to the first. Batches are float32.
-_DTYPES = [np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64]
+# Number of items of a Dataset of images that tell the range of its values.
+_N_ITEMS = 20
+# These dtypes are kept. Batches are float32.
+_DTYPES = [np.float64, np.float32, np.uint8, np.int8, np.int16, np.int32, np.int64]
+# These dtypes are converted without loss, all others to the first of those above. It
+# may be checked for values that float32 cannot represent.
+_CONVERTED: dict[Any, type] = {
+    np.dtype(np.bool_): np.uint8,
+    np.dtype(np.float16): np.float32,
+    np.dtype(np.uint16): np.int32,
+}
 
 
 @dataclass
@@ -36,12 +46,16 @@ class Inputs:
     data : array or CSR matrix of shape (n_samples, n_features), or Items
     sample_shape : tuple of int
         (n_features,) or (channels, height, width).
+    value_range : tuple of (float, float)
+        Smallest and largest value; of a few items of a Dataset of images, and NaN for
+        a Dataset of a table.
     channels_last : bool, default=False
         Whether the axes of a flattened image are height, width, channels.
     """
 
     data: Any
     sample_shape: tuple[int, ...]
+    value_range: tuple[float, float]
     channels_last: bool = False
 
     def __len__(self) -> int:
@@ -85,16 +99,22 @@ class Items(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         x = torch.as_tensor(_input_of(self.dataset, index))
         if x.shape != self.shape:
+            raise _shape_error(f"Item {index} of the Dataset", x.shape, self.shape)
+        if not x.float().isfinite().all():
             raise ValueError(
-                f"Item {index} of the Dataset has shape {tuple(x.shape)}, but item 0 "
-                f"has shape {self.shape}. All items must have the same shape. Use for "
-                "example torchvision's Resize."
+                f"Item {index} of the Dataset contains NaN, infinity or a value too "
+                "large for dtype('float32')."
             )
-        if not x.isfinite().all():
-            raise ValueError(f"Item {index} of the Dataset contains NaN or infinity.")
         if self.channels_last:
             return x.permute(2, 0, 1)
         return x.reshape(self.sample_shape)
+
+
+def _shape_error(sample: str, shape: Sequence[int], first: Sequence[int]) -> Exception:
+    return ValueError(
+        f"{sample} has shape {tuple(shape)}, but item 0 has shape {tuple(first)}. All "
+        "items must have the same shape. Use for example torchvision's Resize."
+    )
 
 
 def _input_of(dataset: Any, index: int) -> Any:
@@ -103,26 +123,24 @@ def _input_of(dataset: Any, index: int) -> Any:
     return item[0] if isinstance(item, tuple | list) else item
 
 
-def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
+def check_inputs(estimator, X, *, reset: bool) -> Inputs:
     """Validate X and convert it to a form that torch supports.
 
     Parameters
     ----------
     estimator : PNLClassifier
         Its `image_shape` is used. If `reset`, its attributes `n_features_in_`,
-        `feature_names_in_` and `input_shape_` are set. Otherwise X is compared with
-        them.
+        `feature_names_in_`, `input_shape_` and `_value_range` are set. Otherwise X is
+        compared with them.
     X : array-like, sparse matrix, Tensor or Dataset
     reset : bool
         Whether X is the X of a new fit.
-    learned : bool, default=False
-        Whether the samples are trained on, so that their squares must be finite.
 
     Returns
     -------
     inputs : Inputs
-        Validated samples. The dtype of X is kept if torch has it, bool is converted to
-        uint8, other dtypes to float32. C-contiguous arrays are not copied.
+        Validated samples. The dtype of X is kept if it is in `_DTYPES`. C-contiguous
+        arrays are then not copied.
     """
     _check_image_shape(estimator.image_shape)
     X = to_numpy(X)
@@ -139,8 +157,8 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
             estimator.n_features_in_ = math.prod(inputs.sample_shape)
             vars(estimator).pop("feature_names_in_", None)
     else:
-        if not hasattr(X, "shape"):
-            X = np.asarray(X)
+        if not hasattr(X, "shape") or _is_array_of_arrays(X):
+            X = _stack(X)
         image, channels_last = None, False
         is_flat = len(X.shape) <= 2
         if not is_flat:
@@ -149,17 +167,22 @@ def check_inputs(estimator, X, *, reset: bool, learned: bool = False) -> Inputs:
             if not reset:
                 _compare_shapes(estimator, image)
             X = X.reshape(len(X), math.prod(image))
-        array = _check_array(estimator, X, reset=reset, learned=learned)
+        array = _check_array(estimator, X, reset=reset)
+        value_range = _range_of(array)
         if reset and not image and isinstance(array, np.ndarray):
-            _warn_of_lost_digits(array)
+            _warn_of_lost_digits(array, getattr(estimator, "feature_names_in_", None))
+        elif reset and sparse.issparse(array) and estimator.image_shape is None:
+            _warn_of_many_features(array.shape[1])
         shape = image or _flat_shape(array.shape[1], estimator.image_shape)
-        inputs = Inputs(array, shape, channels_last)
+        inputs = Inputs(array, shape, value_range, channels_last)
     if reset:
         if is_flat and estimator.image_shape is not None:
             _warn_of_layout(estimator.image_shape)
         estimator.input_shape_ = inputs.sample_shape
+        estimator._value_range = inputs.value_range
     else:
         _compare_shapes(estimator, inputs.sample_shape)
+        _compare_ranges(estimator, inputs.value_range)
     return inputs
 
 
@@ -212,21 +235,94 @@ def to_numpy(X):
     return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
 
 
-@contextmanager
-def numbers_expected() -> Iterator[None]:
-    """Explain errors that are raised if X contains values that are not numbers."""
+def _is_array_of_arrays(X) -> bool:
+    return (
+        isinstance(X, np.ndarray)
+        and X.dtype == object
+        and X.ndim == 1
+        and any(hasattr(sample, "shape") for sample in X[:1])
+    )
+
+
+def _stack(samples) -> np.ndarray:
+    """Convert a sequence of samples to an array; raise if their shapes differ."""
     try:
+        return np.asarray(list(samples) if _is_array_of_arrays(samples) else samples)
+    except ValueError:
+        shapes = [np.shape(sample) for sample in samples]
+        for i, shape in enumerate(shapes):
+            if shape != shapes[0]:
+                raise _shape_error(f"Item {i} of X", shape, shapes[0]) from None
+        raise
+
+
+@contextmanager
+def numbers_expected(X) -> Iterator[None]:
+    """Explain errors that are raised if X has missing values, or is not numeric."""
+    try:
+        dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
+        if any(map(_is_temporal, dtypes)):  # numpy may convert them to integers
+            raise TypeError("dates and times could not be compared with numbers")
         yield
+    except OverflowError as error:
+        raise ValueError(f"X contains a value that is too large: {error}.") from error
     except (TypeError, ValueError) as error:
-        reason = str(error).split(". ")[0]
-        if "could not" not in reason and "float()" not in reason:
+        reason, is_frame = str(error).split(". ")[0], hasattr(X, "columns")
+        # The message of scikit-learn about NaN is good, but names no columns.
+        known = ["could not", "float()"] + ["contains NaN"] * is_frame
+        if not any(part in reason for part in known):
             raise
-        kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(
+        message = (
             f"X contains values that are not numbers ({reason}). Encode them first: "
             "dates as numbers of days, categories for example with "
             "sklearn.preprocessing.OneHotEncoder."
-        ) from error
+        )
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(_describe_columns(X) if is_frame else message) from error
+
+
+def _is_temporal(dtype) -> bool:
+    """Tell whether a dtype of numpy, pandas or polars is of dates, times or spans."""
+    if hasattr(dtype, "is_temporal"):
+        return dtype.is_temporal()
+    return getattr(dtype, "kind", None) in ("m", "M")
+
+
+def _describe_columns(X) -> str:
+    """Name the columns of a DataFrame that are not numeric, or have missing values."""
+    others, missing = [], []
+    for i, name in enumerate(X.columns):
+        column = _safe_indexing(X, i, axis=1)
+        try:
+            values = np.asarray(column, dtype=float)
+        except (TypeError, ValueError):
+            others.append(name)
+        else:
+            if _is_temporal(column.dtype):
+                others.append(name)
+            elif np.isnan(values).any():
+                missing.append(name)
+    found = [
+        f"{what} in {'columns' if len(names) > 1 else 'column'} {enumerated(names)}"
+        for what, names in [
+            ("values that are not numbers", others),
+            ("NaN", missing),
+        ]
+        if names
+    ]
+    return (
+        f"X contains {', and '.join(found)}. A pipeline encodes and imputes them:\n\n"
+        "    from skrub import tabular_pipeline\n"
+        "    model = tabular_pipeline(PNLClassifier())\n\n"
+        "With scikit-learn alone, use ColumnTransformer with OneHotEncoder and "
+        "SimpleImputer."
+    )
+
+
+def enumerated(names: Iterable, n_shown: int = 5) -> str:
+    """Return names of features as a list in words, at most `n_shown` of them."""
+    names = [repr(str(name)) if isinstance(name, str) else str(name) for name in names]
+    return ", ".join(names[:n_shown] + ["..."] * (len(names) > n_shown))
 
 
 def checksum(inputs: Inputs) -> int:
@@ -244,59 +340,97 @@ def checksum(inputs: Inputs) -> int:
     return zlib.crc32(np.sort(array.astype(np.float32), axis=1).tobytes())
 
 
-def _check_array(estimator, X, *, reset: bool, learned: bool):
-    is_bool = getattr(X, "dtype", None) == np.bool_ and not sparse.issparse(X)
-    with numbers_expected():
+def _check_array(estimator, X, *, reset: bool):
+    dtype: Any = _DTYPES
+    if not sparse.issparse(X):
+        dtype = _CONVERTED.get(getattr(X, "dtype", None), dtype)
+    with numbers_expected(X):
         array = validate_data(
             estimator,
             X,
             reset=reset,
             accept_sparse="csr",
-            dtype=np.uint8 if is_bool else _DTYPES,
+            dtype=dtype,
             order="C",
         )
-    values = array.data if sparse.issparse(array) else array
-    if values.dtype.kind == "f" and values.size:
-        _check_range(values, learned)
     if sparse.issparse(array):
         return array
     # A single sample is contiguous with any strides. This makes the strides regular.
     return array.ravel().reshape(array.shape)
 
 
-def _check_range(values: np.ndarray, learned: bool) -> None:
-    """Raise for values that overflow in float32, or whose squares do in training."""
-    if values.dtype == np.float32 and not learned:
-        return
-    low, high = float(values.min()), float(values.max())
+def _range_of(array) -> tuple[float, float]:
+    """Return the smallest and the largest value; raise if they overflow in float32."""
+    low, high = float(array.min()), float(array.max())
     if max(-low, high) > float(np.finfo(np.float32).max):
         raise ValueError(
             "Input X contains infinity or a value too large for dtype('float32')."
         )
-    if learned and high - low > _WIDEST:
-        spans = values.max(axis=0).astype(float) - values.min(axis=0)
-        if spans.max() > _WIDEST:
-            raise ValueError(
-                f"A feature of input X has a range of more than {_WIDEST:g}. Its "
-                "squares are too large for dtype('float32'). Rescale X, for example "
-                "with sklearn.preprocessing.StandardScaler."
-            )
+    return low, high
 
 
-def _warn_of_lost_digits(array: np.ndarray) -> None:
+def check_spans(*parts: Inputs) -> None:
+    """Raise if squares of a feature's range, over several inputs, are too large."""
+    lows, highs = zip(*(part.value_range for part in parts), strict=True)
+    if max(highs) - min(lows) <= _WIDEST or any(part.is_dataset for part in parts):
+        return
+
+    def reduced(function: np.ufunc, name: str) -> np.ndarray:
+        each = [getattr(part.data, name)(axis=0) for part in parts]
+        each = [x.toarray().ravel() if sparse.issparse(x) else x for x in each]
+        return function.reduce([x.astype(float) for x in each])
+
+    if (reduced(np.maximum, "max") - reduced(np.minimum, "min")).max() > _WIDEST:
+        raise ValueError(
+            f"A feature of input X has a range of more than {_WIDEST:g}. Its squares "
+            "are too large for dtype('float32'). Rescale X, for example with "
+            "sklearn.preprocessing.StandardScaler."
+        )
+
+
+def warn_of_scale(estimator, inputs: Inputs, name: str) -> None:
+    """Warn of images on another scale than those that the estimator was fitted to."""
+    (low, high), (fit_low, fit_high) = inputs.value_range, estimator._value_range
+    largest, of_fit = max(-low, high), max(-fit_low, fit_high)
+    is_small = 0 < largest < of_fit / 50
+    is_signed = low < -of_fit / 2 and fit_low >= 0
+    if len(inputs.sample_shape) == 3 and (
+        is_small or is_signed or largest > 10 * of_fit > 0
+    ):
+        warn_user(
+            f"{name} has values from {low:g} to {high:g}, but the X of fit has values "
+            f"from {fit_low:g} to {fit_high:g}. Images must have the same scale. For "
+            "example, divide all of them by 255.",
+        )
+
+
+def _warn_of_lost_digits(array: np.ndarray, names: np.ndarray | None) -> None:
     """Warn of features whose variation is lost in float32."""
     if array.dtype not in (np.float64, np.int32, np.int64):
         return
     n = min(len(array), max(50, _SAMPLE_VALUES // array.shape[1]))
     sample = array[np.linspace(0, len(array) - 1, n).astype(int)].astype(np.float64)
     level, spread = np.abs(sample.mean(axis=0)), sample.std(axis=0)
-    lost = np.flatnonzero((spread < 1e-6 * level) & (spread > 1e-12 * level))
+    smallest = np.maximum(1e-6 * level, np.finfo(np.float32).tiny)
+    lost = np.flatnonzero((spread < smallest) & (spread > 1e-12 * level))
     if len(lost):
-        named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+        shown = enumerated(lost if names is None else names[lost])
         warn_user(
-            f"Features {named} of X vary by less than a millionth of their mean. "
-            "Batches are float32, which is too inaccurate for them. Subtract the mean "
-            "first, for example with sklearn.preprocessing.StandardScaler.",
+            f"Features {shown} of X vary by less than a millionth of their mean, or by "
+            f"less than {np.finfo(np.float32).tiny:.1g}. Batches are float32, which is "
+            "too inaccurate for them. Scale them first, for example with "
+            "sklearn.preprocessing.StandardScaler.",
+        )
+
+
+def _warn_of_many_features(n_features: int) -> None:
+    """Warn of sparse matrices that should be reduced first, such as those of TF-IDF."""
+    if n_features > 1000:
+        warn_user(
+            f"X is a sparse matrix of {n_features:,} features. A fit to so many "
+            "features is slow, and often less accurate than to a hundred. Reduce them "
+            "first, for example with make_pipeline(TruncatedSVD(100), Normalizer(), "
+            "PNLClassifier()).",
         )
 
 
@@ -366,7 +500,13 @@ def _check_dataset(dataset: Any, image_shape) -> Inputs:
         sample_shape = _flat_shape(len(item), image_shape)
     else:
         sample_shape, channels_last = _image_shape((len(dataset), *shape), image_shape)
-    return Inputs(Items(dataset, shape, sample_shape, channels_last), sample_shape)
+    items = Items(dataset, shape, sample_shape, channels_last)
+    value_range = np.nan, np.nan
+    if len(sample_shape) == 3:
+        used = np.linspace(0, len(dataset) - 1, min(len(dataset), _N_ITEMS))
+        some = torch.stack([items[i] for i in used.astype(int).tolist()])
+        value_range = float(some.min()), float(some.max())
+    return Inputs(items, sample_shape, value_range)
 
 
 def _compare_shapes(estimator, shape: tuple[int, ...]) -> None:
@@ -374,4 +514,14 @@ def _compare_shapes(estimator, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"X has samples of shape {shape}, but {type(estimator).__name__} was "
             f"fitted on samples of shape {estimator.input_shape_}."
+        )
+
+
+def _compare_ranges(estimator, value_range: tuple[float, float]) -> None:
+    (low, high), (fit_low, fit_high) = value_range, estimator._value_range
+    if max(fit_low - low, high - fit_high) > _WIDEST:
+        raise ValueError(
+            f"X has values from {low:.3g} to {high:.3g}, far beyond those in fit, from "
+            f"{fit_low:.3g} to {fit_high:.3g}. They may mark missing values, and are "
+            "too large for dtype('float32'). Correct or remove these samples."
         )

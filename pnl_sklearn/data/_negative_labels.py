@@ -76,9 +76,9 @@ def _as_mask(negative_labels, classes: np.ndarray) -> np.ndarray:
                 f"of labels for each sample, such as [{labels!r}], or a bool array of "
                 "shape (n_samples, n_classes)."
             )
-        for label in labels:
+        for label in map(_plain, labels):
             # True == 1 in Python: a mask of nested lists could be taken for labels.
-            mistaken = isinstance(label, bool | np.bool_) and classes.dtype != bool
+            mistaken = isinstance(label, bool) and classes.dtype != bool
             if mistaken or not isinstance(label, Hashable) or label not in positions:
                 raise ValueError(
                     f"negative_labels contain {label!r} for sample {i}, which is not "
@@ -86,6 +86,11 @@ def _as_mask(negative_labels, classes: np.ndarray) -> np.ndarray:
                 )
             excluded[i, positions[label]] = True
     return excluded
+
+
+def _plain(value):
+    """Return a scalar of numpy as an object of Python."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _order_columns(frame, classes: np.ndarray):

@@ -6,7 +6,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from ..utils._warnings import warn_user
-from ._inputs import Inputs
+from ._inputs import Inputs, enumerated
 from ._sources import ClippedSource, Source, chunks
 
 
@@ -82,12 +82,11 @@ def _center_and_spread(source: Source, inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 def _warn(features: list[int], n_samples: int, names: np.ndarray | None) -> None:
-    shown = [repr(str(names[i])) if names is not None else str(i) for i in features[:5]]
-    shown += ["..."] * (len(features) > 5)
+    shown = enumerated(features if names is None else names[features])
     kind = "feature" if len(features) == 1 else "features"
     samples = "1 sample has" if n_samples == 1 else f"{n_samples:,} samples have"
     warn_user(
-        f"{samples} values of {kind} {', '.join(shown)} that are far beyond those of "
+        f"{samples} values of {kind} {shown} that are far beyond those of "
         "all other samples. In this fit, these samples are clipped to the range of the "
         "others. Correct or remove them. If the values are right, transform the "
         "features, for example by their logarithm.",

@@ -8,8 +8,9 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ..utils._warnings import warn_user
 
-# Strings to which missing values are converted.
-_MISSING_NAMES = {"", "nan", "NaN", "None", "<NA>", "NaT", "-1.0"}
+# Strings to which missing values are converted, or that stand for them; in lower case.
+_MISSING_NAMES = {"", "nan", "none", "<na>", "nat", "-1.0"}
+_MISSING_NAMES |= {"unknown", "unlabeled", "unlabelled"}
 
 
 def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
@@ -54,13 +55,14 @@ def check_targets(y, classes=None) -> tuple[np.ndarray, np.ndarray]:
             )
         if len(np.unique(classes)) != len(classes) or len(classes) < 2:
             raise ValueError(
-                f"classes={classes!r} must contain at least two classes, each once."
+                f"classes={classes.tolist()} must contain at least two classes, each "
+                "once."
             )
         strange = np.setdiff1d(found, classes)
         if len(strange):
             raise ValueError(
-                f"y contains labels {strange!r} that are not in classes. Add them to "
-                "classes, or remove them from y."
+                f"y contains the labels {strange.tolist()}, which are not in classes. "
+                "Add them to classes, or remove them from y."
             )
     codes = np.full(len(known), -1, dtype=np.int64)
     order = np.argsort(classes)
@@ -83,14 +85,15 @@ def _warn_of_lost_marks(labels: np.ndarray) -> None:
     """Warn of labels that may be converted marks of unlabeled samples."""
     lost: list = []
     if isinstance(labels[0], str):
-        lost, kind = sorted(_MISSING_NAMES.intersection(map(str, labels))), "strings"
+        names = map(str, labels)
+        lost, kind = [s for s in names if s.lower() in _MISSING_NAMES], "strings"
     elif labels.dtype.kind == "u" and len(labels) > 2:  # two classes may be 0 and 255
         largest, kind = np.iinfo(labels.dtype).max, str(labels.dtype)
         lost = [largest] if labels[-1] == largest and labels[-2] < largest // 2 else []
     if lost:
         warn_user(
             f"y contains the labels {lost}, which are treated as classes. If they mark "
-            "unlabeled samples, use -1, None or NaN before y is converted to "
+            "unlabeled samples, use -1, None or NaN instead, before y is converted to "
             f"{kind}. If they are classes, pass all classes as classes=...",
         )
 
@@ -233,15 +236,22 @@ def labeled_weights(codes, classes, sample_weight, class_weight) -> np.ndarray:
             given, codes, dtype=np.float64, ensure_non_negative=True
         )[labeled]
     if class_weight is not None:
-        weights *= compute_sample_weight(class_weight, classes[codes[labeled]])
-        if (weights < 0).any():
+        of_classes = compute_sample_weight(class_weight, classes[codes[labeled]])
+        if (of_classes < 0).any() or not np.isfinite(of_classes).all():
             raise ValueError(
-                f"class_weight={class_weight!r} contains a negative weight. Weights "
-                "must be at least 0."
+                f"class_weight={class_weight!r} contains a negative weight, or one "
+                "that is not finite. Weights must be at least 0."
             )
-    if not weights.sum() > 0:
+        weights = relative_weights(weights) * relative_weights(of_classes)
+    if not weights.any():
         raise ValueError(
             "The weights of the labeled samples are all zero. At least one must be "
             "positive."
         )
+    weights = relative_weights(weights)
     return weights * (len(weights) / weights.sum())
+
+
+def relative_weights(weights: np.ndarray) -> np.ndarray:
+    """Divide weights by the largest one, so that sums neither over- nor underflow."""
+    return weights / weights.max(initial=np.finfo(float).tiny)

@@ -10,9 +10,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _num_samples, check_consistent_length
 from torch.utils.data import ConcatDataset
 
-from ._inputs import Inputs, check_inputs
+from ._inputs import Inputs, check_inputs, check_spans, warn_of_scale
 from ._negative_labels import check_negative_labels
-from ._targets import check_targets, labeled_weights, warn_of_order
+from ._targets import check_targets, labeled_weights, relative_weights, warn_of_order
 
 
 @dataclass
@@ -83,13 +83,15 @@ def make_training_data(
     if not reset and not np.array_equal(classes, estimator.classes_):
         raise ValueError(
             f"warm_start={estimator.warm_start!r} continues a fit with classes "
-            f"{estimator.classes_!r}, but y contains {classes!r}. Set classes to all "
-            "classes, or start a new fit with warm_start=False."
+            f"{estimator.classes_.tolist()}, but y contains {classes.tolist()}. Set "
+            "classes to all classes, or start a new fit with warm_start=False."
         )
     if reset and estimator.classes is not None:
         warn_of_order(classes)
     excluded = check_negative_labels(negative_labels, codes, classes)
-    inputs = check_inputs(estimator, X, reset=reset, learned=True)
+    inputs = check_inputs(estimator, X, reset=reset)
+    if not reset:
+        warn_of_scale(estimator, inputs, "X")
     check_consistent_length(inputs, codes)
     labels, held = codes, np.zeros(len(codes), dtype=bool)
     if estimator.validation_fraction is not None:
@@ -113,6 +115,7 @@ def make_training_data(
         held_out = check_validation(estimator, X_val, y_val, classes)
     elif held.any():
         held_out = inputs, np.where(held, labels, -1)
+    check_spans(inputs, *([held_out[0]] if held_out else []))
     return TrainingData(
         classes, inputs, labels, codes, weights, excluded, sampling_weights, held_out
     )
@@ -120,7 +123,8 @@ def make_training_data(
 
 def append_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
     """Append the samples of `X_unlabeled`, which must be of the same form as X."""
-    more = check_inputs(estimator, X_unlabeled, reset=False, learned=True)
+    more = check_inputs(estimator, X_unlabeled, reset=False)
+    warn_of_scale(estimator, more, "X_unlabeled")
     if len(more) == len(inputs):
         raise ValueError(
             f"X_unlabeled has as many samples as X, or as this training set of it: "
@@ -145,7 +149,8 @@ def append_unlabeled(estimator, inputs: Inputs, X_unlabeled) -> Inputs:
         data = sparse.vstack(parts, format="csr")
     else:
         data = np.concatenate(parts)
-    return replace(inputs, data=data)
+    lows, highs = zip(inputs.value_range, more.value_range, strict=True)
+    return replace(inputs, data=data, value_range=(min(lows), max(highs)))
 
 
 def _move_channels(images: Inputs) -> Inputs:
@@ -182,6 +187,7 @@ def check_validation(
         )
     codes, _ = check_targets(y_val, classes)
     inputs = check_inputs(estimator, X_val, reset=False)
+    warn_of_scale(estimator, inputs, "X_val")
     check_consistent_length(inputs, codes)
     return inputs, codes
 
@@ -219,7 +225,7 @@ def check_unlabeled_weight(
     if unlabeled_weight is None:
         return None
     weights = np.asarray(unlabeled_weight, dtype=np.float64)
-    if n_added and len(weights) == n_added:
+    if n_added and weights.shape == (n_added,):
         weights = np.concatenate([np.ones(len(codes) - n_added), weights])
     check_consistent_length(weights, codes)
     unlabeled = weights[codes < 0]
@@ -228,9 +234,9 @@ def check_unlabeled_weight(
             "unlabeled_weight must contain one finite number per sample, which is not "
             "negative."
         )
-    if len(unlabeled) and not unlabeled.sum() > 0:
+    if len(unlabeled) and not unlabeled.any():
         raise ValueError(
             "The weights of the unlabeled samples are all zero. Use "
             "supervised_baseline to train without unlabeled samples."
         )
-    return weights
+    return relative_weights(np.where(codes < 0, weights, 0.0))

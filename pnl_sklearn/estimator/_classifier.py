@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ..data._inputs import check_inputs
+from ..data._inputs import check_inputs, warn_of_scale
 from ..data._outliers import clip_outliers
 from ..data._sampler import BatchSampler
 from ..data._sources import chunks, make_source, unlabeled_chunks
@@ -27,7 +27,11 @@ from ..objectives._temperature import fit_temperature
 from ..training._callbacks import check_callbacks, clone_callback, named_callbacks
 from ..training._checkpoint import TrainingCheckpoint
 from ..training._metrics import VALIDATED, warn_of_class_collapse
-from ..training._predict import concatenate_predictions, log_probabilities
+from ..training._predict import (
+    concatenate_predictions,
+    log_probabilities,
+    refuse_nan,
+)
 from ..utils._distributed import Processes
 from ..utils._pipelines import final_step, with_final_step
 from ..utils._progress import Progress
@@ -71,7 +75,8 @@ class PNLClassifier(
         of a logistic regression on the labels are added, and
         :class:`~pnl_sklearn.networks.SmallCNN` for images. A class or callable is
         called with ``n_features``, ``n_channels``, ``n_classes``, ``image_shape``, if
-        it has these parameters. An instance is copied. See :doc:`/guide/own_parts`.
+        it has these parameters. An instance is copied. Weights are converted to
+        float32. See :doc:`/guide/own_parts`.
     weak_view, strong_view : "auto", View or None, default="auto"
         Random augmentations of a batch, in the units of X. The teacher predicts on the
         weak view, the student learns on the strong view. "auto" chooses both by the
@@ -249,8 +254,7 @@ class PNLClassifier(
         Labels of all samples of X, followed by those of `X_unlabeled`. They are the
         given labels of labeled samples and the predicted labels of unlabeled samples.
         The prediction is multiplied by the graph posterior and is never a class that
-        `negative_labels` excludes, so that it may differ from `predict`. Not set if X
-        is a Dataset.
+        `negative_labels` excludes, so that it may differ from `predict`.
 
     See Also
     --------
@@ -267,6 +271,14 @@ class PNLClassifier(
     :class:`~sklearn.model_selection.GridSearchCV`, also if the parameter is given in
     short form, such as ``selection="adaptive"``. The same holds for the entries of
     `net_params`.
+
+    :class:`~sklearn.ensemble.VotingClassifier`,
+    :class:`~sklearn.ensemble.BaggingClassifier`,
+    :class:`~sklearn.ensemble.StackingClassifier`,
+    :class:`~sklearn.multiclass.OneVsRestClassifier` and
+    :class:`~sklearn.calibration.CalibratedClassifierCV` learn -1 as a class. Fit them
+    to labeled samples, and pass the unlabeled ones as `X_unlabeled`, which all but
+    StackingClassifier route to `fit`. See :doc:`/guide/model_selection`.
 
     References
     ----------
@@ -426,8 +438,8 @@ class PNLClassifier(
         ValueError
             If X, y or a parameter is invalid, or if labels contradict each other.
         TypeError
-            If X contains objects that are not numbers, or if an argument is of a type
-            that cannot be used, such as a DataLoader as X.
+            If X contains objects that are not numbers, such as dates, or if an argument
+            is of a type that cannot be used, such as a DataLoader as X.
         FloatingPointError
             If a loss becomes NaN or infinite. The estimator then has the weights of the
             last epoch with finite losses, or the initial weights.
@@ -436,10 +448,12 @@ class PNLClassifier(
         -----
         UserWarning
             If the fit is interrupted by Ctrl-C. If the meaning of X, y or `image_shape`
-            is ambiguous. If features of X vary too little for float32. If samples of a
-            table have values far beyond those of all others, such as 1e9 among values
-            up to 16. In this fit, these samples are clipped to the range of the others
-            (not if X is sparse or a Dataset). If `classes` is not sorted. If a fit is
+            is ambiguous. If features of X vary too little for float32. If X is a sparse
+            matrix of more than 1,000 features. If images of `X_unlabeled` or `X_val`
+            are on another scale than those of X, such as 0 to 1. If samples of a table
+            have values far beyond those of all others, such as 1e9 among values up to
+            16. In this fit, these samples are clipped to the range of the others (not
+            if X is sparse or a Dataset). If `classes` is not sorted. If a fit is
             resumed with other samples or labels.
         UnlabeledDataWarning
             If hardly any unlabeled sample is predicted to be of some class (class
@@ -505,8 +519,7 @@ class PNLClassifier(
             error = trainer.fit(batches, self.history_, self._checkpoint)
             self.submodels_, self.evidence_ = submodels, evidence
             self.temperature_ = self._calibrate(data, source)
-            if not data.inputs.is_dataset:
-                self.transduction_ = self._transduce(data, batches)
+            self.transduction_ = self._transduce(data, batches)
         if error is not None:
             raise error
         self._write_checkpoint(submodels, processes, is_finished=True)
@@ -527,6 +540,17 @@ class PNLClassifier(
         -------
         probabilities : float64 array of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
+
+        Raises
+        ------
+        ValueError
+            If X is not of the form of that in `fit`, or if a prediction is NaN, since X
+            contains very large values.
+
+        Warns
+        -----
+        UserWarning
+            If images are on another scale than those of `fit`, such as 0 to 1.
         """
         return self._map_log_proba(X, torch.exp)
 
@@ -774,10 +798,12 @@ class PNLClassifier(
         """
         check_is_fitted(self)
         inputs = check_inputs(self, X, reset=False)
+        warn_of_scale(self, inputs, "X")
         device, shape = self.submodels_[0].device, inputs.sample_shape
         source = make_source(inputs, device, self.net_params)
         indices = chunks(range(len(inputs)), shape, device)
-        parts = log_probabilities(submodels or self.submodels_, source, indices)
+        predicted = log_probabilities(submodels or self.submodels_, source, indices)
+        parts = refuse_nan(predicted)
         if submodels is None and self.temperature_ != 1:
             parts = ((p / self.temperature_).log_softmax(dim=1) for p in parts)
         with float32_by_default():

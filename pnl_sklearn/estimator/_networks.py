@@ -2,8 +2,9 @@
 
 import fnmatch
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,16 +47,13 @@ def check_device(device: str, processes: Processes = SINGLE_PROCESS) -> str:
         return chosen
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = torch.device(device).type
-    available: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-    }
-    if kind in available and not available[kind]():
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device={device!r}, but torch finds no {kind} device here. Use "
-            "device='auto'."
-        )
+            f"device={device!r}, but torch finds no {device} device here. Use "
+            "device='auto', 'cpu', or 'cuda' for a GPU of NVIDIA or AMD."
+        ) from error
     return device
 
 
@@ -72,9 +70,11 @@ def float32_by_default() -> Iterator[None]:
 
 @contextmanager
 def own_torch_state(device: str) -> Iterator[None]:
-    """Restore torch's random states and default dtype on exit."""
+    """Restore torch's random states and default dtype on exit, and allow gradients."""
     n_cuda = torch.cuda.device_count() if device.startswith("cuda") else 0
-    with torch.random.fork_rng(devices=range(n_cuda)), float32_by_default():
+    random_states = torch.random.fork_rng(devices=range(n_cuda))
+    gradients = torch.inference_mode(False), torch.enable_grad()
+    with random_states, float32_by_default(), gradients[0], gradients[1]:
         yield
 
 
@@ -102,6 +102,7 @@ def build_submodels(
             shift=shift,
             scale=scale,
             linear=added,
+            sample_shape=inputs.sample_shape,
             ema_decay=estimator.ema_decay,
             precision=estimator.precision,
             optimizer=estimator.optimizer,
@@ -113,6 +114,8 @@ def build_submodels(
         submodels.append(submodel)
     _check_groups(submodels[0], estimator.net_params or {})
     _check_output(submodels[0], source, len(inputs), len(classes))
+    n_unlabeled = estimator.batch_size if (data.codes < 0).any() else 0
+    _check_batch_norm(submodels[0], source, n_unlabeled, estimator.labeled_batch_size)
     return submodels
 
 
@@ -138,6 +141,11 @@ def check_module(estimator, shape: tuple[int, ...]) -> Any:
                 "flattened images, set image_shape=(channels, height, width)."
             )
         module = MODULES[name]
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"module is a {type(module).__name__}, which cannot be copied for a fit. "
+            "Pass the nn.Module from which it was compiled."
+        )
     check_net_params(estimator, module)
     return module
 
@@ -208,6 +216,7 @@ def standardizations(
     mean, deviation = moments(source, len(inputs), inputs.sample_shape)
     # A standard deviation below rounding errors is 0: the feature is constant.
     deviation = torch.where(deviation <= 1e-7 * mean.abs(), 0.0, deviation)
+    _check_deviation(deviation)
     shift = torch.zeros_like(mean) if isinstance(source, SparseSource) else mean
     units = [deviation]
     if len(inputs.sample_shape) == 1:
@@ -216,6 +225,20 @@ def standardizations(
         Standardization(shift.float().cpu(), _inverse(unit).float().cpu())
         for unit in units
     ]
+
+
+def _check_deviation(deviation: Tensor) -> None:
+    """Raise if a feature or channel varies too much or too little for float32."""
+    info = torch.finfo(torch.float32)
+    strange = (deviation > 0) & (1 / deviation > info.max)
+    strange |= deviation > math.sqrt(info.max)
+    if strange.any():
+        found = deviation[strange][0].item()
+        raise ValueError(
+            f"A feature or channel of X has a standard deviation of {found:.2g}, which "
+            "is too small or too large for dtype('float32'). Rescale X, for example "
+            "with sklearn.preprocessing.StandardScaler."
+        )
 
 
 def _inverse(unit: Tensor) -> Tensor:
@@ -251,3 +274,28 @@ def _check_output(
             f"The module returns {logits.shape[1]} logits per sample, but y has "
             f"{n_classes} classes. The last layer needs one output per class."
         )
+
+
+def _check_batch_norm(
+    submodel: Submodel, source: Source, n_unlabeled: int, n_labeled: int
+) -> None:
+    """Raise if batch normalization gets a single value per channel in training."""
+    name, size = (
+        ("batch_size", n_unlabeled)
+        if n_unlabeled
+        else ("labeled_batch_size", n_labeled)
+    )
+    if size > 1:
+        return
+    network = deepcopy(submodel.module_).train()
+    with torch.no_grad():
+        try:
+            network(next(source.stream([range(1)])))
+        except ValueError as error:
+            if "more than 1 value" not in str(error):
+                raise
+            raise ValueError(
+                f"{name}={size!r} is too small for this module, whose batch "
+                f"normalization needs more than one value per channel. Set {name}=2 or "
+                "more."
+            ) from error

@@ -135,7 +135,8 @@ def write_checkpoint(
     fitted = {
         name: value
         for name, value in vars(estimator).items()
-        if name.endswith("_") and (is_finished or name not in _OF_FINISHED_FIT)
+        if (name.endswith("_") or name == "_value_range")
+        and (is_finished or name not in _OF_FINISHED_FIT)
     }
     fitted["submodels_"] = fit_state(submodels, checkpoint)
     content = pickle.dumps({"fitted": fitted, "parameters": _settings(estimator)})

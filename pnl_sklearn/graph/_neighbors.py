@@ -98,7 +98,7 @@ def neighbor_graph(
     if sparse.issparse(X):
         X = StandardScaler(with_mean=False).fit_transform(X.tocsr())
     else:
-        with numbers_expected():
+        with numbers_expected(X):
             X = np.asarray(to_numpy(X), dtype=np.float32)
         X = X.reshape(len(X), -1)
         if standardize and not has_common_unit(torch.from_numpy(X)):

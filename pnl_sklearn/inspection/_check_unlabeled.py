@@ -15,6 +15,22 @@ from ..graph._neighbors import neighbor_graph
 from ..utils._warnings import warn_user
 
 
+class _Report(Bunch):
+    """Report of `check_unlabeled`, whose string is a summary."""
+
+    def __str__(self) -> str:
+        if np.isnan(self.agreement):
+            return (
+                "Each class has a single label. More labels are needed for both tests."
+            )
+        return (
+            f"About {self.out_of_class:.0%} of the unlabeled samples seem to be of "
+            f"classes without labels (p = {self.out_of_class_pvalue:.1g}). "
+            f"{self.agreement:.0%} of the labeled samples are most similar to their "
+            f"own class (p = {self.agreement_pvalue:.1g})."
+        )
+
+
 @validate_params(
     {"n_neighbors": [Interval(Integral, 1, None, closed="left")]},
     prefer_skip_nested_validation=True,
@@ -53,7 +69,8 @@ def check_unlabeled(X, y, *, n_neighbors=10):
     Returns
     -------
     report : Bunch
-        Dictionary-like object with the following attributes.
+        Dictionary-like object with the following attributes. ``print(report)`` prints
+        a summary.
 
         novelty : float64 ndarray of shape (n_samples,)
             Minus the natural logarithm of the largest similarity to another sample that
@@ -143,7 +160,7 @@ def check_unlabeled(X, y, *, n_neighbors=10):
     similarity = hitting_probabilities(graph, labeled, alpha)
     similarity[labeled, np.arange(len(labeled))] = 0.0
     novelty = -np.log(similarity.max(axis=1).clip(1e-9))
-    report = Bunch(
+    report = _Report(
         novelty=novelty,
         pvalues=np.full(len(novelty), np.nan),
         weights=np.ones(len(novelty)),

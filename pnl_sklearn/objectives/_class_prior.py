@@ -95,11 +95,12 @@ class DistributionAlignment(BaseEstimator):
             shares = _by_class(shares, classes)
         target = np.asarray(shares, dtype=float)
         valid = target.shape == (n_classes,) and np.isfinite(target).all()
-        if not valid or (target < 0).any() or not target.sum() > 0:
+        if not valid or (target < 0).any() or not target.any():
             raise ValueError(
                 f"class_prior={self.prior!r} must contain one frequency, which is not "
                 f"negative, for each of the {n_classes} classes."
             )
+        target = target / target.max()  # sums of very large numbers would overflow
         return target / target.sum()
 
     @property

@@ -25,6 +25,21 @@ def log_probabilities(
         yield reduce(torch.logaddexp, each) - math.log(len(each))
 
 
+def refuse_nan(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield log-probabilities, and raise at the end if some of them are NaN."""
+    flags = []
+    for part in parts:
+        flags.append(part.isnan().any(dim=1))
+        yield part
+    found = torch.cat(flags).nonzero().ravel().tolist()
+    if found:
+        raise ValueError(
+            f"The predictions of {len(found)} samples of X are NaN, the first of which "
+            f"is sample {found[0]}. It may contain values that are too large, such as "
+            "a mark of missing values. Correct or remove these samples."
+        )
+
+
 def concatenate_predictions(
     parts: Iterable[Tensor], n_samples: int, names: np.ndarray | None = None
 ) -> np.ndarray:

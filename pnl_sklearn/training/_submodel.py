@@ -17,6 +17,7 @@ from skorch.callbacks import Callback, LRScheduler
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..networks._base import ResettableHead
@@ -109,6 +110,8 @@ class Submodel(NeuralNet):
         Standardization of the inputs.
     linear : tuple of Tensor or None
         Coefficients and intercepts of a linear classifier, whose logits are added.
+    sample_shape : tuple of int
+        Shape of a sample. A batch of zeros initializes lazy layers.
     ema_decay : float or None
         Decay of the EMA per step. None predicts with the current weights.
     precision : {"float32", "bfloat16"}
@@ -128,6 +131,7 @@ class Submodel(NeuralNet):
         *,
         shift,
         scale,
+        sample_shape,
         ema_decay,
         linear=None,
         precision="float32",
@@ -137,6 +141,7 @@ class Submodel(NeuralNet):
         self.shift = shift
         self.scale = scale
         self.linear = linear
+        self.sample_shape = sample_shape
         self.ema_decay = ema_decay
         self.precision = precision
         super().__init__(module, criterion=criterion, **kwargs)
@@ -150,9 +155,26 @@ class Submodel(NeuralNet):
         params = self.get_params_for("module")
         network = self.initialized_instance(self.module, params)
         if network is self.module:
-            network = deepcopy(network)
+            # torch cannot copy lazy buffers, such as those of LazyBatchNorm2d.
+            lazy = {
+                id(buffer): UninitializedBuffer(
+                    device=buffer.device, dtype=buffer.dtype
+                )
+                for buffer in network.buffers()
+                if is_lazy(buffer)
+            }
+            network = deepcopy(network, lazy)
             if isinstance(network, ResettableHead):
                 network.reset_head()
+        network = network.to(self.device).float()  # batches are float32
+        if any(map(is_lazy, [*network.parameters(), *network.buffers()])):
+            with torch.no_grad():
+                network.eval()(torch.zeros(2, *self.sample_shape, device=self.device))
+        if not any(weight.requires_grad for weight in network.parameters()):
+            raise ValueError(
+                f"The module, a {type(network).__name__}, has no weights that can be "
+                "trained. Call requires_grad_(True) on it, or on its last layer."
+            )
         self.module_ = Standardized(network, self.shift, self.scale, self.linear)
         self.ema_module_ = self.module_
         if self.ema_decay is not None:

@@ -229,6 +229,19 @@ def test_standardization_uses_labeled_and_unlabeled_samples(form, table):
     np.testing.assert_allclose(network.scale.squeeze(), 1 / deviation, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["uint32", "uint64", "object", "longdouble"])
+def test_warning_of_other_dtypes_that_vary_too_little_for_float32(dtype, table):
+    X, y = (table[0] + 10**9 * (np.arange(6) == 1)).astype(dtype), table[1]
+    with pytest.warns(UserWarning, match=r"Features 1 of X vary by less than"):
+        tiny().fit(X, y)
+
+
+def test_warning_names_features_that_vary_too_little_for_float32(table):
+    X, y = table[0].astype(float) * np.where(np.arange(6) == 2, 1e-60, 1), table[1]
+    with pytest.warns(UserWarning, match=r"Features 'column 2' of X vary.*1e-38"):
+        tiny().fit(data_frame(X), y)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
 def test_warning_of_features_that_vary_too_little_for_float32(dtype, table):
     X, y = table[0].astype(dtype), table[1]
@@ -275,10 +288,57 @@ def test_dataset_with_workers(item, table, from_table):
     np.testing.assert_array_equal(given, from_table)
 
 
-def test_dataset_has_no_transduction(table):
+def test_dataset_has_transduction_of_array(table):
     X, y = table
-    after_an_array = tiny().fit(X, y).fit(Items(X, "array"), y)
-    assert not hasattr(after_an_array, "transduction_")
+    expected = tiny().fit(X, y).transduction_
+    np.testing.assert_array_equal(
+        tiny().fit(Items(X, "pair"), y).transduction_, expected
+    )
+
+
+SCALES = {
+    "divided by 255": lambda X: X / 255,
+    "standardized": lambda X: (X - X.mean()) / X.std(),
+    "times 255": lambda X: X * 255,
+    "Dataset": lambda X: Items(X / 255, "pair"),
+}
+
+
+@pytest.mark.parametrize("form", SCALES.values(), ids=SCALES)
+def test_warning_of_images_on_another_scale(form, images):
+    X, y = images
+    X = 20 * X
+    estimator = tiny().fit(X, y)
+    with pytest.warns(UserWarning, match="X has values from .* Images must") as record:
+        estimator.predict(form(X))
+    assert record[0].filename == __file__
+    if not isinstance(form(X), Dataset):
+        with pytest.warns(UserWarning, match="X_unlabeled has values") as record:
+            tiny().fit(X, y, X_unlabeled=form(X)[1:])
+        assert record[0].filename == __file__
+    with pytest.warns(UserWarning, match="X_val has values") as record:
+        tiny().fit(X, y, X_val=form(X), y_val=y)
+    assert record[0].filename == __file__
+
+
+def test_no_warning_of_images_on_the_same_scale(images):
+    X, y = images
+    estimator = tiny().fit(X.astype(np.uint8), y)
+    for same in (X, X / 5, 3 * X, 0 * X, X[:1], Items(X, "pair"), X - 1):
+        estimator.predict(same)
+    tiny().fit(X.reshape(30, 64), y).predict(X.reshape(30, 64) / 255)  # a table
+
+
+@pytest.mark.parametrize("n_features", [1000, 1001])
+def test_warning_of_sparse_matrix_with_many_features(n_features, table):
+    y = table[1]
+    X = sparse.random(60, n_features, density=0.1, format="csr", random_state=0)
+    if n_features == 1000:
+        tiny().fit(X, y)
+        return
+    with pytest.warns(UserWarning, match=r"1,001 features.*TruncatedSVD") as record:
+        tiny().fit(X, y)
+    assert record[0].filename == __file__
 
 
 IMAGES = {

@@ -25,7 +25,7 @@ UNCHANGED = {
 
 def clip(X, names=None, **params):
     """Return X as the source streams it after clipping."""
-    inputs = Inputs(X, (X.shape[1],))
+    inputs = Inputs(X, (X.shape[1],), (X.min(), X.max()))
     source = clip_outliers(make_source(inputs, "cpu", None), inputs, names, **params)
     return next(source.stream([np.arange(len(X))])).numpy()
 

@@ -178,7 +178,9 @@ def test_bools_without_missing_values():
     np.testing.assert_array_equal(classes, [False, True])
 
 
-@pytest.mark.parametrize("mark", ["", "nan", "None", "<NA>", "-1.0"])
+@pytest.mark.parametrize(
+    "mark", ["", "nan", "None", "<NA>", "-1.0", "Unknown", "unlabeled"]
+)
 def test_warning_of_missing_values_converted_to_strings(mark):
     y = np.array(["a", "b", mark] * 4)
     with pytest.warns(UserWarning, match=re.escape(f"labels ['{mark}']")):

@@ -4,13 +4,18 @@ import sklearn
 import torch
 from scipy.sparse import csr_array, issparse
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import StackingClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
 from sklearn.model_selection import (
     GridSearchCV,
     StratifiedKFold,
     TunedThresholdClassifierCV,
     cross_validate,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
@@ -187,11 +192,28 @@ def test_pipeline_transforms_x_unlabeled(recording):
     np.testing.assert_allclose(RecordingClassifier.fits[-1][2], expected, rtol=1e-6)
 
 
-def test_meta_estimators_have_no_class_of_unlabeled_samples(recording):
-    calibrated = CalibratedClassifierCV(recording, cv=2)
-    calibrated.fit(X_LABELED, Y_LABELED, X_unlabeled=X_UNLABELED)
-    assert calibrated.classes_.tolist() == [0, 1, 2]
-    assert calibrated.score(X_UNLABELED, TRUTH[18:]) > 0.6
+@pytest.mark.parametrize(
+    "combine",
+    [
+        lambda model: VotingClassifier([("a", model), ("b", model)], voting="soft"),
+        lambda model: BaggingClassifier(model, n_estimators=2, random_state=0),
+        OneVsRestClassifier,
+        lambda model: CalibratedClassifierCV(model, cv=2),
+    ],
+    ids=["voting", "bagging", "one-vs-rest", "calibrated"],
+)
+def test_meta_estimators_have_no_class_of_unlabeled_samples(combine, recording):
+    combined = combine(recording)
+    combined.fit(X_LABELED, Y_LABELED, X_unlabeled=X_UNLABELED)
+    assert combined.classes_.tolist() == [0, 1, 2]
+    assert combined.score(X_UNLABELED, TRUTH[18:]) > 0.6
+    assert len(RecordingClassifier.fits) > 1
+    for _, labels, unlabeled, _ in RecordingClassifier.fits:
+        assert (labels >= 0).all()
+        np.testing.assert_array_equal(unlabeled, X_UNLABELED)
+
+
+def test_tuned_threshold_has_no_class_of_unlabeled_samples(recording):
     two = Y_LABELED < 2
     tuned = TunedThresholdClassifierCV(recording, cv=2)
     tuned.fit(X_LABELED[two], Y_LABELED[two], X_unlabeled=X_UNLABELED)

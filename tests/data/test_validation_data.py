@@ -117,7 +117,7 @@ def test_validation_does_not_change_the_state_of_a_selection():
     [
         (None, "belong together"),
         (np.full(30, -1), "no labeled sample"),
-        (np.full(30, 7), r"labels array\(\[7\]\) that are not in classes"),
+        (np.full(30, 7), r"labels \[7\], which are not in classes"),
         (TRUTH[:5], "inconsistent numbers"),
     ],
 )

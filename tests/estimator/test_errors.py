@@ -1,5 +1,7 @@
 """Errors of bad input say what came, what was expected, and the fix."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -55,8 +57,26 @@ def frame(names, X=X):
     return pytest.importorskip("pandas").DataFrame(X, columns=list(names))
 
 
+def polars_frame(**columns):
+    return pytest.importorskip("polars").DataFrame(columns)
+
+
+def objects(samples):
+    array = np.empty(len(samples), dtype=object)
+    array[:] = samples
+    return array
+
+
 def series(values, names):
     return pytest.importorskip("pandas").Series(values, index=names)
+
+
+U = np.array(["c"])
+DATES = np.arange(60).astype("M8[s]")
+
+
+def utc(dates):
+    return dates.dt.tz_localize("UTC")
 
 
 class Strings(Dataset):
@@ -78,6 +98,16 @@ class Fixed(nn.Linear):
 
     def __init__(self, n_features):
         super().__init__(n_features, 7)
+
+
+def normalized():
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+
+def traced():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated
+        return torch.jit.trace(nn.Linear(4, 3), torch.zeros(2, 4))
 
 
 class OwnCallback(Callback):
@@ -152,7 +182,19 @@ TARGETS = {
     "None": (lambda: fit(y=None), "requires y to be passed, but the target y is None"),
     "not in classes": (
         lambda: fit(classes=[0, 1]),
-        r"labels array\(\[2\]\) that are not in classes",
+        r"labels \[2\], which are not in classes",
+    ),
+    "strings not in classes": (
+        lambda: fit(y=np.where(Y < 0, "-1", "c"), classes=np.array(["a", "b"])),
+        r"labels \['c'\], which are not in classes",
+    ),
+    "strings twice in classes": (
+        lambda: fit(y=["a", "b", "-1"] * 10, classes=np.array(["a", "b", "b"])),
+        r"classes=\['a', 'b', 'b'\] must contain at least two classes, each once",
+    ),
+    "strings as negative labels": (
+        lambda: tiny().fit(X, ["a", "b", "-1"] * 10, negative_labels=[U] * 30),
+        r"negative_labels contain 'c' for sample 0, .*\['a', 'b'\]",
     ),
     "classes twice": (lambda: fit(classes=[0, 1, 2, 2]), "each once"),
     "classes with -1": (
@@ -183,6 +225,10 @@ TARGETS = {
     "class_weight negative": (
         lambda: fit(class_weight={0: -1, 1: 1, 2: 1}),
         "class_weight=.* contains a negative weight",
+    ),
+    "class_weight infinite": (
+        lambda: fit(class_weight={0: np.inf, 1: 1, 2: 1}),
+        "class_weight=.* is not finite",
     ),
     "weights length": (
         lambda: fit(sample_weight=np.ones(29)),
@@ -263,7 +309,35 @@ INPUTS = {
     ),
     "string column": (
         lambda: fit(frame("abcd").assign(a="red")),
-        "could not convert.*OneHotEncoder",
+        r"not numbers in column 'a'\..*tabular_pipeline\(PNLClassifier\(\)\)",
+    ),
+    "columns of all kinds": (
+        lambda: fit(frame("abcd", with_value(np.nan)).assign(a="red", e="x", f="y")),
+        "not numbers in columns 'a', 'e', 'f', and NaN in column 'c'",
+    ),
+    "category": (
+        lambda: fit(frame("abcd").assign(b="red").astype({"b": "category"})),
+        "not numbers in column 'b'",
+    ),
+    "NaN column, predict": (
+        lambda: fit(frame("abcd")).predict(frame("abcd", with_value(np.nan))),
+        "contains NaN in column 'c'",
+    ),
+    "polars": (
+        lambda: fit(polars_frame(a=["red", None] * 15, b=[1.0, None] * 15)),
+        "not numbers in column 'a', and NaN in column 'b'",
+    ),
+    "sizes of images": (
+        lambda: fit([np.zeros((6, 6 + i % 2)) for i in range(30)]),
+        r"Item 1 of X has shape \(6, 7\), but item 0 has shape \(6, 6\).*Resize",
+    ),
+    "sizes of images, objects": (
+        lambda: fit(objects([np.zeros((6, 6 + i // 29)) for i in range(30)])),
+        r"Item 29 of X has shape \(6, 7\)",
+    ),
+    "large integer": (
+        lambda: fit(np.array([[10**400, 1]] * 30, dtype=object)),
+        "value that is too large",
     ),
     "too wide": (lambda: fit(X * 1e19), "squares.* too large .*StandardScaler"),
     "too wide, float32": (
@@ -274,13 +348,58 @@ INPUTS = {
         lambda: fit(sparse.csr_matrix(X * 1e19)),
         "squares are too large",
     ),
+    "too wide, int64": (
+        lambda: fit((X * 1e18).astype(np.int64)),
+        "squares are too large",
+    ),
+    "too wide, uint64": (
+        lambda: fit((np.abs(X) * 2e18).astype(np.uint64)),
+        "squares are too large",
+    ),
+    "too wide, X_unlabeled beside X": (
+        lambda: tiny().fit(X, Y, X_unlabeled=np.full((9, 4), -3e38, np.float32)),
+        "far beyond those in fit",
+    ),
+    "too wide, X_val": (
+        lambda: tiny().fit(X, Y, X_val=np.full((9, 4), -3e38, np.float32), y_val=Y[:9]),
+        "far beyond those in fit",
+    ),
+    "too narrow": (
+        lambda: fit((X * 1e-40).astype(np.float32)),
+        "standard deviation of .*e-4[01], which is too small .*StandardScaler",
+    ),
+    "too narrow, Dataset": (
+        lambda: fit(dataset(X * 1e-40)),
+        "standard deviation of .*e-4[01], which is too small",
+    ),
+    "too narrow, images": (
+        lambda: fit((IMAGES * 1e-40).astype(np.float32)),
+        "standard deviation of .*e-4[01], which is too small",
+    ),
+    "too wide, Dataset": (lambda: fit(dataset(X * 1e37)), "too large for dtype"),
+    "too large, Dataset": (
+        lambda: fit(TensorDataset(torch.tensor(X) * 1e300)),
+        "too large for dtype",
+    ),
+    "nodata, predict": (
+        lambda: fit().predict(with_value(np.finfo(np.float32).min)),
+        r"X has values from -3\.4e\+38 to .*, far beyond those in fit",
+    ),
+    "nodata, predict_proba": (
+        lambda: fit().predict_proba(with_value(np.float32(1e30))),
+        r"to 1e\+30, far beyond those in fit",
+    ),
+    "nodata, Dataset": (
+        lambda: fit(X / 1e3).predict(dataset(np.vstack([X, np.full((2, 4), -3e38)]))),
+        "predictions of 2 samples of X are NaN, the first of which is sample 30",
+    ),
     "too wide, X_unlabeled": (
         lambda: tiny().fit(X, Y, X_unlabeled=(X[:9] * 1e19).astype(np.float32)),
-        "squares are too large",
+        "far beyond those in fit",
     ),
     "too wide, warm start": (
         lambda: fit(warm_start=True).fit((X * 1e19).astype(np.float32), Y),
-        "squares are too large",
+        "far beyond those in fit",
     ),
     "too large, predict": (
         lambda: fit().predict(X * 1e40),
@@ -440,6 +559,32 @@ PARAMETERS = {
         lambda: fit(module=Fixed),
         "returns 7 logits per sample, but y has 3 classes",
     ),
+    "frozen module": (
+        lambda: fit(module=nn.Linear(4, 3).requires_grad_(False)),
+        "The module, a Linear, has no weights that can be trained.*requires_grad_",
+    ),
+    "module without weights": (
+        lambda: fit(module=nn.Identity()),
+        "The module, a Identity, has no weights",
+    ),
+    "traced module": (
+        lambda: fit(module=traced()),
+        "module is a .*Module, which cannot be copied.*Pass the nn.Module",
+    ),
+    "batch_size 1 and batch normalization": (
+        lambda: fit(module=normalized(), batch_size=1),
+        "batch_size=1 is too small for this module, whose batch normalization",
+    ),
+    "labeled_batch_size 1 and batch normalization": (
+        lambda: fit(module=normalized(), y=np.arange(30) % 3, labeled_batch_size=1),
+        "labeled_batch_size=1 is too small for this module",
+    ),
+    "device": (
+        lambda: fit(device="gpu"),
+        "device='gpu', but torch finds no gpu device here.*'auto', 'cpu', or 'cuda'",
+    ),
+    "device without data": (lambda: fit(device="meta"), "no meta device here"),
+    "device number": (lambda: fit(device="cuda:99"), "no cuda:99 device here"),
     "columns, instance": (
         lambda: fit(module=nn.Linear(4, 2)),
         "returns 2 logits per sample, but y has 3 classes",
@@ -580,11 +725,11 @@ PARAMETERS = {
     ),
     "warm start": (
         lambda: fit(warm_start=True).fit(X, Y + (Y >= 0)),
-        r"a fit with classes array\(\[0, 1, 2\]\), but y contains array\(\[1, 2, 3\]\)",
+        r"a fit with classes \[0, 1, 2\], but y contains \[1, 2, 3\]",
     ),
     "resume": (
         lambda: fit(warm_start="resume").fit(X, Y + (Y >= 0)),
-        r"warm_start='resume' continues a fit with classes array\(\[0, 1, 2\]\)",
+        r"warm_start='resume' continues a fit with classes \[0, 1, 2\]",
     ),
     "warm start, features": (
         lambda: fit(warm_start=True).fit(X[:, :3], Y),
@@ -632,7 +777,20 @@ def test_values_too_large_for_float32():
         (lambda: fit(Strings()), "tensors or arrays.*got str.*ToTensor"),
         (
             lambda: fit(frame("abcd").assign(a=np.datetime64("2026-01-01"))),
-            "not numbers.*Encode them first",
+            "not numbers in column 'a'",
+        ),
+        (
+            lambda: fit(frame("ab", DATES.reshape(30, 2))),
+            "not numbers in columns 'a', 'b'",
+        ),
+        (
+            lambda: fit(frame("a", DATES[:30, None]).apply(utc)),
+            "not numbers in column 'a'",
+        ),
+        (lambda: fit(DATES.reshape(30, 2)), "not numbers.*dates as numbers of days"),
+        (
+            lambda: fit(polars_frame(a=DATES[:30].tolist())),
+            "not numbers in column 'a'",
         ),
     ],
     ids=[
@@ -643,7 +801,11 @@ def test_values_too_large_for_float32():
         "DataLoader",
         "IterableDataset",
         "Dataset of strings",
+        "dates beside numbers",
         "dates",
+        "dates of a time zone",
+        "array of dates",
+        "dates of polars",
     ],
 )
 def test_bad_type(act, message):

@@ -1,5 +1,6 @@
 """fit: random numbers, sample weights, few labeled or unlabeled samples."""
 
+import copy
 import random
 
 import joblib
@@ -131,3 +132,23 @@ def test_one_unlabeled_sample():
 def test_one_labeled_sample_per_step():
     estimator = tiny(labeled_batch_size=1, steps_per_epoch=15, lr=0.01).fit(X, Y)
     assert estimator.score(X, TRUTH) > 0.9
+
+
+def test_fit_in_inference_mode(expected):
+    with torch.inference_mode():
+        x = torch.from_numpy(X) * 1
+        same(tiny().fit(x, Y).predict_proba(x), expected)
+        assert torch.is_inference_mode_enabled()
+        module = torch.nn.Linear(5, 3)
+    same(predictions(module=module), predictions(module=copy.deepcopy(module)))
+
+
+@pytest.mark.parametrize("name", ["sample_weight", "unlabeled_weight"])
+@pytest.mark.parametrize("scale", [5e-324, 2.0**1020])
+def test_weights_of_any_scale_give_the_same_fit(name, scale):
+    weights = np.arange(60) % 4 + 1.0
+    expected, found = (
+        tiny().fit(X, Y, **{name: w}).predict_proba(X)
+        for w in (weights, weights * scale)
+    )
+    same(found, expected)

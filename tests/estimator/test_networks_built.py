@@ -3,6 +3,7 @@
 import copy
 import functools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -150,3 +151,38 @@ def test_ema_of_weights():
     now, ema = net.module_.network.weight, net.ema_module_.network.weight
     decay = 2 / 11  # at the first step: (1 + 1) / (10 + 1)
     torch.testing.assert_close(ema, decay * start + (1 - decay) * now)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_module_of_another_dtype_is_converted(dtype):
+    module = Net(5, 3).to(dtype)
+    expected = predictions(module=copy.deepcopy(module).float())
+    same(predictions(module=module), expected)
+    assert module.body.weight.dtype == dtype
+
+
+class LazyNet(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("module", [LazyNet, LazyNet(3)], ids=["class", "instance"])
+def test_lazy_layers_are_initialized(module):
+    estimator = tiny(module=module).fit(IMAGES, Y)
+    first, second = (net.module_.network.layers[0] for net in estimator.submodels_)
+    assert first.weight.shape == (4, 1, 3, 3)
+    assert not torch.equal(first.weight, second.weight)
+    assert np.isfinite(
+        pickle.loads(pickle.dumps(estimator)).predict_proba(IMAGES)
+    ).all()
+
+
+def test_batch_size_1_with_batch_normalization_of_images():
+    estimator = tiny(module="cnn", batch_size=1, labeled_batch_size=1).fit(IMAGES, Y)
+    assert np.isfinite(estimator.predict_proba(IMAGES)).all()

@@ -89,6 +89,11 @@ def test_report_equals_one_from_a_dense_inverse():
     pvalue = sum(ways[k:]) / comb(12 + m, 12)
     assert report.out_of_class_pvalue == pytest.approx(pvalue)
     assert report.agreement == 1
+    share, pvalue = report.out_of_class, report.out_of_class_pvalue
+    assert str(report).startswith(
+        f"About {share:.0%} of the unlabeled samples seem to be of classes without "
+        f"labels (p = {pvalue:.1g}). 100% of the labeled samples are most similar"
+    )
     # Two permutations agree as well: the identity and that which swaps the classes.
     assert report.agreement_pvalue == pytest.approx(2 / comb(12, 6), abs=0.006)
 
@@ -256,7 +261,7 @@ def test_forms_of_inputs_and_marks_of_unlabeled_samples():
 def test_features_that_are_not_numbers_raise_as_in_fit(column, error):
     X = pd.DataFrame({"number": np.arange(12.0), "other": column})
     for act in (check_unlabeled, PNLClassifier().fit):
-        with pytest.raises(error, match="Encode them first: dates as"):
+        with pytest.raises(error, match="not numbers in column 'other'"):
             act(X, np.arange(12) % 3 - 1)
 
 
@@ -313,3 +318,12 @@ def test_rare_classes_keep_labels(n_rare):
     assert counts[1] == min(n_rare, 3)
     assert 95 <= len(used) <= 100
     assert counts[0] - counts[2] in (0, 1)
+
+
+def test_summary_if_each_class_has_one_label():
+    X, y, _ = make_partial_blobs()
+    alone = np.full_like(y, -1)
+    firsts = [np.argmax(y == 0), np.argmax(y == 1)]
+    alone[firsts] = [0, 1]
+    report = check_unlabeled(X, alone)
+    assert str(report).startswith("Each class has a single label.")
