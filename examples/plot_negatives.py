@@ -65,10 +65,12 @@ class Precision(Callback):
         self.rows = rows
 
     def on_epoch_end(self, net, **kwargs):
-        x = torch.tensor(images[unlabeled, None], device=net.device).float()
-        truth = torch.tensor(y[unlabeled], device=net.device)
+        x = images[unlabeled, None].astype(np.float32)
+        predicted, truth = (
+            torch.tensor(net.predict_proba(x)),
+            torch.tensor(y[unlabeled]),
+        )
         with torch.random.fork_rng():
-            predicted = net.log_probabilities(x).exp()
             row = {"pseudo-label": (predicted.argmax(dim=1) == truth).float().mean()}
             for name, select in selections.items():
                 negatives = select(predicted)
@@ -81,24 +83,14 @@ class Precision(Callback):
 # %%
 # One fit
 # -------
-# Each submodel gets a copy of the callback. The results are collected in a list that
-# both copies share.
+# The callback is called at the end of each epoch, and collects its results in a list.
 
-
-class SharedList(list):
-    """A list that is shared by the copies of a callback."""
-
-    def __deepcopy__(self, memo):
-        return self
-
-
-rows = SharedList()
+rows = []
 PNLClassifier(
     max_epochs=options.epochs, callbacks=[Precision(rows)], random_state=100
 ).fit(images, y_few)
 means = pd.DataFrame(rows)
-means["epoch"] = np.arange(len(means)) // 2 + 1  # two submodels per epoch
-means = means.groupby("epoch").mean()
+means.index += 1
 print((100 * means[["pseudo-label", *selections]]).round(2).to_string())
 
 # %%

@@ -141,7 +141,7 @@ model = PNLClassifier(
     max_epochs=args.epochs,
     steps_per_epoch=40,
     random_state=0,
-    verbose=1,
+    verbose=2,
 )
 model.fit(X_train, y_few)
 

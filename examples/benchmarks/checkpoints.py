@@ -64,12 +64,9 @@ class Checkpoint:
             self.estimator is None and deadline == math.inf
         ):
             return estimator.fit(X, y)
-        if self.estimator is None:
-            self.estimator = estimator.set_params(callbacks=[Deadline(deadline)])
-        else:
-            for net in self.estimator.submodels_:
-                net.set_params(callbacks__Deadline__at=deadline)
-        self.estimator.set_params(warm_start="resume").fit(X, y)
+        self.estimator = self.estimator or estimator
+        stop = [Deadline(deadline)]
+        self.estimator.set_params(callbacks=stop, warm_start="resume").fit(X, y)
         if self.estimator.n_iter_ < self.estimator.max_epochs:
             return None
         estimator, self.estimator = self.estimator, None

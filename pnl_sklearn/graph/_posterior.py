@@ -175,7 +175,8 @@ class GraphPosterior(BaseEstimator):
         prior_odds : float, default=1.0
             Prior odds of the methods with target class sizes against the other methods.
         verbose : bool, default=False
-            Whether to print a line if there is no search since faiss is not installed.
+            Whether to print a line before a long search of nearest neighbors, and if
+            there is no search since faiss is not installed.
 
         Returns
         -------
@@ -214,6 +215,8 @@ class GraphPosterior(BaseEstimator):
                     "faiss-cpu)."
                 )
             return None
+        if verbose and n_samples > 10_000:
+            tqdm.write(f"Searching the neighbors of {n_samples:,} samples.")
         graph = self._neighbor_graph(source, n_samples, shape)
         return label_posterior(graph, codes, n_classes, class_prior, prior_odds)
 

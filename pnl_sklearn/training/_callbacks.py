@@ -212,6 +212,8 @@ class _BothOptimizers:
 class FitNet(NeuralNet):
     """Both submodels as one skorch net, with which callbacks are called.
 
+    It predicts the mean probabilities of both EMAs.
+
     Parameters
     ----------
     submodels : list of Submodel
@@ -241,7 +243,8 @@ class FitNet(NeuralNet):
             nn.CrossEntropyLoss,
             callbacks=own,
             verbose=verbose or any(isinstance(c, PrintLog) for _, c in own),
-            device=None,
+            device=submodels[0].device,
+            predict_nonlinearity=None,  # the module returns probabilities
             **kwargs,
         )
 

@@ -60,9 +60,7 @@ class Look(Callback):
         self.is_ready = net.initialized_
         self.n_groups = len(net.optimizer_.param_groups)
         self.n_weights = sum(p.numel() for p in net.module_.parameters())
-        with torch.no_grad():
-            net.module_.eval()
-            self.predicted = net.module_(torch.tensor(X, dtype=torch.float32)).numpy()
+        self.predicted = net.predict_proba(X)
 
 
 def test_net_of_callbacks_is_both_submodels():

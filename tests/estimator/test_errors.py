@@ -14,7 +14,6 @@ from skorch.callbacks import (
     EpochScoring,
     InputShapeSetter,
     LoadInitState,
-    PassthroughScoring,
     ProgressBar,
 )
 from torch import nn
@@ -704,19 +703,15 @@ PARAMETERS = {
     ),
     "Checkpoint": (
         lambda: fit(callbacks=[Checkpoint(monitor=None)]),
-        "Checkpoint cannot be used. Both submodels would write.*same file.*joblib.dump",
+        "Checkpoint cannot be used. Use PNLClassifier.checkpoint='fit.ckpt'",
     ),
     "LoadInitState": (
         lambda: fit(callbacks=[("load", LoadInitState(Checkpoint()))]),
-        "LoadInitState cannot be used. Both submodels",
+        "LoadInitState cannot be used. Use PNLClassifier.checkpoint=",
     ),
     "EpochScoring": (
         lambda: fit(callbacks=[EpochScoring("accuracy")]),
         "EpochScoring cannot be used. It scores batches.*X_val and y_val",
-    ),
-    "PassthroughScoring": (
-        lambda: fit(callbacks=[PassthroughScoring("train_loss")]),
-        "PassthroughScoring cannot be used",
     ),
     "ProgressBar": (lambda: fit(callbacks=[ProgressBar()]), "verbose=1"),
     "InputShapeSetter": (

@@ -54,7 +54,8 @@ def test_class_coverage():
     assert row["class_coverage"] == [0, 1, 0]
 
 
-def test_submodels_have_their_own_history(fitted):
+def test_submodels_share_a_history_of_skorch(fitted):
+    assert fitted.submodels_[0].history is fitted.submodels_[1].history
     for net in fitted.submodels_:
         assert net.history[:, "epoch"] == [1, 2]
         losses = [row["train_loss"] for row in fitted.history_]
@@ -63,17 +64,17 @@ def test_submodels_have_their_own_history(fitted):
 
 
 def test_verbose_prints_one_line_per_epoch(capfd):
-    estimator = tiny(verbose=1, max_epochs=3, warm_start=True).fit(X, Y)
+    estimator = tiny(verbose=2, max_epochs=3, warm_start=True).fit(X, Y)
     evidence, *lines = capfd.readouterr().out.splitlines()
     assert evidence.startswith("Mean log-likelihood of 18 held-out labels")
     assert lines[0].split()[:2] == ["epoch", "train_loss"]
-    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "3"]
-    assert float(lines[2].split()[1]) == pytest.approx(
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
+    assert float(lines[1].split()[1]) == pytest.approx(
         estimator.history_[0]["train_loss"], abs=1e-4
     )
     estimator.fit(X, Y)
     lines = capfd.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["4", "5", "6"]
+    assert [line.split()[0] for line in lines[2:]] == ["4", "5", "6"]
 
 
 def test_verbose_0_prints_nothing(capfd):

@@ -23,13 +23,13 @@ class TurnsNaN(nn.Linear):
 
 class StopBeforeSecondEpoch(Callback):
     def on_batch_begin(self, net, **kwargs):
-        if net.n_steps_ == 3:
+        if net.submodels[0].n_steps_ == 3:
             raise KeyboardInterrupt
 
 
 class StopInSecondEpoch(Callback):
     def on_batch_end(self, net, **kwargs):
-        if net.n_steps_ == 5:
+        if net.submodels[0].n_steps_ == 5:
             raise KeyboardInterrupt
 
 

@@ -160,7 +160,7 @@ def test_plot_own_network(run_script):
     output = run_script("plot_own_network.py", "--epochs", "3")
     (baseline,), (pnl,) = table_rows(output, "supervised baseline", "PNLClassifier")
     assert 0 <= pnl <= baseline < 80
-    assert "negative_loss" in output  # verbose=1
+    assert "train_loss" in output  # verbose=2
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_alignment_weight_of_an_estimated_prior_falls_late(prior):
     """To a quarter, at each step the same for both submodels; of a given one never."""
 
     class Weights(Callback):
-        def on_batch_begin(self, net, batch=None, training=None):
+        def on_grad_computed(self, net, batch=None, **kwargs):
             weights.append(float(batch.balance_weight))
 
     weights = []
