@@ -649,7 +649,7 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
             submodels, checkpoint = restore_fit(state["submodels_"])
             state = state | {"submodels_": submodels, "_checkpoint": checkpoint}
         # Parameters that did not exist when the state was saved have their defaults.
-        super().__setstate__(vars(type(self)()) | state)
+        super().__setstate__(vars(PNLClassifier()) | state)
 
     def __sklearn_is_fitted__(self):
         return "submodels_" in vars(self)
