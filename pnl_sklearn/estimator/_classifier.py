@@ -609,10 +609,10 @@ class PNLClassifier(NestedParameters, ClassifierMixin, BaseEstimator):
     def to_onnx(self, path):
         """Write the module of `to_module` to a file of ONNX.
 
-        It has the input "X", a float32 array of shape (n_samples, *input_shape_), for
-        any number of samples, and the output "probabilities", a float32 array of shape
-        (n_samples, n_classes). Its metadata contain "classes", `classes_` as JSON. It
-        needs the extra ``onnx``: ``pip install "pnl_sklearn[onnx]"``.
+        It has the input "X", a float32 array of shape ``(n_samples, *input_shape_)``
+        for any number of samples, and the output "probabilities", a float32 array of
+        shape (n_samples, n_classes). Its metadata contain "classes", `classes_` as
+        JSON. It needs the extra ``onnx``: ``pip install "pnl_sklearn[onnx]"``.
 
         Parameters
         ----------
