@@ -652,10 +652,10 @@ class PNLClassifier(
     def to_onnx(self, path):
         """Write the module of `to_module` to a file of ONNX.
 
-        It has the input "X", a float32 array of shape (n_samples, *input_shape_), for
-        any number of samples, and the output "probabilities", a float32 array of shape
-        (n_samples, n_classes). Its metadata contain "classes", `classes_` as JSON. It
-        needs the extra ``onnx``: ``pip install "pnl_sklearn[onnx]"``.
+        It has the input "X", a float32 array of shape ``(n_samples, *input_shape_)``
+        for any number of samples, and the output "probabilities", a float32 array of
+        shape (n_samples, n_classes). Its metadata contain "classes", `classes_` as
+        JSON. It needs the extra ``onnx``: ``pip install "pnl_sklearn[onnx]"``.
 
         Parameters
         ----------
@@ -692,7 +692,7 @@ class PNLClassifier(
             submodels, checkpoint = restore_fit(state["submodels_"])
             state = state | {"submodels_": submodels, "_checkpoint": checkpoint}
         # Parameters that did not exist when the state was saved have their defaults.
-        super().__setstate__(vars(type(self)()) | state)
+        super().__setstate__(vars(PNLClassifier()) | state)
 
     def __sklearn_clone__(self):
         # Loggers that cannot be copied are shared by the clones.

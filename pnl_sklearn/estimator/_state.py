@@ -202,6 +202,7 @@ def _submodel_state(submodel: Submodel) -> dict[str, Any]:
     module = submodel.module
     return {
         "module": next((n for n, own in MODULES.items() if own is module), module),
+        "sample_shape": submodel.sample_shape,
         "ema_decay": submodel.ema_decay,
         "precision": submodel.precision,
         "optimizer": submodel.optimizer,
@@ -227,6 +228,7 @@ def _restore_submodel(state: dict[str, Any]) -> Submodel:
             shift=buffers["shift"],
             scale=buffers["scale"],
             linear=(buffers["coef"], buffers["intercept"]) if is_linear else None,
+            sample_shape=state["sample_shape"],
             ema_decay=state["ema_decay"],
             precision=state["precision"],
             optimizer=state["optimizer"],
