@@ -66,10 +66,8 @@ class Precision(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         x = images[unlabeled, None].astype(np.float32)
-        predicted, truth = (
-            torch.tensor(net.predict_proba(x)),
-            torch.tensor(y[unlabeled]),
-        )
+        predicted = torch.tensor(net.predict_proba(x))
+        truth = torch.tensor(y[unlabeled])
         with torch.random.fork_rng():
             row = {"pseudo-label": (predicted.argmax(dim=1) == truth).float().mean()}
             for name, select in selections.items():
