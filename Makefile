@@ -1,16 +1,21 @@
-# make demo | test | lint | docs | dist: each makes the virtual environment that it needs.
+# make demo | test | fuzz | lint | docs | dist: each makes the environment that it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DIST ?= dist
 
-.PHONY: demo test lint docs dist clean
+.PHONY: demo test fuzz lint docs dist clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/plot_digits.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+# Fits with random arguments. Other ones: make fuzz FUZZ="1000 300"
+FUZZ ?= 300 0
+fuzz: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/system/random_fits.py $(FUZZ)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

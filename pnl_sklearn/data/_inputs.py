@@ -1,6 +1,7 @@
 """Validation of X."""
 
 import math
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..utils._warnings import warn_user
 
 _CHANNELS = (1, 3, 4)
-# Largest range of a feature, so that sums of its squares are finite in float32.
-_WIDEST = 1e18
+# Largest value and largest range of a feature, so that squares of the values and sums
+# of squared differences are finite in float32. Nanoseconds since 1970 are allowed.
+_LARGEST, _WIDEST = 1e19, 1e18
 # Number of values that are checked for features that vary too little.
 _SAMPLE_VALUES = 2**20
 # Number of samples of a checksum.
@@ -272,6 +274,7 @@ def numbers_expected(X) -> Iterator[None]:
         known = ["could not", "float()"] + ["contains NaN"] * is_frame
         if not any(part in reason for part in known):
             raise
+        reason = re.sub(r"np\.str_\((.*)\)", r"\1", reason)
         message = (
             f"X contains values that are not numbers ({reason}). Encode them first: "
             "dates as numbers of days, categories for example with "
@@ -355,6 +358,8 @@ def _check_array(estimator, X, *, reset: bool):
         )
     if sparse.issparse(array):
         return array
+    # torch has no other byte order, which columns of a DataFrame may keep.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     # A single sample is contiguous with any strides. This makes the strides regular.
     return array.ravel().reshape(array.shape)
 
@@ -370,9 +375,12 @@ def _range_of(array) -> tuple[float, float]:
 
 
 def check_spans(*parts: Inputs) -> None:
-    """Raise if squares of a feature's range, over several inputs, are too large."""
+    """Raise if squares of a feature, over several inputs, are too large."""
     lows, highs = zip(*(part.value_range for part in parts), strict=True)
-    if max(highs) - min(lows) <= _WIDEST or any(part.is_dataset for part in parts):
+    low, high = min(lows), max(highs)
+    if high - low <= _WIDEST and max(-low, high) <= _LARGEST:
+        return
+    if any(part.is_dataset for part in parts):
         return
 
     def reduced(function: np.ufunc, name: str) -> np.ndarray:
@@ -380,11 +388,12 @@ def check_spans(*parts: Inputs) -> None:
         each = [x.toarray().ravel() if sparse.issparse(x) else x for x in each]
         return function.reduce([x.astype(float) for x in each])
 
-    if (reduced(np.maximum, "max") - reduced(np.minimum, "min")).max() > _WIDEST:
+    spans = reduced(np.maximum, "max") - reduced(np.minimum, "min")
+    if max(-low, high) > _LARGEST or spans.max() > _WIDEST:
         raise ValueError(
-            f"A feature of input X has a range of more than {_WIDEST:g}. Its squares "
-            "are too large for dtype('float32'). Rescale X, for example with "
-            "sklearn.preprocessing.StandardScaler."
+            f"Input X has values beyond {_LARGEST:g}, or a feature that ranges over "
+            f"more than {_WIDEST:g}. The squares are too large for dtype('float32'). "
+            "Rescale X, for example with sklearn.preprocessing.StandardScaler."
         )
 
 
@@ -504,7 +513,7 @@ def _check_dataset(dataset: Any, image_shape) -> Inputs:
     value_range = np.nan, np.nan
     if len(sample_shape) == 3:
         used = np.linspace(0, len(dataset) - 1, min(len(dataset), _N_ITEMS))
-        some = torch.stack([items[i] for i in used.astype(int).tolist()])
+        some = torch.stack([items[i] for i in used.astype(int).tolist()]).float()
         value_range = float(some.min()), float(some.max())
     return Inputs(items, sample_shape, value_range)
 

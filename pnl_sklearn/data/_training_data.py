@@ -224,16 +224,22 @@ def check_unlabeled_weight(
     """
     if unlabeled_weight is None:
         return None
-    weights = np.asarray(unlabeled_weight, dtype=np.float64)
+    error = ValueError(
+        "unlabeled_weight must contain one finite number per sample, which is not "
+        "negative."
+    )
+    try:
+        weights = np.asarray(unlabeled_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise error from None
     if n_added and weights.shape == (n_added,):
         weights = np.concatenate([np.ones(len(codes) - n_added), weights])
+    if weights.ndim != 1:
+        raise error
     check_consistent_length(weights, codes)
     unlabeled = weights[codes < 0]
-    if weights.ndim != 1 or not np.isfinite(unlabeled).all() or (unlabeled < 0).any():
-        raise ValueError(
-            "unlabeled_weight must contain one finite number per sample, which is not "
-            "negative."
-        )
+    if not np.isfinite(unlabeled).all() or (unlabeled < 0).any():
+        raise error
     if len(unlabeled) and not unlabeled.any():
         raise ValueError(
             "The weights of the unlabeled samples are all zero. Use "

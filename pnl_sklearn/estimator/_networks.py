@@ -54,7 +54,8 @@ def check_device(device: str, processes: Processes = SINGLE_PROCESS) -> str:
             f"device={device!r}, but torch finds no {device} device here. Use "
             "device='auto', 'cpu', or 'cuda' for a GPU of NVIDIA or AMD."
         ) from error
-    return device
+    # torch cannot load a pickle of tensors on "cpu:0".
+    return "cpu" if torch.device(device).type == "cpu" else device
 
 
 @contextmanager
@@ -260,9 +261,15 @@ def _check_output(
     submodel: Submodel, source: Source, n_samples: int, n_classes: int
 ) -> None:
     x = next(source.stream([range(min(2, n_samples))]))
-    with torch.no_grad():
-        submodel._set_training(False)
-        logits = submodel.infer(x)
+    submodel._set_training(False)
+    try:
+        with torch.no_grad():
+            logits = submodel.infer(x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The module, a {type(submodel.module_.network).__name__}, failed on a "
+            f"float32 batch of shape {tuple(x.shape)}: {error}"
+        ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
         raise ValueError(

@@ -257,7 +257,13 @@ def _check_view(name: str, view: View, x: Tensor) -> None:
             "images, set image_shape=(channels, height, width)."
         )
     form = x.dtype, x.shape
-    augmented = view(x)
+    try:
+        augmented = view(x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name}={view!r} failed on a float32 batch of shape {tuple(form[1])}: "
+            f"{error}"
+        ) from error
     if not isinstance(augmented, Tensor) or (augmented.dtype, augmented.shape) != form:
         raise ValueError(
             f"{name}={view!r} returns {_describe(augmented)} for a batch, a float32 "

@@ -28,7 +28,7 @@ from pnl_sklearn import (
 from pnl_sklearn.graph import GraphPosterior
 from pnl_sklearn.networks import CNN13
 from pnl_sklearn.objectives import MeanTeacher
-from pnl_sklearn.views import ImageView
+from pnl_sklearn.views import ImageView, RandAugmentView
 
 RNG = np.random.default_rng(0)
 Y = np.where(np.arange(30) < 12, np.arange(30) % 3, -1)
@@ -347,6 +347,10 @@ INPUTS = {
         lambda: fit(sparse.csr_matrix(X * 1e19)),
         "squares are too large",
     ),
+    "constant and too large": (
+        lambda: fit(np.where(np.arange(4) == 1, np.float32(-3e38), X)),
+        "values beyond 1e\\+19, .* squares are too large",
+    ),
     "too wide, int64": (
         lambda: fit((X * 1e18).astype(np.int64)),
         "squares are too large",
@@ -493,6 +497,10 @@ PARAMETERS = {
         lambda: fit(weak_view=lambda x: x.double()),
         r"weak_view=.* returns a Tensor of dtype torch.float64 and shape \(\d+, 4\)",
     ),
+    "strong view, small images": (
+        lambda: fit(IMAGES[:, :2, :2], strong_view=RandAugmentView()),
+        r"strong_view=RandAugmentView\(.*failed on a float32 batch of shape",
+    ),
     "weak view, NaN": (
         lambda: fit(weak_view=lambda x: x / 0 * 0),
         "weak_view=.* returns NaN or infinite values",
@@ -557,6 +565,10 @@ PARAMETERS = {
     "columns": (
         lambda: fit(module=Fixed),
         "returns 7 logits per sample, but y has 3 classes",
+    ),
+    "module of other features": (
+        lambda: fit(module=nn.Linear(5, 3)),
+        r"The module, a Linear, failed on a float32 batch of shape \(2, 4\): ",
     ),
     "frozen module": (
         lambda: fit(module=nn.Linear(4, 3).requires_grad_(False)),

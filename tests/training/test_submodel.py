@@ -29,6 +29,7 @@ def begin_training(callbacks=(), module=nn.Linear, ema_decay=0.3):
         module__out_features=3,
         shift=torch.zeros(1),
         scale=torch.ones(1),
+        sample_shape=(2,),
         ema_decay=ema_decay,
         optimizer=torch.optim.SGD,
         lr=0.1,
