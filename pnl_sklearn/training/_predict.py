@@ -26,18 +26,19 @@ def log_probabilities(
 
 
 def refuse_nan(parts: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield log-probabilities, and raise at the end if some of them are NaN."""
-    flags = []
+    """Yield log-probabilities; raise if some of them are NaN."""
+    n_before = 0
     for part in parts:
-        flags.append(part.isnan().any(dim=1))
+        found = part.isnan().any(dim=1)
+        if found.any():
+            index = n_before + int(found.nonzero()[0])
+            raise ValueError(
+                f"The prediction of sample {index} of X is NaN. It may contain values "
+                "that are too large, such as a mark of missing values. Correct or "
+                "remove such samples."
+            )
+        n_before += len(part)
         yield part
-    found = torch.cat(flags).nonzero().ravel().tolist()
-    if found:
-        raise ValueError(
-            f"The predictions of {len(found)} samples of X are NaN, the first of which "
-            f"is sample {found[0]}. It may contain values that are too large, such as "
-            "a mark of missing values. Correct or remove these samples."
-        )
 
 
 def concatenate_predictions(
