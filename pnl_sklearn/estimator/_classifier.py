@@ -47,7 +47,7 @@ from ._networks import (
 )
 from ._parameters import PARAMETER_CONSTRAINTS, NestedParameters
 from ._state import fit_state, read_checkpoint, restore_fit, write_checkpoint
-from ._trainer import build_class_prior, build_trainer
+from ._trainer import FitStart, Observers, build_class_prior, build_trainer
 
 
 class PNLClassifier(
@@ -461,23 +461,16 @@ class PNLClassifier(
             linear classifier (see `evidence_`).
         """
         processes = Processes(self.accelerator)
-        path = self._read_checkpoint()
-        warm = bool(self.warm_start) and self.__sklearn_is_fitted__()
-        seed, n_before = self._begin_fit(warm, processes)
-        n_done = len(self.history_) - n_before
-        split, *networks, sampler, steps = _spawn_seeds(seed, processes)
+        start = self._begin_fit(processes)
+        split, *networks, sampler, steps = _spawn_seeds(start.seed, processes)
         unlabeled = X_unlabeled, negative_labels, unlabeled_weight
-        held_out = X_val, y_val
-        data = make_training_data(
-            self, X, y, sample_weight, *unlabeled, *held_out, reset=not warm, seed=split
-        )
+        given = X, y, sample_weight, *unlabeled, X_val, y_val
+        data = make_training_data(self, *given, reset=not start.is_warm, seed=split)
         callbacks = named_callbacks(self)
         check_callbacks(callbacks, VALIDATED if data.held_out else ())
         processes.check_same(data.codes)
-        if warm and self.warm_start == "resume":
-            self._checkpoint.check_data(data, path)
-            if n_done >= self.max_epochs and "evidence_" in vars(self):
-                return self
+        if start.resumes and self._is_finished(data, start):
+            return self
         check_module(self, data.inputs.sample_shape)
         device = check_device(self.device, processes)
         self.classes_ = data.classes
@@ -499,22 +492,13 @@ class PNLClassifier(
             batches = BatchSampler(
                 source, data, sizes, device, sampler, log_posterior, processes
             )
-            trainer = build_trainer(
-                self,
-                data,
-                source,
-                submodels,
-                prior,
-                evidence,
-                processes,
-                callbacks,
-                progress,
-                FitTasks(self, X, y, submodels),
-                partial(self._write_checkpoint, submodels, processes),
-                n_before,
-                n_done,
+            write = partial(self._write_checkpoint, submodels, processes)
+            observers = Observers(
+                callbacks, progress, FitTasks(self, X, y, submodels), write
             )
-            self._checkpoint.start(seed, n_before, data)
+            parts = data, source, submodels, prior, evidence, processes
+            trainer = build_trainer(self, *parts, observers, start)
+            self._checkpoint.start(start.seed, start.n_before, data)
             vars(self).pop("transduction_", None)
             error = trainer.fit(batches, self.history_, self._checkpoint)
             self.submodels_, self.evidence_ = submodels, evidence
@@ -522,8 +506,8 @@ class PNLClassifier(
             self.transduction_ = self._transduce(data, batches)
         if error is not None:
             raise error
-        self._write_checkpoint(submodels, processes, is_finished=True)
-        trainer.tasks.end()
+        write(is_finished=True)
+        observers.tasks.end()
         evidence.warn()
         warn_of_class_collapse(self.history_, prior, data.classes, data.codes)
         return self
@@ -711,20 +695,26 @@ class PNLClassifier(
         """Number of epochs of training."""
         return len(self.history_)
 
-    def _begin_fit(self, warm, processes):
-        """Return the seed of a fit, and the number of epochs of earlier fits.
-
-        A resumed fit keeps the values of the interrupted fit.
-        """
-        if warm and self.warm_start == "resume":
-            return self._checkpoint.seed, self._checkpoint.n_before
-        if not warm:
+    def _begin_fit(self, processes):
+        """Return where a fit starts; a resumed fit keeps its seed."""
+        path = self._read_checkpoint()
+        is_warm = bool(self.warm_start) and self.__sklearn_is_fitted__()
+        if is_warm and self.warm_start == "resume":
+            seed, n_before = self._checkpoint.seed, self._checkpoint.n_before
+            n_done = len(self.history_) - n_before
+            return FitStart(seed, n_before, n_done, is_warm, True, path)
+        if not is_warm:
             # If a check raises an error, the estimator is not fitted.
             vars(self).pop("submodels_", None)
             self._checkpoint, self.history_ = TrainingCheckpoint(), []
         random_state = check_random_state(self.random_state)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
-        return processes.broadcast(seed), len(self.history_)
+        seed = processes.broadcast(int(random_state.randint(np.iinfo(np.int32).max)))
+        return FitStart(seed, len(self.history_), 0, is_warm)
+
+    def _is_finished(self, data, start):
+        """Tell whether nothing is left of a resumed fit; check its data."""
+        self._checkpoint.check_data(data, start.path)
+        return start.n_done >= self.max_epochs and "evidence_" in vars(self)
 
     def _read_checkpoint(self):
         """Take the state of the fit that is resumed from a file; return its path.

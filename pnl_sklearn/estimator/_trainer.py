@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,51 @@ _MIN_STEPS = 110
 _SMALL_STEP, _SMALL_NETWORK = 2**14, 2**19
 
 
+class FitStart(NamedTuple):
+    """Where a fit starts.
+
+    Parameters
+    ----------
+    seed : int
+    n_before : int
+        Epochs of earlier fits.
+    n_done : int
+        Epochs of this fit that were trained before it was interrupted.
+    is_warm : bool
+        Whether the submodels are fitted already.
+    resumes : bool
+        Whether an interrupted fit is resumed.
+    path : str or None
+        Path of the checkpoint that it was read from.
+    """
+
+    seed: int
+    n_before: int
+    n_done: int
+    is_warm: bool
+    resumes: bool = False
+    path: str | None = None
+
+
+class Observers(NamedTuple):
+    """What is called in the course of a fit, and does not change its result by itself.
+
+    Parameters
+    ----------
+    callbacks : list of (str, Callback)
+        Callbacks of skorch.
+    progress : Progress
+    tasks : FitTasks
+        Calls scikit-learn's callbacks.
+    write_checkpoint : callable
+    """
+
+    callbacks: list[tuple[str, Callback]]
+    progress: Progress
+    tasks: FitTasks
+    write_checkpoint: Callable[..., None]
+
+
 def build_class_prior(
     estimator, data: TrainingData, device: str, processes: Processes
 ) -> ClassPrior:
@@ -70,12 +116,8 @@ def build_trainer(
     class_prior: ClassPrior,
     evidence: Evidence,
     processes: Processes,
-    callbacks: list[tuple[str, Callback]],
-    progress: Progress,
-    tasks: FitTasks,
-    write_checkpoint: Callable[[], None],
-    n_before: int,
-    n_done: int,
+    observers: Observers,
+    start: FitStart,
 ) -> Trainer:
     """Return the trainer of a fit.
 
@@ -88,16 +130,11 @@ def build_trainer(
     class_prior : ClassPrior
     evidence : Evidence
     processes : Processes
-    callbacks : list of (str, Callback)
-    progress : Progress
-    tasks : FitTasks
-    write_checkpoint : callable
-    n_before : int
-        Epochs of earlier fits. If there are any, there is no ramp-up.
-    n_done : int
-        Epochs of this fit that were trained before it was interrupted.
+    observers : Observers
+    start : FitStart
     """
     device, shape = submodels[0].device, data.inputs.sample_shape
+    is_first = not start.n_before  # further epochs have no ramp-up
     # That classes are equally frequent is only assumed where they seem to be clusters.
     is_aligned = evidence.uses_neighbors or not class_prior.is_estimated
     weak, strong = _views(
@@ -126,9 +163,11 @@ def build_trainer(
             held_out = make_source(inputs, device, estimator.net_params)
         metric = validation_metrics(held_out, shape, codes, select, device)
         epoch_metrics.append(metric)
-    if LABEL_CHANGE in monitored(callbacks):
+    if LABEL_CHANGE in monitored(observers.callbacks):
         epoch_metrics.append(label_change_metric(source, shape, data.codes, device))
-    scheduled = any(isinstance(callback, LRScheduler) for _, callback in callbacks)
+    scheduled = any(
+        isinstance(callback, LRScheduler) for _, callback in observers.callbacks
+    )
     n_weights = sum(weight.numel() for weight in submodels[0].module_.parameters())
     is_small = n_step * math.prod(shape) <= _SMALL_STEP and n_weights <= _SMALL_NETWORK
     return Trainer(
@@ -145,8 +184,8 @@ def build_trainer(
         ),
         negative_weight=estimator.negative_weight,
         balance_weight=balance_weight(estimator) if is_aligned else 0.0,
-        rampup=0.0 if n_before else estimator.rampup,
-        consistency_rampup=0.0 if n_before or not consistency else consistency.rampup,
+        rampup=estimator.rampup if is_first else 0.0,
+        consistency_rampup=consistency.rampup if is_first and consistency else 0.0,
         lr=estimator.lr,
         anneal=not scheduled,
         n_epochs=estimator.max_epochs,
@@ -154,22 +193,22 @@ def build_trainer(
         epoch_metrics=epoch_metrics,
         net=FitNet(
             submodels,
-            callbacks=callbacks,
+            callbacks=observers.callbacks,
             verbose=bool(estimator.verbose),
             max_epochs=estimator.max_epochs,
             lr=estimator.lr,
             batch_size=estimator.batch_size,
         ),
-        progress=progress,
-        tasks=tasks,
-        write_checkpoint=write_checkpoint,
+        progress=observers.progress,
+        tasks=observers.tasks,
+        write_checkpoint=observers.write_checkpoint,
         processes=processes,
         compiles=compiles(estimator, device),
         captures=not scheduled
         and can_capture(estimator, submodels[0], [weak, strong], select, consistency),
         n_threads=1 if device == "cpu" and is_small else None,
-        resumes=estimator.__sklearn_is_fitted__() and estimator.warm_start == "resume",
-        n_done=n_done,
+        resumes=start.resumes,
+        n_done=start.n_done,
     )
 
 
