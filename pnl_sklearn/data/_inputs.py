@@ -21,7 +21,7 @@ from ..utils._warnings import warn_user
 _CHANNELS = (1, 3, 4)
 # Largest value and largest range of a feature, so that squares of the values and sums
 # of squared differences are finite in float32. Nanoseconds since 1970 are allowed.
-_LARGEST, _WIDEST = 1e19, 1e18
+LARGEST, WIDEST = 1e19, 1e18
 # Number of values that are checked for features that vary too little.
 _SAMPLE_VALUES = 2**20
 # Number of samples of a checksum.
@@ -378,7 +378,7 @@ def check_spans(*parts: Inputs) -> None:
     """Raise if squares of a feature, over several inputs, are too large."""
     lows, highs = zip(*(part.value_range for part in parts), strict=True)
     low, high = min(lows), max(highs)
-    if high - low <= _WIDEST and max(-low, high) <= _LARGEST:
+    if high - low <= WIDEST and max(-low, high) <= LARGEST:
         return
     if any(part.is_dataset for part in parts):
         return
@@ -389,10 +389,10 @@ def check_spans(*parts: Inputs) -> None:
         return function.reduce([x.astype(float) for x in each])
 
     spans = reduced(np.maximum, "max") - reduced(np.minimum, "min")
-    if max(-low, high) > _LARGEST or spans.max() > _WIDEST:
+    if max(-low, high) > LARGEST or spans.max() > WIDEST:
         raise ValueError(
-            f"Input X has values beyond {_LARGEST:g}, or a feature that ranges over "
-            f"more than {_WIDEST:g}. The squares are too large for dtype('float32'). "
+            f"Input X has values beyond {LARGEST:g}, or a feature that ranges over "
+            f"more than {WIDEST:g}. The squares are too large for dtype('float32'). "
             "Rescale X, for example with sklearn.preprocessing.StandardScaler."
         )
 
@@ -528,7 +528,7 @@ def _compare_shapes(estimator, shape: tuple[int, ...]) -> None:
 
 def _compare_ranges(estimator, value_range: tuple[float, float]) -> None:
     (low, high), (fit_low, fit_high) = value_range, estimator._value_range
-    if max(fit_low - low, high - fit_high) > _WIDEST:
+    if max(fit_low - low, high - fit_high) > WIDEST:
         raise ValueError(
             f"X has values from {low:.3g} to {high:.3g}, far beyond those in fit, from "
             f"{fit_low:.3g} to {fit_high:.3g}. They may mark missing values, and are "

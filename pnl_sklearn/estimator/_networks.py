@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data._inputs import Inputs
+from ..data._inputs import LARGEST, WIDEST, Inputs
 from ..data._sources import Source, SparseSource, moments
 from ..data._training_data import TrainingData
 from ..evidence._linear import LinearModel
@@ -217,7 +217,7 @@ def standardizations(
     mean, deviation = moments(source, len(inputs), inputs.sample_shape)
     # A standard deviation below rounding errors is 0: the feature is constant.
     deviation = torch.where(deviation <= 1e-7 * mean.abs(), 0.0, deviation)
-    _check_deviation(deviation)
+    _check_moments(mean, deviation)
     shift = torch.zeros_like(mean) if isinstance(source, SparseSource) else mean
     units = [deviation]
     if len(inputs.sample_shape) == 1:
@@ -228,17 +228,18 @@ def standardizations(
     ]
 
 
-def _check_deviation(deviation: Tensor) -> None:
-    """Raise if a feature or channel varies too much or too little for float32."""
-    info = torch.finfo(torch.float32)
-    strange = (deviation > 0) & (1 / deviation > info.max)
-    strange |= deviation > math.sqrt(info.max)
+def _check_moments(mean: Tensor, deviation: Tensor) -> None:
+    """Raise if a feature or channel is too large or varies too little for float32."""
+    inverse = torch.where(deviation > 0, 1 / deviation, 0.0)
+    strange = inverse > torch.finfo(torch.float32).max
+    # Of arrays all values are checked before.
+    strange |= (deviation > WIDEST / 2) | (mean.abs() > LARGEST)
     if strange.any():
-        found = deviation[strange][0].item()
         raise ValueError(
-            f"A feature or channel of X has a standard deviation of {found:.2g}, which "
-            "is too small or too large for dtype('float32'). Rescale X, for example "
-            "with sklearn.preprocessing.StandardScaler."
+            f"A feature or channel of X has mean {mean[strange][0].item():.2g} and "
+            f"standard deviation {deviation[strange][0].item():.2g}, which are too "
+            "large or too small for dtype('float32'). Rescale X, for example with "
+            "sklearn.preprocessing.StandardScaler."
         )
 
 

@@ -369,17 +369,24 @@ INPUTS = {
     ),
     "too narrow": (
         lambda: fit((X * 1e-40).astype(np.float32)),
-        "standard deviation of .*e-4[01], which is too small .*StandardScaler",
+        "standard deviation .*e-4[01], which are too large or too small .*Scaler",
     ),
     "too narrow, Dataset": (
         lambda: fit(dataset(X * 1e-40)),
-        "standard deviation of .*e-4[01], which is too small",
+        "standard deviation .*e-4[01], which are too large or too small",
     ),
     "too narrow, images": (
         lambda: fit((IMAGES * 1e-40).astype(np.float32)),
-        "standard deviation of .*e-4[01], which is too small",
+        "standard deviation .*e-4[01], which are too large or too small",
     ),
-    "too wide, Dataset": (lambda: fit(dataset(X * 1e37)), "too large for dtype"),
+    "too wide, Dataset": (
+        lambda: fit(dataset(X * 1e18)),
+        r"standard deviation .*e\+18, which are too large",
+    ),
+    "constant and too large, Dataset": (
+        lambda: fit(dataset(np.full((30, 4), 1e30))),
+        r"mean 1e\+30 and standard deviation 0, which are too large",
+    ),
     "too large, Dataset": (
         lambda: fit(TensorDataset(torch.tensor(X) * 1e300)),
         "too large for dtype",
