@@ -137,11 +137,12 @@ def build_trainer(
     is_first = not start.n_before  # further epochs have no ramp-up
     # That classes are equally frequent is only assumed where they seem to be clusters.
     is_aligned = evidence.uses_neighbors or not class_prior.is_estimated
+    learns_unlabeled = estimator.negative_weight > 0 and (data.codes < 0).any()
     weak, strong = _views(
         estimator,
         source,
         len(data.inputs),
-        evidence.uses_neighbors and estimator.negative_weight > 0,
+        evidence.uses_neighbors and bool(learns_unlabeled),
     )
     select = as_object("selection", estimator.selection)
     consistency = _consistency(estimator, submodels[0].ema_decay)

@@ -58,3 +58,9 @@ def test_supervised_baseline_of_a_pipeline():
     expected = supervised_baseline(tiny()).fit(StandardScaler().fit_transform(X), Y)
     scaled = pipeline[0].transform(X)
     same(baseline.fit(X, Y).predict_proba(X), expected.predict_proba(scaled))
+
+
+def test_without_unlabeled_samples_the_default_is_its_baseline():
+    y = np.arange(60) % 3
+    baseline = supervised_baseline(tiny(graph="auto")).fit(X, y)
+    same(tiny(graph="auto").fit(X, y).predict_proba(X), baseline.predict_proba(X))
