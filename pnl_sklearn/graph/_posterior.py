@@ -8,9 +8,9 @@ import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
-from tqdm.auto import tqdm
 
 from ..data._sources import Source, chunks
+from ..utils._progress import print_line
 from ._hog import HOG
 from ._neighbors import (
     FeatureFunction,
@@ -208,15 +208,14 @@ class GraphPosterior(BaseEstimator):
             return None
         elif not can_search(n_samples):
             if verbose:
-                # Above a progress bar, if there is one.
-                tqdm.write(
+                print_line(
                     f"No graph posterior: the neighbors of {n_samples:,} samples are "
                     "searched by faiss, which is not installed (pip install "
                     "faiss-cpu)."
                 )
             return None
         if verbose and n_samples > 10_000:
-            tqdm.write(f"Searching the neighbors of {n_samples:,} samples.")
+            print_line(f"Searching the neighbors of {n_samples:,} samples.")
         graph = self._neighbor_graph(source, n_samples, shape)
         return label_posterior(graph, codes, n_classes, class_prior, prior_odds)
 

@@ -1,6 +1,6 @@
 """What a fit prints."""
 
-from tqdm.auto import tqdm
+from typing import Any
 
 # Columns of a line, their widths and their names in the history.
 _COLUMNS = {
@@ -15,6 +15,13 @@ _COLUMNS = {
 }
 
 
+def print_line(text: str) -> None:
+    """Print a line, above a progress bar if there is one."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(text)
+
+
 class Progress:
     """Progress of a fit: nothing, a progress bar, or one line per epoch.
 
@@ -26,8 +33,10 @@ class Progress:
 
     def __init__(self, verbose: int) -> None:
         self.verbose = int(verbose)
-        self._bar = None
+        self._bar: Any = None
         if self.verbose == 1:
+            from tqdm.auto import tqdm
+
             # Until the first epoch there are no steps to count.
             self._bar = tqdm(bar_format="{desc} [{elapsed}]", desc="neighbors")
 
@@ -39,9 +48,9 @@ class Progress:
             self._bar.close()
 
     def say(self, text: str) -> None:
-        """Print a line, above the bar if there is one."""
+        """Print a line."""
         if self.verbose:
-            tqdm.write(text)
+            print_line(text)
 
     def begin(self, n_epochs: int, n_steps: int, n_done: int) -> None:
         """Begin the epochs."""
@@ -50,7 +59,7 @@ class Progress:
             self._bar.bar_format = None
             self._bar.unit = "step"
             self._bar.reset(total=(n_epochs - n_done) * n_steps)
-            self._describe(self._bar)
+            self._describe()
         if self.verbose > 1:
             names = [f"{name:>{width}}" for name, (width, _) in _COLUMNS.items()]
             print("  ".join(names))
@@ -68,7 +77,7 @@ class Progress:
             self._bar.set_postfix_str(
                 f"loss={row['train_loss']:.3f}, agreement={agreement:.2f}"
             )
-            self._describe(self._bar)
+            self._describe()
         if self.verbose > 1:
             cells = [
                 f"{row[key]:>{width}}" if key == "epoch" else f"{row[key]:>{width}.4f}"
@@ -76,6 +85,6 @@ class Progress:
             ]
             print("  ".join(cells), flush=True)
 
-    def _describe(self, bar: tqdm) -> None:
+    def _describe(self) -> None:
         epoch = min(self._n_done + 1, self._n_epochs)
-        bar.set_description(f"epoch {epoch}/{self._n_epochs}")
+        self._bar.set_description(f"epoch {epoch}/{self._n_epochs}")
