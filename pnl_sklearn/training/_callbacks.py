@@ -132,7 +132,8 @@ def check_callbacks(callbacks: list[tuple[str, Any]], columns: Sequence[str]) ->
     `history_` will have `columns` in addition to `COLUMNS`.
     """
     packages = {type(callback).__module__.split(".")[0] for _, callback in callbacks}
-    passed = [c.name for _, c in callbacks if isinstance(c, PassthroughScoring)]
+    scorings = [c for _, c in callbacks if isinstance(c, PassthroughScoring)]
+    passed = [c.name for c in scorings if c.name not in VALIDATED]
     for _, callback in callbacks:
         for kinds, advice in _UNSUPPORTED.items():
             if isinstance(callback, kinds):

@@ -170,18 +170,23 @@ class Submodel(NeuralNet):
         if any(map(is_lazy, [*network.parameters(), *network.buffers()])):
             with torch.no_grad():
                 network.eval()(torch.zeros(2, *self.sample_shape, device=self.device))
-        if not any(weight.requires_grad for weight in network.parameters()):
-            raise ValueError(
-                f"The module, a {type(network).__name__}, has no weights that can be "
-                "trained. Call requires_grad_(True) on it, or on its last layer."
-            )
         self.module_ = Standardized(network, self.shift, self.scale, self.linear)
+        self.check_trainable()
         self.ema_module_ = self.module_
         if self.ema_decay is not None:
             self.ema_module_ = deepcopy(self.module_).requires_grad_(False)
         self.n_steps_ = 0
         self.common_lr_ = self.lr
         return self
+
+    def check_trainable(self) -> None:
+        """Raise if no weight can be trained."""
+        if not any(weight.requires_grad for weight in self.module_.parameters()):
+            raise ValueError(
+                f"The module, a {type(self.module_.network).__name__}, has no weights "
+                "that can be trained. Call requires_grad_(True) on it, or on its last "
+                "layer. A callback such as Freezer must leave some weights."
+            )
 
     def get_all_learnable_params(self):
         """Yield names and parameters of the network, but not of its EMA."""

@@ -212,6 +212,8 @@ class Trainer:
         self.tasks.begin_epoch()
         datasets = {"dataset_train": None, "dataset_valid": None}
         self.net.notify_all("on_epoch_begin", **datasets)
+        for submodel in self.submodels:
+            submodel.check_trainable()
         step.begin_epoch()
         metrics = RunningMean()
         for i, batch in enumerate(batches.epoch(self.n_steps), epoch * self.n_steps):

@@ -158,6 +158,11 @@ def test_freezer_freezes_both_submodels():
         assert not any("head" in name for name in free)
 
 
+def test_freezer_of_all_weights_is_refused():
+    with pytest.raises(ValueError, match="Freezer must leave some weights"):
+        tiny(callbacks=[Freezer("*")]).fit(X, Y)
+
+
 def test_schedulers_of_submodels_are_copies():
     schedule = LRScheduler("StepLR", step_size=1, gamma=0.5)
     estimator = tiny(callbacks=[schedule], lr=0.1, max_epochs=3).fit(X, Y)

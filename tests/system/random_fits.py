@@ -19,6 +19,15 @@ import pandas as pd
 import polars as pl
 import torch
 from scipy import sparse
+from skorch.callbacks import (
+    EarlyStopping,
+    EpochScoring,
+    Freezer,
+    GradientNormClipping,
+    LRScheduler,
+    PassthroughScoring,
+    PrintLog,
+)
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -173,6 +182,7 @@ class Draw:
                 [1e308, 1e308],
                 DistributionAlignment({"a": 1, "b": 2}),
             ),
+            "callbacks": self.callbacks(),
             "batch_size": self.one(1, 2, 300),
             "labeled_batch_size": self.one(1, 2, 300),
             "lr": self.one(1e-30, 0.1, 1e3),
@@ -195,6 +205,22 @@ class Draw:
         }
         names = self.rng.permutation(sorted(choices))[: self.one(0, 1, 1, 2)]
         return {name: choices[name] for name in names}
+
+    def callbacks(self):
+        """Return a list of callbacks."""
+        choices = [
+            EarlyStopping("train_loss", load_best=True),
+            EarlyStopping("valid_loss"),
+            EarlyStopping,
+            EpochScoring("accuracy"),
+            Freezer(self.one("network.0*", "*head*", "*")),
+            GradientNormClipping(self.one(0.1, 0)),
+            LRScheduler(self.one("WarmRestartLR", "StepLR"), step_size=1),
+            PassthroughScoring(self.one("train_loss", "valid_loss"), on_train=True),
+            ("log", PrintLog(sink=[].append)),
+            "PrintLog",
+        ]
+        return [self.one(*choices) for _ in range(self.one(0, 1, 1, 2))]
 
     def fit_parameters(self, n, shape, y):
         weights = self.rng.random(n) * self.one(0, 1, 1, 5e-324, 1e308)
