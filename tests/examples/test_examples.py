@@ -156,6 +156,21 @@ def test_plot_tabular(run_script):
 
 
 @pytest.mark.slow
+def test_plot_image_folder(run_script):
+    output = run_script("plot_image_folder.py", "--epochs", "1", min_steps=20)
+    assert "X: (600, 3, 16, 16), torch.uint8" in output
+    assert "30 labeled, 570 unlabeled" in output
+    written = re.findall(r"^scan\d+\.png,(\w+),([\d.]+)$", output, re.MULTILINE)
+    labels, probabilities = zip(*written, strict=True)
+    assert set(labels) < set(
+        "zero one two three four five six seven eight nine".split()
+    )
+    assert sorted(probabilities) == list(probabilities)
+    (linear,), (pnl,) = table_rows(output, "LogisticRegression", "PNLClassifier")
+    assert 50 < linear < pnl <= 100
+
+
+@pytest.mark.slow
 def test_plot_own_network(run_script):
     output = run_script("plot_own_network.py", "--epochs", "3")
     (baseline,), (pnl,) = table_rows(output, "supervised baseline", "PNLClassifier")
