@@ -38,7 +38,8 @@ parser = argparse.ArgumentParser(description="A folder of images.")
 parser.add_argument("--epochs", type=int, default=5)
 args = parser.parse_args()
 
-words = "zero one two three four five six seven eight nine".split()
+words = ["zero", "one", "two", "three", "four"]
+words += ["five", "six", "seven", "eight", "nine"]
 rng = np.random.default_rng(0)
 temporary = TemporaryDirectory()
 folder = Path(temporary.name)
