@@ -55,6 +55,8 @@ class Evidence:
     pvalue: float = math.nan
 
     def __str__(self) -> str:
+        if len(self.log_likelihood) < 2 and not self.linear_weight + self.graph_weight:
+            return "Neither a linear classifier nor neighbors are used."
         if not self.n_labels:
             return (
                 "No class has two labels, so that no label can be held out. The "

@@ -85,3 +85,9 @@ def test_without_held_out_labels():
     assert evidence.uses_neighbors
     assert (evidence.linear_weight, evidence.graph_weight) == (1, 0)
     assert "Label two samples" in str(evidence)
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:0]])
+def test_summary_without_linear_classifier_and_neighbors(labels):
+    summary = str(weigh_evidence(labels, 3))
+    assert summary == "Neither a linear classifier nor neighbors are used."

@@ -78,6 +78,9 @@ def files(folder, monkeypatch):
         path = folder / "pictures" / label / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         imsave(path, image.reshape(8, 8), cmap="gray")
+    paths = [path for path in folder.rglob("*.png") if path.parent.name != "unlabeled"]
+    lines = ["name,label", *(f"{path.name},{path.parent.name}" for path in paths)]
+    (folder / "labels.csv").write_text("\n".join(lines))
 
     rng = np.random.default_rng(0)
     table = load_breast_cancer(as_frame=True).frame.iloc[:200]
@@ -125,7 +128,11 @@ CHECKS = {
     "callbacks_and_saving": ["model.n_iter_ == 3", "len(model.history_) == 3"],
     "choosing_settings": ["model.get_params()['graph__weight'] == 2.0"],
     "domain_adaptation": ["(y_both >= 0).sum() == 930", "model.classes_.size == 10"],
-    "images": ["set(model.transduction_) == {'cat', 'dog'}"],
+    "images": [
+        "set(y) == {'cat', 'dog', None}",
+        "(labels.reindex(names).fillna('unlabeled') == folders).all()",
+        "set(pd.read_csv('predicted.csv')['label']) == {'cat', 'dog'}",
+    ],
     "imbalanced_classes": ["0 <= scores.min() <= scores.max() <= 1"],
     "labels": ["len(set(ask)) == 10", "(y_few[issues.indices] >= 0).all()"],
     "model_selection": [

@@ -147,12 +147,29 @@ def test_plot_digits(run_script):
 @pytest.mark.slow
 def test_plot_tabular(run_script):
     output = run_script("plot_tabular.py", "--epochs", "3")
-    rows = table_rows(output, "LogisticRegression", "PNLClassifier")
-    assert all(0 <= error < 30 for row in rows for error in row)
+    of_tables, of_mixed = output.split("Mixed columns:")
+    for part in (of_tables, of_mixed):
+        rows = table_rows(part, "LogisticRegression", "PNLClassifier")
+        assert all(0 <= error < 30 for row in rows for error in row)
+    assert "not numbers in columns 'plan', 'city', and NaN in columns" in of_mixed
+    assert "neighbors: they are not used" in of_mixed
     assert "param_pnl__selection__tolerance" in output
     assert "param_pnl__graph__weight" in output
     assert "class_0  class_1  class_2" in output
     assert "teacher_student_agreement  negative_coverage" in output
+
+
+@pytest.mark.slow
+def test_plot_image_folder(run_script):
+    output = run_script("plot_image_folder.py", "--epochs", "1", min_steps=20)
+    assert "X: (600, 3, 16, 16), torch.uint8" in output
+    assert "30 labeled, 570 unlabeled" in output
+    written = output.split("name,label,probability\n")[1]
+    rows = re.findall(r"^scan\d+\.png,[a-z]+,([\d.]+)$", written, re.MULTILINE)
+    assert len(rows) == 5
+    assert sorted(rows, key=float) == rows
+    (linear,), (pnl,) = table_rows(output, "LogisticRegression", "PNLClassifier")
+    assert 50 < linear < pnl <= 100
 
 
 @pytest.mark.slow
@@ -275,6 +292,9 @@ def test_quickstart_notebook(tmp_path, monkeypatch):
     text, figures = run_notebook("quickstart.ipynb", tmp_path, monkeypatch, 10)
     assert "20 labeled" in text
     assert "Accuracy on the test images" in text
+    losses = re.search(r"train_loss: (.+)", text)[1].split()
+    assert len(losses) == 10
+    assert all(0 < float(loss) < 5 for loss in losses)
     assert len(figures) == 3
 
 
