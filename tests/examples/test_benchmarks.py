@@ -15,7 +15,14 @@ from examples.benchmarks.__main__ import main
 from examples.benchmarks.checkpoints import Checkpoint
 from examples.benchmarks.hard_tables import GENERATED
 from examples.benchmarks.methods import TITLES, estimators
-from examples.benchmarks.report import _overview, _ranks, errors_of, summarize, table
+from examples.benchmarks.report import (
+    _differences,
+    _overview,
+    _ranks,
+    errors_of,
+    summarize,
+    table,
+)
 from examples.benchmarks.runs import circumstances, read, run, run_all
 from examples.benchmarks.study import FACTORS, ConfidentPseudoLabels
 from examples.benchmarks.tables import TABLES, two_normals, waves
@@ -279,11 +286,31 @@ def test_recorded_settings_are_those_of_the_study():
     assert {record["method"] for record in records} <= {*TITLES, *FACTORS}
 
 
-def ranks(runs):
-    """Return lines about ranks of runs (table, method, split, errors by setting)."""
+def errors_by_run(runs):
+    """Return the errors of runs (task, method, split, errors by setting)."""
     names = ["task", "method", "split", "errors"]
     records = [dict(zip(names, run, strict=True)) | {"small": False} for run in runs]
-    return list(_ranks(errors_of(records)))
+    return errors_of(records)
+
+
+def test_differences_are_paired_by_label_splits():
+    runs = [("moons", "default", split, {"": split}) for split in (1, 2, 6)]
+    runs += [("moons", "baseline", split, {"": 3 * split}) for split in (1, 2)]
+    grid = {1: {"a": 0, "b": 9}, 2: {"a": 4, "b": 9}, 6: {"a": 5, "b": 9}}
+    runs += [("moons", "label_spreading", split, grid[split]) for split in grid]
+    (line,) = [part for part in _differences(errors_by_run(runs)) if "moons" in part]
+    # To the baseline -2 and -4, to setting "a" of the grid 1, -2 and 1.
+    assert line.split(" | ")[1:] == [
+        "3",
+        "-3.00 (1.00)",
+        "LabelSpreading",
+        "+0.00 (1.00) |",
+    ]
+
+
+def ranks(runs):
+    """Return lines about ranks of runs (table, method, split, errors by setting)."""
+    return list(_ranks(errors_by_run(runs)))
 
 
 @pytest.mark.parametrize("has_it", [True, False])
@@ -301,8 +328,6 @@ def test_ranks_use_label_splits_of_all_methods():
         runs += [("wine", method, 100, {"": 2.5 + i}), ("wine", method, 101, {"": 3})]
     lines = ranks(runs)
     assert sum(line.endswith("| 1.00 | 2.00 | 3.00 | 4.00 |") for line in lines) == 2
-    # Splits 100, 101: 1 - 2.5 and 3 - 3; the standard error is half their distance.
-    assert lines[-2].endswith("| -0.75 | 0.75 |")
 
 
 def test_grids_count_with_their_best_settings_and_with_one():
