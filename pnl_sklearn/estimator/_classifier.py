@@ -1,6 +1,8 @@
 """The estimator."""
 
+import os
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import partial
 from itertools import tee
 from pathlib import Path
@@ -454,7 +456,7 @@ class PNLClassifier(
             have values far beyond those of all others, such as 1e9 among values up to
             16. In this fit, these samples are clipped to the range of the others (not
             if X is sparse or a Dataset). If `classes` is not sorted. If a fit is
-            resumed with other samples or labels.
+            resumed with other samples, labels or weights.
         UnlabeledDataWarning
             If hardly any unlabeled sample is predicted to be of some class (class
             collapse). If neighbors predict held-out labels significantly worse than a
@@ -465,14 +467,15 @@ class PNLClassifier(
         split, *networks, sampler, steps = _spawn_seeds(start.seed, processes)
         unlabeled = X_unlabeled, negative_labels, unlabeled_weight
         given = X, y, sample_weight, *unlabeled, X_val, y_val
-        data = make_training_data(self, *given, reset=not start.is_warm, seed=split)
-        callbacks = named_callbacks(self)
-        check_callbacks(callbacks, VALIDATED if data.held_out else ())
-        processes.check_same(data.codes)
-        if start.resumes and self._is_finished(data, start):
-            return self
-        check_module(self, data.inputs.sample_shape)
-        device = check_device(self.device, processes)
+        with self._unfitted_after_error(start):
+            data = make_training_data(self, *given, reset=not start.is_warm, seed=split)
+            callbacks = named_callbacks(self)
+            check_callbacks(callbacks, VALIDATED if data.held_out else ())
+            processes.check_same(data.codes)
+            if start.resumes and self._is_finished(data, start):
+                return self
+            check_module(self, data.inputs.sample_shape)
+            device = check_device(self.device, processes)
         self.classes_ = data.classes
         verbose = self.verbose if processes.index == 0 else 0
         with own_torch_state(device), Progress(verbose) as progress:
@@ -492,7 +495,7 @@ class PNLClassifier(
             batches = BatchSampler(
                 source, data, sizes, device, sampler, log_posterior, processes
             )
-            write = partial(self._write_checkpoint, submodels, processes)
+            write = partial(self._write_checkpoint, submodels, processes, start.path)
             observers = Observers(
                 callbacks, progress, FitTasks(self, X, y, submodels), write
             )
@@ -697,47 +700,57 @@ class PNLClassifier(
 
     def _begin_fit(self, processes):
         """Return where a fit starts; a resumed fit keeps its seed."""
-        path = self._read_checkpoint()
+        path, is_read = self._read_checkpoint()
         is_warm = bool(self.warm_start) and self.__sklearn_is_fitted__()
         if is_warm and self.warm_start == "resume":
             seed, n_before = self._checkpoint.seed, self._checkpoint.n_before
             n_done = len(self.history_) - n_before
-            return FitStart(seed, n_before, n_done, is_warm, True, path)
+            return FitStart(path, seed, n_before, n_done, is_warm, True, is_read)
         if not is_warm:
             # If a check raises an error, the estimator is not fitted.
             vars(self).pop("submodels_", None)
             self._checkpoint, self.history_ = TrainingCheckpoint(), []
         random_state = check_random_state(self.random_state)
         seed = processes.broadcast(int(random_state.randint(np.iinfo(np.int32).max)))
-        return FitStart(seed, len(self.history_), 0, is_warm)
+        return FitStart(path, seed, len(self.history_), 0, is_warm)
 
     def _is_finished(self, data, start):
         """Tell whether nothing is left of a resumed fit; check its data."""
-        self._checkpoint.check_data(data, start.path)
+        self._checkpoint.check_data(data, start.path if start.is_read else None)
         return start.n_done >= self.max_epochs and "evidence_" in vars(self)
 
     def _read_checkpoint(self):
-        """Take the state of the fit that is resumed from a file; return its path.
+        """Return the path of the checkpoint, and whether its fit is resumed.
 
-        Return None if no fit is resumed from a file.
+        If so, take the state of the fit.
         """
         if self.checkpoint is None:
-            return None
-        path = Path(self.checkpoint)
-        if not path.parent.is_dir():
+            return None, False
+        path = Path(self.checkpoint).absolute()
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise ValueError(
-                f"checkpoint={str(path)!r} cannot be written, since there is no folder "
-                f"{str(path.parent)!r}. Create it first."
+                f"checkpoint={str(self.checkpoint)!r} cannot be written. It must be "
+                "the path of a file, in a folder that exists and can be written to."
             )
         resumes = self.warm_start == "resume" and not self.__sklearn_is_fitted__()
-        if not resumes or not path.exists():
-            return None
-        vars(self).update(read_checkpoint(self))
-        return str(path)
+        is_read = resumes and path.exists()
+        if is_read:
+            vars(self).update(read_checkpoint(self, str(path)))
+        return str(path), is_read
 
-    def _write_checkpoint(self, submodels, processes, is_finished=False):
-        if self.checkpoint is not None and processes.index == 0:
-            write_checkpoint(self, submodels, self._checkpoint, is_finished)
+    @contextmanager
+    def _unfitted_after_error(self, start):
+        """Forget the state that was read from a file if a check raises an error."""
+        try:
+            yield
+        except BaseException:
+            if start.is_read:
+                vars(self).pop("submodels_", None)
+            raise
+
+    def _write_checkpoint(self, submodels, processes, path, is_finished=False):
+        if path is not None and processes.index == 0:
+            write_checkpoint(self, submodels, self._checkpoint, path, is_finished)
 
     def _calibrate(self, data, source, n_samples=5000):
         """Return the temperature of predictions; 1 if there is no evidence.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import config_context
 from skorch.history import History
 from torch import Tensor
 
@@ -36,7 +37,6 @@ _FREE = {
     "compile",
     "device",
     "max_epochs",
-    "random_state",
     "verbose",
     "warm_start",
 }
@@ -126,9 +126,10 @@ def write_checkpoint(
     estimator,
     submodels: list[Submodel],
     checkpoint: TrainingCheckpoint,
+    path: str,
     is_finished: bool,
 ) -> None:
-    """Write the state of a fit to ``estimator.checkpoint``, all of it or nothing.
+    """Write the state of a fit to a file, all of it or nothing.
 
     A file that is there is replaced when the new one is complete.
     """
@@ -140,7 +141,6 @@ def write_checkpoint(
     }
     fitted["submodels_"] = fit_state(submodels, checkpoint)
     content = pickle.dumps({"fitted": fitted, "parameters": _settings(estimator)})
-    path = os.fspath(estimator.checkpoint)
     temporary = f"{path}.tmp"
     with open(temporary, "wb") as file:
         file.write(_HEADER + zlib.crc32(content).to_bytes(4, "big"))
@@ -150,15 +150,14 @@ def write_checkpoint(
     os.replace(temporary, path)
 
 
-def read_checkpoint(estimator) -> dict[str, Any]:
-    """Return the fitted attributes that the file ``estimator.checkpoint`` holds.
+def read_checkpoint(estimator, path: str) -> dict[str, Any]:
+    """Return the fitted attributes that a file holds.
 
     Raises
     ------
     ValueError
         If the file is no checkpoint, is damaged, or is of a fit with other parameters.
     """
-    path = os.fspath(estimator.checkpoint)
     with open(path, "rb") as file:
         header, checksum, content = file.read(len(_HEADER)), file.read(4), file.read()
     if header != _HEADER:
@@ -188,11 +187,28 @@ def read_checkpoint(estimator) -> dict[str, Any]:
 
 def _settings(estimator) -> dict[str, str]:
     """Return the parameters as strings, without addresses of objects."""
-    return {
-        name: re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
-        for name, value in estimator.get_params(deep=False).items()
-        if name not in _FREE
-    }
+    parameters = estimator.get_params(deep=False)
+    if parameters["net_params"]:
+        entries = parameters["net_params"].items()
+        named = {k: v for k, v in entries if not k.startswith("callbacks__")}
+        parameters["net_params"] = named
+    with config_context(print_changed_only=True):
+        return {
+            name: re.sub(" at 0x[0-9a-fA-F]+", "", _describe(value))
+            for name, value in parameters.items()
+            if name not in _FREE
+        }
+
+
+def _describe(value) -> str:
+    """Return equal strings for equal values."""
+    if isinstance(value, dict):
+        value = dict(sorted(value.items(), key=str)) or None
+    elif isinstance(value, np.generic):
+        value = value.item()
+    text = repr(value)
+    is_default = " at 0x" in text and hasattr(value, "__dict__")
+    return f"{text} {vars(value)}" if is_default else text
 
 
 def _submodel_state(submodel: Submodel) -> dict[str, Any]:

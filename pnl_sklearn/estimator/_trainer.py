@@ -46,6 +46,8 @@ class FitStart(NamedTuple):
 
     Parameters
     ----------
+    path : str or None
+        Path of the checkpoint.
     seed : int
     n_before : int
         Epochs of earlier fits.
@@ -55,16 +57,17 @@ class FitStart(NamedTuple):
         Whether the submodels are fitted already.
     resumes : bool
         Whether an interrupted fit is resumed.
-    path : str or None
-        Path of the checkpoint that it was read from.
+    is_read : bool
+        Whether it is read from the checkpoint.
     """
 
+    path: str | None
     seed: int
     n_before: int
     n_done: int
     is_warm: bool
     resumes: bool = False
-    path: str | None = None
+    is_read: bool = False
 
 
 class Observers(NamedTuple):

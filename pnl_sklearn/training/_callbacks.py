@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNet
@@ -26,6 +27,7 @@ from skorch.callbacks import (
 from skorch.callbacks.scoring import ScoringBase
 from skorch.history import History
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from ..data._sampler import Batch
 from ._metrics import COLUMNS, LABEL_CHANGE, VALIDATED
@@ -209,6 +211,10 @@ class _BothOptimizers:
     def state_dict(self) -> dict[str, list]:
         return {"optimizers": [o.state_dict() for o in self._optimizers]}
 
+    def load_state_dict(self, state: dict[str, list]) -> None:
+        for optimizer, each in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(each)
+
 
 class FitNet(NeuralNet):
     """Both submodels as one skorch net, with which callbacks are called.
@@ -284,6 +290,14 @@ class FitNet(NeuralNet):
                 [c for c in callbacks if _overrides(c, "on_grad_computed")],
             )
         return self
+
+    def predict_proba(self, X):
+        """Predict, without changing torch's random state."""
+        if not isinstance(X, Dataset | Tensor):
+            X = np.asarray(X, dtype=np.float32)
+        devices = [self.device] if self.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices):
+            return super().predict_proba(X)
 
     def all_callbacks(self) -> list[tuple[NeuralNet, Callback]]:
         """Return all callbacks with their nets: those of the submodels come first."""

@@ -1,6 +1,7 @@
 """Checkpoint of a fit, for ``warm_start="resume"``."""
 
 import io
+import zlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..data._inputs import checksum
 from ..data._training_data import TrainingData
-from ..utils._distributed import Processes, fingerprint
+from ..utils._distributed import Processes
 from ..utils._warnings import warn_user
 from ._submodel import Submodel
 
@@ -53,7 +54,7 @@ class TrainingCheckpoint:
         if _fingerprint(data) == self._fingerprint:
             return
         fit = "The fit that warm_start='resume' resumes"
-        differ = "began with other samples or labels. Use the same X and y"
+        differ = "began with other samples, labels or weights. Use the same"
         if path is not None:
             raise ValueError(
                 f"{fit} from checkpoint={path!r} {differ}, or delete the file to start "
@@ -119,4 +120,10 @@ class TrainingCheckpoint:
 
 
 def _fingerprint(data: TrainingData) -> tuple[int, ...]:
-    return *fingerprint(data.codes), checksum(data.inputs)
+    arrays = [data.codes, data.weights, data.excluded, data.sampling_weights]
+    inputs = [data.inputs]
+    if data.held_out is not None:
+        inputs.append(data.held_out[0])
+        arrays.append(data.held_out[1])
+    sums = [zlib.crc32(array.tobytes()) for array in arrays if array is not None]
+    return len(data.codes), *sums, *map(checksum, inputs)

@@ -435,13 +435,19 @@ class Submodel(NeuralNet):
     def snapshot(self) -> dict[str, Any]:
         """Return a copy of the weights, their EMA and the optimizer's state."""
         states = deepcopy({n: getattr(self, n).state_dict() for n in _STATEFUL})
-        return states | {"n_steps": self.n_steps_}
+        trained = [p.requires_grad for p in self.module_.parameters()]
+        return states | {"n_steps": self.n_steps_, "requires_grad": trained}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Load a snapshot."""
         for name in _STATEFUL & snapshot.keys():
             getattr(self, name).load_state_dict(snapshot[name])
         self.n_steps_ = snapshot["n_steps"]
+        parameters = self.module_.parameters()
+        for parameter, trained in zip(
+            parameters, snapshot["requires_grad"], strict=True
+        ):
+            parameter.requires_grad_(trained)
         # Fused optimizers need tensors in the memory format of the weights.
         for weight, values in self.optimizer_.state.items():
             for key, value in values.items():

@@ -127,9 +127,9 @@ class Trainer:
             last epoch with finite losses.
         """
         step = GraphedStep(self.train_step, self.net, self.captures, self.compiles)
+        self.net.initialize()
         try:
             with limit_threads(self.n_threads) if self.n_threads else nullcontext():
-                self.net.initialize()
                 if self.resumes:  # before learning rates are set
                     checkpoint.restore_weights(self.submodels)
                 for submodel in self.submodels:
@@ -170,15 +170,17 @@ class Trainer:
                 if not self.processes.all_true(finite):
                     error = _divergence_error(row["epoch"], self.lr, bool(history))
                     break
-                kept = [submodel.snapshot() for submodel in submodels]
                 for metric in self.epoch_metrics:
                     row |= metric(submodels)
                 # With the same metrics, all processes end in the same epoch.
                 row = self.processes.broadcast(row)
-                checkpoint.update(submodels, self._stateful, self.processes)
                 history.append(row)
                 self.progress.end_epoch(row)
-                ends = self._end_epoch(row)
+                try:
+                    ends = self._end_epoch(row)
+                finally:  # callbacks may change weights, and draw random numbers
+                    kept = [submodel.snapshot() for submodel in submodels]
+                    checkpoint.update(submodels, self._stateful, self.processes)
                 self.write_checkpoint()
                 if ends:
                     break
@@ -190,6 +192,9 @@ class Trainer:
                 "has the current weights. Set warm_start='resume' and call fit again "
                 "to finish the fit.",
             )
+        except BaseException:
+            checkpoint.keep_weights(kept)
+            raise
         if error is not None or not usable:
             for submodel, snapshot in zip(submodels, kept, strict=True):
                 submodel.restore(snapshot)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from small_fits import X, Y, same, tiny
@@ -29,6 +30,16 @@ MOMENTS = {
     "labels": 4,
     "first half of write 5": 4,
 }
+
+
+class Shift:
+    """View whose repr says nothing."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        return x + self.by
 
 
 def kill():
@@ -134,7 +145,7 @@ def test_killed_fit_is_resumed_with_the_same_bits(moment, tmp_path, whole):
     n_epochs = MOMENTS[moment]
     assert path.exists() == (n_epochs is not None)
     if n_epochs is not None:
-        on_disk = _state.read_checkpoint(tiny(**SETTINGS, checkpoint=path))
+        on_disk = _state.read_checkpoint(tiny(**SETTINGS), str(path))
         assert len(on_disk["history_"]) == n_epochs
     check_resumes(path, whole)
     assert os.listdir(tmp_path) == ["fit.ckpt"]
@@ -209,7 +220,7 @@ def test_checkpoint_of_other_parameters_is_refused(tmp_path):
 def test_checkpoint_of_other_data_is_refused(tmp_path):
     path = tmp_path / "fit.ckpt"
     tiny(checkpoint=path).fit(X, Y)
-    with pytest.raises(ValueError, match="other samples or labels"):
+    with pytest.raises(ValueError, match="other samples, labels or weights"):
         tiny(checkpoint=path, warm_start="resume").fit(X[::-1], Y)
     # The folds of a grid search would share the file.
     search = GridSearchCV(
@@ -222,9 +233,64 @@ def test_checkpoint_of_other_data_is_refused(tmp_path):
         search.fit(X, Y)
 
 
-def test_folder_of_the_checkpoint_must_exist(tmp_path):
-    with pytest.raises(ValueError, match="there is no folder"):
-        tiny(checkpoint=tmp_path / "no" / "fit.ckpt").fit(X, Y)
+def test_refused_checkpoint_leaves_no_trace(tmp_path):
+    """Neither if its data nor if other arguments are refused."""
+    path = tmp_path / "fit.ckpt"
+    tiny(checkpoint=path).fit(X, Y)
+    other = tiny(checkpoint=path, warm_start="resume")
+    for inputs, message in [(X[::-1], "other samples"), (X * np.nan, "NaN")]:
+        with pytest.raises(ValueError, match=message):
+            other.fit(inputs, Y)
+        assert not other.__sklearn_is_fitted__()
+    path.unlink()
+    expected = tiny().fit(X[::-1], Y).predict_proba(X)
+    same(other.fit(X[::-1], Y).predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("params", "fit_params"),
+    [
+        ({"random_state": 1}, {}),
+        ({"strong_view": Shift(2.0)}, {}),
+        ({}, {"sample_weight": np.arange(60)}),
+        ({}, {"unlabeled_weight": np.arange(60)}),
+        ({}, {"negative_labels": np.arange(180).reshape(60, 3) == 179}),
+        ({}, {"X_val": X[:5], "y_val": Y[:5]}),
+    ],
+)
+def test_checkpoint_of_another_fit_is_refused(params, fit_params, tmp_path):
+    path = tmp_path / "fit.ckpt"
+    given = {"strong_view": Shift(1.0), "checkpoint": path}
+    tiny(**given).fit(X, Y)
+    with pytest.raises(ValueError, match="to start a new fit"):
+        tiny(**given | params, warm_start="resume").fit(X, Y, **fit_params)
+
+
+def test_checkpoint_of_equal_parameters_is_read(tmp_path):
+    path = tmp_path / "fit.ckpt"
+    weights = {0: 1, 1: 2, 2: 3}
+    tiny(checkpoint=path, lr=0.01, class_weight=weights).fit(X, Y)
+    backwards = dict(reversed(weights.items()))
+    params = {"lr": np.float64(0.01), "class_weight": backwards, "net_params": {}}
+    with config_context(print_changed_only=False):
+        again = tiny(checkpoint=path, warm_start="resume", **params).fit(X, Y)
+    assert again.n_iter_ == 2
+
+
+def test_path_of_the_checkpoint_is_checked_before_the_fit(tmp_path):
+    for path in (tmp_path / "no" / "fit.ckpt", tmp_path):
+        with pytest.raises(ValueError, match="cannot be written"):
+            tiny(checkpoint=path).fit(X, Y)
+
+
+def test_checkpoint_stays_in_the_folder_where_the_fit_began(tmp_path, monkeypatch):
+    class Change(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            monkeypatch.chdir(tmp_path.parent)
+
+    monkeypatch.chdir(tmp_path)
+    tiny(checkpoint="fit.ckpt", callbacks=[Change()]).fit(X, Y)
+    assert os.listdir(tmp_path) == ["fit.ckpt"]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
@@ -254,7 +254,7 @@ def test_resume_warns_of_other_samples_or_labels(inputs, labels, whole, interrup
     finished = deepcopy(whole).set_params(warm_start="resume")
     for resumed in (interrupted, finished):
         with pytest.warns(
-            UserWarning, match="began with other samples or labels"
+            UserWarning, match="began with other samples, labels or weights"
         ) as caught:
             resumed.fit(inputs, labels)
         assert caught[0].filename == __file__
@@ -342,6 +342,66 @@ def test_scheduler_resumes_after_an_interrupted_epoch():
     for net, other in zip(resumed.submodels_, whole.submodels_, strict=True):
         rates, expected = (n.history[:, "batches", :, "lr"] for n in (net, other))
         assert rates == expected
+
+
+class Acts(Callback):
+    """Does something at the end of each epoch, and ends the fit after the first."""
+
+    def __init__(self, act, ends):
+        self.act = act
+        self.ends = ends
+
+    def on_epoch_end(self, net, **kwargs):
+        self.act(net)
+        if self.ends:
+            raise KeyboardInterrupt
+
+
+@torch.no_grad()
+def scale(net):
+    for weight in net.module_.parameters():
+        weight.mul_(0.9)
+
+
+@pytest.mark.parametrize("act", [lambda net: torch.rand(3), scale])
+def test_callbacks_that_draw_or_change_weights_are_resumed(act):
+    whole = tiny(callbacks=[Acts(act, ends=False)]).fit(X, Y)
+    resumed = tiny(callbacks=[Acts(act, ends=True)]).fit(X, Y)
+    resumed.set_params(callbacks=[Acts(act, ends=False)], warm_start="resume")
+    same(resumed.fit(X, Y).predict_proba(X), whole.predict_proba(X))
+
+
+def test_predictions_of_callbacks_change_nothing(whole):
+    predicts = Acts(lambda net: net.predict_proba(X.astype(float)), ends=False)
+    same(tiny(callbacks=[predicts]).fit(X, Y).predict_proba(X), whole.predict_proba(X))
+
+
+def test_frozen_weights_stay_frozen_after_loading():
+    frozen = tiny(callbacks=[Freezer("network.head.*"), Stop(epoch=1)]).fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(frozen))
+    before = loaded.submodels_[0].module_.network.head.weight.clone()
+    loaded.set_params(warm_start="resume", callbacks=None).fit(X, Y)
+    assert torch.equal(loaded.submodels_[0].module_.network.head.weight, before)
+
+
+def test_error_in_mid_epoch_leaves_the_beginning_of_the_epoch(whole, interrupted):
+    class Fails(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise OSError("the logger does not answer")
+
+    with pytest.raises(OSError, match="logger"):
+        interrupted.set_params(callbacks=[Fails()]).fit(X, Y)
+    interrupted.set_params(callbacks=None).fit(X, Y)
+    same(interrupted.predict_proba(X), whole.predict_proba(X))
+
+
+def test_error_in_initialize_of_a_callback_is_raised():
+    class Fails(Callback):
+        def initialize(self):
+            raise OSError("no such server")
+
+    with pytest.raises(OSError, match="no such server"):
+        tiny(callbacks=[Fails()]).fit(X, Y)
 
 
 def test_interrupt_before_the_first_step(monkeypatch, whole, interrupted):
