@@ -717,7 +717,9 @@ class PNLClassifier(
     def _is_finished(self, data, start):
         """Tell whether nothing is left of a resumed fit; check its data."""
         self._checkpoint.check_data(data, start.path if start.is_read else None)
-        return start.n_done >= self.max_epochs and "evidence_" in vars(self)
+        is_stopped = start.is_read and self._checkpoint.is_stopped
+        is_done = is_stopped or start.n_done >= self.max_epochs
+        return is_done and "evidence_" in vars(self)
 
     def _read_checkpoint(self):
         """Return the path of the checkpoint, and whether its fit is resumed.

@@ -241,6 +241,7 @@ class FitNet(NeuralNet):
 
     def __init__(self, submodels, *, callbacks, verbose, **kwargs):
         self.submodels = submodels
+        self.is_stopped = False
         own, self._of_submodels = [], []
         for name, callback in callbacks:
             is_own = not isinstance(callback, _OF_SUBMODELS)
@@ -308,7 +309,8 @@ class FitNet(NeuralNet):
         """Notify the callbacks of the submodels, too.
 
         A callback ends the fit by KeyboardInterrupt, as EarlyStopping of skorch does.
-        It is raised when all callbacks were called.
+        It is raised when all callbacks were called. `is_stopped` tells whether it was
+        EarlyStopping, after which nothing is left of the fit.
         """
         getattr(self, method)(self, **kwargs)  # it begins a row of the history
         interrupt = None
@@ -317,6 +319,7 @@ class FitNet(NeuralNet):
                 getattr(callback, method)(net, **kwargs)
             except KeyboardInterrupt as error:
                 interrupt = error
+                self.is_stopped = isinstance(callback, EarlyStopping)
         if interrupt is not None:
             raise interrupt
 

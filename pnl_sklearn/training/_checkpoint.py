@@ -40,6 +40,8 @@ class TrainingCheckpoint:
     _states: list[dict[str, Tensor]]
     _mean_predictions: list[Tensor | None]
     _snapshots: Sequence[dict[str, Any]] = ()
+    # Whether EarlyStopping ended the fit.
+    is_stopped = False
 
     def start(self, seed: int, n_before: int, data: TrainingData) -> None:
         """Record the settings of a fit before it starts."""

@@ -181,6 +181,7 @@ class Trainer:
                 finally:  # callbacks may change weights, and draw random numbers
                     kept = [submodel.snapshot() for submodel in submodels]
                     checkpoint.update(submodels, self._stateful, self.processes)
+                    checkpoint.is_stopped = self.net.is_stopped
                 self.write_checkpoint()
                 if ends:
                     break

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 from small_fits import X, Y, same, tiny
 
 from pnl_sklearn.estimator import _classifier, _state
@@ -157,6 +157,17 @@ def test_finished_fit_is_read_from_its_file(tmp_path, whole):
     time = os.stat(path).st_mtime_ns
     check_resumes(path, whole)
     assert os.stat(path).st_mtime_ns == time
+
+
+def test_fit_that_early_stopping_ended_is_finished(tmp_path):
+    """Other callbacks that end a fit interrupt it."""
+    path = tmp_path / "fit.ckpt"
+    stop = EarlyStopping("train_loss", patience=1, threshold=1e9)
+    params = {"checkpoint": path, "warm_start": "resume", "max_epochs": 5}
+    first = tiny(callbacks=[stop], **params).fit(X, Y)
+    again = tiny(callbacks=[stop], **params).fit(X, Y)
+    assert (first.n_iter_, again.n_iter_) == (2, 2)
+    same(again.predict_proba(X), first.predict_proba(X))
 
 
 def test_more_epochs_follow_a_finished_fit(tmp_path):
