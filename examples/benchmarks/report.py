@@ -119,11 +119,8 @@ def _cell(found, bold=False):
 
 
 def _overview(summary, names):
-    shown = [
-        method
-        for method in (*REPORTED, *_PEERS[1:], "all_labels")
-        if any(method in summary[name] for name in names)
-    ]
+    run = set().union(*(summary[name] for name in names))
+    shown = [*REPORTED, *(m for m in _PEERS[1:] if m in run), "all_labels"]
     yield "## Mean and standard deviation over label splits\n"
     yield (
         "In parentheses the number of label splits where it is not five. Bold: the "
