@@ -319,7 +319,7 @@ class FitNet(NeuralNet):
                 getattr(callback, method)(net, **kwargs)
             except KeyboardInterrupt as error:
                 interrupt = error
-                self.is_stopped = isinstance(callback, EarlyStopping)
+                self.is_stopped |= isinstance(callback, EarlyStopping)
         if interrupt is not None:
             raise interrupt
 

@@ -87,7 +87,7 @@ class TrainingCheckpoint:
         ]
 
     def keep_weights(self, snapshots: list[dict[str, Any]]) -> None:
-        """Record the last weights, if a callback has restored earlier weights."""
+        """Record weights from which the fit is resumed instead of the current ones."""
         file = io.BytesIO()
         torch.save(snapshots, file)
         file.seek(0)

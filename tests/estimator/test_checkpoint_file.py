@@ -159,15 +159,30 @@ def test_finished_fit_is_read_from_its_file(tmp_path, whole):
     assert os.stat(path).st_mtime_ns == time
 
 
-def test_fit_that_early_stopping_ended_is_finished(tmp_path):
-    """Other callbacks that end a fit interrupt it."""
+class EndAtTwo(Callback):
+    """Ends a fit after two epochs."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("others", [[], [EndAtTwo()]])
+def test_fit_that_early_stopping_ended_is_finished(others, tmp_path):
+    """Also if another callback would have ended it at the same time."""
     path = tmp_path / "fit.ckpt"
     stop = EarlyStopping("train_loss", patience=1, threshold=1e9)
     params = {"checkpoint": path, "warm_start": "resume", "max_epochs": 5}
-    first = tiny(callbacks=[stop], **params).fit(X, Y)
-    again = tiny(callbacks=[stop], **params).fit(X, Y)
+    first = tiny(callbacks=[stop, *others], **params).fit(X, Y)
+    again = tiny(callbacks=[stop, *others], **params).fit(X, Y)
     assert (first.n_iter_, again.n_iter_) == (2, 2)
     same(again.predict_proba(X), first.predict_proba(X))
+
+
+def test_fit_that_another_callback_ended_goes_on(tmp_path):
+    params = {"checkpoint": tmp_path / "fit.ckpt", "warm_start": "resume"}
+    tiny(callbacks=[EndAtTwo()], max_epochs=3, **params).fit(X, Y)
+    assert tiny(max_epochs=3, **params).fit(X, Y).n_iter_ == 3
 
 
 def test_more_epochs_follow_a_finished_fit(tmp_path):
